@@ -1,0 +1,5 @@
+export * from './cloud-event.ts'
+export * from './connect.ts'
+export * from './event-stream.ts'
+export * from './heartbeat.ts'
+export * from './subjects.ts'

@@ -1,0 +1,5 @@
+export * from './errors.ts'
+export * from './ids.ts'
+export * from './instance.ts'
+export * from './instance-machine.ts'
+export * from './resources.ts'

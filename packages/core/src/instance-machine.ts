@@ -1,0 +1,79 @@
+// How an instance moves between phases: one total table, so that a new phase or event does not
+// compile until every cell is decided. Nothing else in vpe assigns a status or a task.
+//
+// Events from users: start, stop, update, delete. Events from hosts:
+//   settled   the host has reached the wanted generation and power
+//   failed    it cannot be reached: retrying would not help
+//   guestOff  the guest went off by itself, and stays off (not highly available)
+//   guestDown the guest went off by itself, and its agent is bringing it back (highly available)
+//   lost      the domain is gone or off for no cause that vpe knows (host reboot, someone's virsh)
+//   revived   the domain runs although it is wanted off
+//   removed   the host has confirmed that nothing of it is left
+
+import type { InstancePhase, InstanceRecord } from './instance.ts'
+
+export const INSTANCE_EVENTS = [
+  'start',
+  'stop',
+  'update',
+  'delete',
+  'settled',
+  'failed',
+  'guestOff',
+  'guestDown',
+  'lost',
+  'revived',
+  'removed',
+] as const
+export type InstanceEvent = (typeof INSTANCE_EVENTS)[number]
+
+/**
+ * What an event does in a phase: go to a phase; `resting` is active or shutoff, by desired power;
+ * `same` accepts the event and stays; `ignored` means it says nothing new; `refused` tells the user
+ * no; `gone` ends the record.
+ */
+export type Transition = InstancePhase | 'resting' | 'same' | 'ignored' | 'refused' | 'gone'
+
+// biome-ignore format: a table reads best as a table
+export const INSTANCE_TRANSITIONS: Record<InstancePhase, Record<InstanceEvent, Transition>> = {
+  creating:   { start: 'same',     stop: 'stopping', update: 'same',     delete: 'deleting', settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'ignored',  removed: 'ignored' },
+  starting:   { start: 'same',     stop: 'stopping', update: 'same',     delete: 'deleting', settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'ignored',  removed: 'ignored' },
+  stopping:   { start: 'starting', stop: 'same',     update: 'same',     delete: 'deleting', settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'ignored',  removed: 'ignored' },
+  updating:   { start: 'starting', stop: 'stopping', update: 'same',     delete: 'deleting', settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'ignored',  removed: 'ignored' },
+  recovering: { start: 'same',     stop: 'stopping', update: 'updating', delete: 'deleting', settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    lost: 'starting', revived: 'ignored',  removed: 'ignored' },
+  active:     { start: 'ignored',  stop: 'stopping', update: 'updating', delete: 'deleting', settled: 'ignored', failed: 'error',   guestOff: 'shutoff', guestDown: 'recovering', lost: 'starting', revived: 'ignored',  removed: 'ignored' },
+  shutoff:    { start: 'starting', stop: 'ignored',  update: 'updating', delete: 'deleting', settled: 'ignored', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'stopping', removed: 'ignored' },
+  error:      { start: 'starting', stop: 'stopping', update: 'updating', delete: 'deleting', settled: 'resting', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'ignored',  removed: 'ignored' },
+  deleting:   { start: 'refused',  stop: 'refused',  update: 'refused',  delete: 'same',     settled: 'ignored', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'ignored',  removed: 'gone' },
+}
+
+/** The phase that an event leads to, or what else becomes of it. */
+export function nextPhase(
+  instance: Pick<InstanceRecord, 'status' | 'task' | 'power'>,
+  event: InstanceEvent,
+): InstancePhase | 'same' | 'ignored' | 'refused' | 'gone' {
+  const transition = INSTANCE_TRANSITIONS[instance.task ?? instance.status][event]
+  if (transition !== 'resting') return transition
+  return instance.power === 'on' ? 'active' : 'shutoff'
+}
+
+/** The record in another phase. A task keeps the status that is seen, until something else is. */
+export function enterPhase(instance: InstanceRecord, phase: InstancePhase): InstanceRecord {
+  switch (phase) {
+    case 'active':
+    case 'shutoff':
+      return { ...instance, status: phase, task: null, fault: '' }
+    case 'error':
+      return { ...instance, status: phase, task: null }
+    case 'creating':
+    case 'starting':
+    case 'recovering':
+      return { ...instance, status: 'shutoff', task: phase, fault: '' }
+    case 'stopping':
+    case 'updating':
+    case 'deleting':
+      return { ...instance, task: phase, fault: '' }
+    default:
+      throw new Error(`no such phase: ${phase satisfies never}`)
+  }
+}

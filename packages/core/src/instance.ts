@@ -1,0 +1,73 @@
+// The record of an instance: what its user asked for (desired), and what was last seen of it.
+
+import type { DiskPoolId, FlavorId, HostId, ImageId, InstanceId } from './ids.ts'
+
+export type Power = 'on' | 'off'
+
+export const INSTANCE_STATUSES = ['active', 'shutoff', 'error'] as const
+export type InstanceStatus = (typeof INSTANCE_STATUSES)[number]
+
+export const INSTANCE_TASKS = [
+  'creating',
+  'starting',
+  'stopping',
+  'updating',
+  'recovering',
+  'deleting',
+] as const
+export type InstanceTask = (typeof INSTANCE_TASKS)[number]
+
+/** The one word for where an instance stands: its task while there is one, else its status. */
+export type InstancePhase = InstanceTask | InstanceStatus
+
+export interface InstanceRecord {
+  readonly uuid: InstanceId
+  readonly name: string
+  readonly generatedName: string
+  readonly namespace: string
+  readonly flavorUuid: FlavorId
+  readonly imageUuid: ImageId
+  readonly diskPoolUuid: DiskPoolId
+  readonly hostId: HostId
+  /** Hosts that may run it; empty for any. */
+  readonly hostIds: readonly HostId[]
+  readonly shareStorage: boolean
+  readonly tags: readonly string[]
+  /** Sizes are the flavor's at creation: a flavor may be deleted, an instance keeps its size. */
+  readonly vcpus: number
+  readonly memoryMib: number
+  /** 0 takes the image's own size. */
+  readonly diskBytes: number
+  readonly ha: boolean
+  readonly power: Power
+  /** Rises with each change of desired state that the host must carry out. */
+  readonly generation: number
+  /** The highest generation that the host has reported to have reached. */
+  readonly settledGeneration: number
+  readonly status: InstanceStatus
+  readonly task: InstanceTask | null
+  /** Why it is in error, for people; empty otherwise. */
+  readonly fault: string
+  readonly createdAtMs: number
+}
+
+/** Where an instance stands. */
+export function phaseOf(instance: Pick<InstanceRecord, 'status' | 'task'>): InstancePhase {
+  return instance.task ?? instance.status
+}
+
+/** What an agent sees of one instance. */
+export interface InstanceReport {
+  readonly uuid: InstanceId
+  /** Generation that the domain was last made to match. */
+  readonly generation: number
+  readonly power: Power
+  /** Why the domain is off, when it is: vpe stopped it, the guest did, it crashed, or not known. */
+  readonly stopCause: StopCause | null
+  /** Why the agent has given up on it; empty otherwise. */
+  readonly fault: string
+  /** The agent is at work on it: what is seen may be half way. */
+  readonly converging: boolean
+}
+
+export type StopCause = 'requested' | 'guest' | 'crash'

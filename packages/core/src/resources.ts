@@ -1,0 +1,76 @@
+// Records of what instances are made from and run on.
+
+import type { DiskPoolId, FlavorId, HostId, ImageId } from './ids.ts'
+
+export interface FlavorRecord {
+  readonly uuid: FlavorId
+  readonly name: string
+  readonly vcpus: number
+  readonly memoryMib: number
+  /** Size of the system disk; 0 takes the image's own. */
+  readonly diskGib: number
+  readonly createdAtMs: number
+}
+
+export type DiskFormat = 'qcow2' | 'raw'
+
+export interface ImageRecord {
+  readonly uuid: ImageId
+  readonly name: string
+  readonly url: string
+  /** Lower-case hex; empty until known. */
+  readonly sha256: string
+  readonly format: DiskFormat | null
+  readonly sizeBytes: number
+  readonly virtualSizeBytes: number
+  readonly status: 'importing' | 'active' | 'error'
+  readonly fault: string
+  /** The pool that holds the first copy. */
+  readonly diskPoolUuid: DiskPoolId
+  readonly createdAtMs: number
+}
+
+export type SystemDiskKind = 'overlay' | 'copy'
+
+/** A pool as one host sees it. */
+export interface DiskPoolHost {
+  readonly hostId: HostId
+  readonly state: 'pending' | 'ready' | 'error'
+  readonly fault: string
+  readonly capacityBytes: number
+  readonly availableBytes: number
+}
+
+export interface DiskPoolRecord {
+  readonly uuid: DiskPoolId
+  readonly name: string
+  readonly kind: 'dir'
+  readonly path: string
+  readonly shared: boolean
+  readonly systemDisks: SystemDiskKind
+  readonly hosts: readonly DiskPoolHost[]
+  readonly createdAtMs: number
+}
+
+export interface HostFacts {
+  readonly hostname: string
+  readonly cpus: number
+  readonly memoryMib: number
+  readonly cpuModel: string
+  readonly arch: string
+  readonly domainType: string
+  readonly libvirtVersion: string
+  readonly hypervisorVersion: string
+  /** Changes with each boot of the machine. */
+  readonly bootId: string
+}
+
+export interface HostRecord {
+  readonly uuid: HostId
+  readonly name: string
+  /** host:port of the agent's gRPC server. */
+  readonly address: string
+  readonly state: 'up' | 'down'
+  readonly facts: HostFacts
+  readonly createdAtMs: number
+}

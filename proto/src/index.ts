@@ -1,0 +1,8 @@
+// @vpe/proto: the wire between the processes, generated from vpe/v1/*.proto, and the one place where
+// a VpeError becomes a gRPC status and back.
+
+export * from '../gen/vpe/v1/agent.ts'
+export * from '../gen/vpe/v1/controller.ts'
+export * from '../gen/vpe/v1/resources.ts'
+export * from './error-status.ts'
+export * from './rpc.ts'

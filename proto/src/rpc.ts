@@ -1,0 +1,79 @@
+// How every process of vpe opens a gRPC server and dials one: the same error translation, the same
+// keep-alive, and no unencrypted listener off the machine.
+
+import { VpeError } from '@vpe/core'
+import {
+  type CallContext,
+  type Channel,
+  type ClientFactory,
+  createChannel,
+  createClientFactory,
+  createServer,
+  type Server,
+  ServerError,
+  type ServerMiddlewareCall,
+} from 'nice-grpc'
+import { errorDetailsClientMiddleware, errorDetailsServerMiddleware } from 'nice-grpc-error-details'
+import { toServerError } from './error-status.ts'
+
+/** A dead peer is noticed within about keepalive_time + keepalive_timeout, also while a call waits. */
+const KEEP_ALIVE = {
+  'grpc.keepalive_time_ms': 5_000,
+  'grpc.keepalive_timeout_ms': 5_000,
+  'grpc.keepalive_permit_without_calls': 1,
+}
+
+/**
+ * A server whose methods may throw VpeError. Any other error is a defect: `onUnexpected` is told, and
+ * the caller gets INTERNAL with the message.
+ */
+export function createRpcServer(onUnexpected: (error: unknown, method: string) => void): Server {
+  async function* translateErrors<Request, Response>(
+    call: ServerMiddlewareCall<Request, Response>,
+    context: CallContext,
+  ) {
+    try {
+      return yield* call.next(call.request, context)
+    } catch (error) {
+      if (error instanceof VpeError) throw toServerError(error)
+      if (error instanceof ServerError || context.signal.aborted) throw error
+      onUnexpected(error, call.method.path)
+      const message = error instanceof Error ? error.message : String(error)
+      throw toServerError(new VpeError('INTERNAL', message))
+    }
+  }
+  return createServer({
+    ...KEEP_ALIVE,
+    'grpc.http2.min_ping_interval_without_data_ms': 1_000,
+  })
+    .use(errorDetailsServerMiddleware)
+    .use(translateErrors)
+}
+
+/** Clients from this factory throw errors that `fromClientError` understands whole. */
+export function createRpcClientFactory(): ClientFactory {
+  return createClientFactory().use(errorDetailsClientMiddleware)
+}
+
+/** A channel to host:port. It connects by itself, and again after a loss, within a second. */
+export function createRpcChannel(address: string): Channel {
+  return createChannel(address, undefined, {
+    ...KEEP_ALIVE,
+    'grpc.initial_reconnect_backoff_ms': 200,
+    'grpc.max_reconnect_backoff_ms': 1_000,
+  })
+}
+
+const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\]):\d+$/
+
+/**
+ * Refuses an unencrypted listener that others than this machine can reach.
+ * @throws VpeError INVALID_ARGUMENT when `address` (host:port) is not on loopback
+ */
+export function assertLoopback(address: string, setting: string): void {
+  if (LOOPBACK.test(address)) return
+  throw new VpeError(
+    'INVALID_ARGUMENT',
+    `${setting}=${address}: this listener is neither encrypted nor authenticated, so it must be on loopback; use 127.0.0.1:<port>`,
+  )
+}

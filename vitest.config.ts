@@ -1,0 +1,36 @@
+import { defineConfig } from 'vitest/config'
+
+// unit: values in, values out, nothing of the machine. integration: one package against real parts
+// (nats-server, SQLite files, libvirt). e2e: the whole cluster, real QEMU guests.
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['{packages/*/src,deploy/src,proto/src}/**/*.test.ts', 'test/tidy.test.ts'],
+          exclude: ['**/*.integration.test.ts'],
+        },
+      },
+      {
+        test: {
+          name: 'integration',
+          include: ['{packages/*/src,deploy/src}/**/*.integration.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          pool: 'forks',
+        },
+      },
+      {
+        test: {
+          name: 'e2e',
+          include: ['test/e2e/**/*.test.ts'],
+          testTimeout: 300_000,
+          hookTimeout: 600_000,
+          pool: 'forks',
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+})
