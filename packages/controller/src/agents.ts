@@ -1,0 +1,61 @@
+// gRPC connections to the agents, one for each address that is in use.
+
+import type { HostRecord } from '@vpe/core'
+import {
+  type AgentServiceClient,
+  AgentServiceDefinition,
+  createRpcChannel,
+  createRpcClientFactory,
+} from '@vpe/proto'
+import type { Channel } from 'nice-grpc'
+
+export interface AgentConnection {
+  readonly client: AgentServiceClient
+  close(): void
+}
+
+/** Dials an agent at host:port. */
+export type AgentDialer = (address: string) => AgentConnection
+
+export function dialAgent(address: string): AgentConnection {
+  const channel: Channel = createRpcChannel(address)
+  const client = createRpcClientFactory().create(AgentServiceDefinition, channel)
+  return { client, close: () => channel.close() }
+}
+
+export class Agents {
+  readonly #dial: AgentDialer
+  readonly #connections = new Map<
+    string,
+    { readonly address: string; readonly connection: AgentConnection }
+  >()
+
+  constructor(dial: AgentDialer = dialAgent) {
+    this.#dial = dial
+  }
+
+  /** The client for a host; dials when there is none yet or its address has changed. */
+  client(host: Pick<HostRecord, 'uuid' | 'address'>): AgentServiceClient {
+    const known = this.#connections.get(host.uuid)
+    if (known?.address === host.address) return known.connection.client
+    known?.connection.close()
+    const connection = this.#dial(host.address)
+    this.#connections.set(host.uuid, { address: host.address, connection })
+    return connection.client
+  }
+
+  /** A connection that belongs to no host yet; the caller closes it. */
+  dial(address: string): AgentConnection {
+    return this.#dial(address)
+  }
+
+  forget(hostId: string): void {
+    this.#connections.get(hostId)?.connection.close()
+    this.#connections.delete(hostId)
+  }
+
+  close(): void {
+    for (const { connection } of this.#connections.values()) connection.close()
+    this.#connections.clear()
+  }
+}

@@ -1,0 +1,107 @@
+// The controller, put together from its parts. It takes everything by argument and opens nothing but
+// the gRPC server it is told to; only main.ts reads the environment and ends the process.
+
+import type { NatsConnection } from '@nats-io/nats-core'
+import { DEFAULT_OVERCOMMIT, type OvercommitPolicy } from '@vpe/core'
+import {
+  ControllerServiceDefinition,
+  type ControllerServiceImplementation,
+  createRpcServer,
+} from '@vpe/proto'
+import type { Logger } from 'pino'
+import { type AgentDialer, Agents } from './agents.ts'
+import { DiskPoolKeeper } from './disk-pool-keeper.ts'
+import { HostMonitor } from './host-monitor.ts'
+import { ImageImporter } from './image-importer.ts'
+import { InstanceReconciler } from './instance-reconciler.ts'
+import { OutboxPublisher } from './outbox-publisher.ts'
+import { startRetention } from './retention.ts'
+import { instanceMethods } from './service/instances.ts'
+import { Mutations } from './service/mutation.ts'
+import { operationMethods } from './service/operations.ts'
+import { resourceMethods } from './service/resources.ts'
+import type { Store } from './store/store.ts'
+
+export interface ControllerDeps {
+  readonly store: Store
+  readonly now: () => number
+  readonly log: Logger
+  readonly policy?: OvercommitPolicy
+  readonly dialAgent?: AgentDialer
+}
+
+export interface Controller {
+  readonly service: ControllerServiceImplementation
+  /** Serves gRPC at host:port; port 0 takes a free one. Returns the port. */
+  listen(address: string): Promise<number>
+  /** Gives it the bus, once that is connected. Without one it works, and events wait in the outbox. */
+  attachBus(connection: NatsConnection): void
+  /** Tells it that the bus is lost, or back. */
+  noteBus(isConnected: boolean): void
+  /** Stops taking calls, lets what is under way be written, and closes the store. Guests are not touched. */
+  close(): Promise<void>
+}
+
+export function createController({
+  store,
+  now,
+  log,
+  policy = DEFAULT_OVERCOMMIT,
+  dialAgent,
+}: ControllerDeps): Controller {
+  const agents = new Agents(dialAgent)
+  const importer = new ImageImporter(store, agents, now, log)
+  const reconciler = new InstanceReconciler(store, agents, now, log)
+  const pools = new DiskPoolKeeper(store, agents, log)
+  const monitor = new HostMonitor(store, agents, now, log, (hostId) => {
+    pools.lookAtHost(hostId)
+    reconciler.lookAtHost(hostId)
+  })
+  const outbox = new OutboxPublisher(store, log)
+  const mutations = new Mutations(store, now)
+  const imagesGoing = new Set<string>()
+  let isBusConnected = false
+
+  const troubles = () => (isBusConnected ? [] : ['NATS is not connected: events wait in the outbox'])
+  const service: ControllerServiceImplementation = {
+    ...instanceMethods({ store, mutations, policy, imagesGoing, now }),
+    ...resourceMethods({ store, mutations, agents, importer, monitor, imagesGoing, now }),
+    ...operationMethods({ store, reconciler, importer, troubles }),
+  }
+  const server = createRpcServer((error, method) => log.error({ err: error, method }, 'call broke'))
+  server.add(ControllerServiceDefinition, service)
+  const stopRetention = startRetention(store, now, log)
+
+  return {
+    service,
+    async listen(address) {
+      const port = await server.listen(address)
+      monitor.start()
+      pools.start()
+      importer.lookAtAll()
+      reconciler.lookAtAll()
+      return port
+    },
+    attachBus(connection) {
+      isBusConnected = true
+      monitor.attach(connection)
+      outbox.attach(connection)
+    },
+    noteBus(isConnected) {
+      isBusConnected = isConnected
+      if (isConnected) outbox.publish()
+    },
+    async close() {
+      stopRetention()
+      monitor.close()
+      pools.close()
+      importer.close()
+      reconciler.close()
+      server.forceShutdown()
+      await store.durable()
+      await outbox.close()
+      agents.close()
+      await store.close()
+    },
+  }
+}

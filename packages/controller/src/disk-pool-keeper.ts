@@ -1,0 +1,122 @@
+// Makes every disk pool usable on every host it belongs to, and keeps what is known of its size
+// current: when a pool or a host appears, when a host comes back, and every minute.
+
+import type { DiskPoolHost, DiskPoolRecord } from '@vpe/core'
+import { fromClientError } from '@vpe/proto'
+import type { Logger } from 'pino'
+import type { Agents } from './agents.ts'
+import type { Store } from './store/store.ts'
+import { change } from './store/tables.ts'
+import { diskPoolSpecToWire } from './wire.ts'
+
+const REFRESH_MS = 60_000
+const TIMEOUT_MS = 30_000
+/** A smaller share of the pool's size is not worth a row and an fsync. */
+const NOTEWORTHY_SHARE = 0.01
+
+export class DiskPoolKeeper {
+  readonly #store: Store
+  readonly #agents: Agents
+  readonly #log: Logger
+  readonly #underWay = new Set<string>()
+  #timer: NodeJS.Timeout | null = null
+
+  constructor(store: Store, agents: Agents, log: Logger) {
+    this.#store = store
+    this.#agents = agents
+    this.#log = log
+    store.listen({
+      onDiskPool: (pool) => {
+        for (const host of pool?.hosts ?? []) {
+          if (pool && host.state === 'pending') void this.#ensure(pool.uuid, host.hostId)
+        }
+      },
+    })
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => this.lookAtAll(), REFRESH_MS)
+  }
+
+  lookAtAll(): void {
+    for (const host of this.#store.hosts.values()) if (host.state === 'up') this.lookAtHost(host.uuid)
+  }
+
+  /** Ensures every pool of a host: it has just become reachable. */
+  lookAtHost(hostId: string): void {
+    for (const pool of this.#store.diskPools.values()) {
+      if (pool.hosts.some((host) => host.hostId === hostId)) void this.#ensure(pool.uuid, hostId)
+    }
+  }
+
+  close(): void {
+    if (this.#timer) clearInterval(this.#timer)
+  }
+
+  async #ensure(poolUuid: string, hostId: string): Promise<void> {
+    const key = `${poolUuid}/${hostId}`
+    if (this.#underWay.has(key)) return
+    this.#underWay.add(key)
+    try {
+      await this.#store.durable()
+      const pool = this.#store.diskPools.get(poolUuid)
+      const host = this.#store.hosts.get(hostId)
+      if (!pool || !host) return
+      const seen = await this.#ask(pool, host)
+      if (seen) this.#note(poolUuid, { hostId, ...seen })
+    } finally {
+      this.#underWay.delete(key)
+    }
+  }
+
+  async #ask(
+    pool: DiskPoolRecord,
+    host: { uuid: string; address: string },
+  ): Promise<Omit<DiskPoolHost, 'hostId'> | null> {
+    try {
+      const answer = await this.#agents
+        .client(host)
+        .ensureDiskPool(
+          { epoch: this.#store.epoch, diskPool: diskPoolSpecToWire(pool) },
+          { signal: AbortSignal.timeout(TIMEOUT_MS) },
+        )
+      return { state: 'ready', fault: '', ...answer }
+    } catch (cause) {
+      const error = fromClientError(cause)
+      this.#log.warn({ disk_pool: pool.uuid, host: host.uuid, code: error.code }, error.message)
+      // A host that does not answer says nothing about the pool; it is asked again when it is back.
+      if (error.code === 'UNAVAILABLE') return null
+      return { state: 'error', fault: error.message, capacityBytes: 0, availableBytes: 0 }
+    }
+  }
+
+  #note(poolUuid: string, seen: DiskPoolHost): void {
+    const pool = this.#store.diskPools.get(poolUuid)
+    const before = pool?.hosts.find((host) => host.hostId === seen.hostId)
+    if (!pool || !before || !isNews(before, seen)) return
+    const next = { ...pool, hosts: pool.hosts.map((host) => (host === before ? seen : host)) }
+    const events =
+      before.state === seen.state
+        ? []
+        : [
+            {
+              kind: 'disk_pool',
+              id: pool.uuid,
+              what: seen.state === 'ready' ? 'ready' : 'failed',
+              data: { uuid: pool.uuid, name: pool.name, host_uuid: seen.hostId, fault: seen.fault || null },
+            },
+          ]
+    void this.#store.commit([change.diskPool(next)], events)
+  }
+}
+
+function isNews(before: DiskPoolHost, seen: DiskPoolHost): boolean {
+  if (
+    before.state !== seen.state ||
+    before.fault !== seen.fault ||
+    before.capacityBytes !== seen.capacityBytes
+  ) {
+    return true
+  }
+  return Math.abs(before.availableBytes - seen.availableBytes) > seen.capacityBytes * NOTEWORTHY_SHARE
+}

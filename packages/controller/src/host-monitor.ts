@@ -1,0 +1,261 @@
+// What the controller knows of its hosts: whether they answer, and what they run. Heartbeats and
+// `changed` messages only say "look again"; what is believed comes from the inventory that is then
+// asked for, which repairs whatever was missed. With NATS away, gRPC probes take the heartbeats' place.
+
+import type { NatsConnection, Subscription } from '@nats-io/nats-core'
+import { CHANGED_SUBJECTS, decodeHeartbeat, HEARTBEAT_SUBJECTS, hostOfSubject, type VpeEvent } from '@vpe/bus'
+import { decideReport, type HostRecord, type InstanceReport, judgeHost, SUSPECT_AFTER_MS } from '@vpe/core'
+import { fromClientError } from '@vpe/proto'
+import type { Logger } from 'pino'
+import type { Agents } from './agents.ts'
+import { commitOfDecision } from './instance-commit.ts'
+import type { Store } from './store/store.ts'
+import { change } from './store/tables.ts'
+import { factsFromWire, reportFromWire } from './wire.ts'
+
+const TICK_MS = 1_000
+const PROBE_TIMEOUT_MS = 2_000
+const INVENTORY_TIMEOUT_MS = 30_000
+/** An inventory is asked for at least this often, in case every hint was lost. */
+const INVENTORY_INTERVAL_MS = 60_000
+
+interface Watch {
+  lastHeardMs: number
+  /** Digest of the inventory last read, and of the last heartbeat: they differ when there is news. */
+  readDigest: string | null
+  heardDigest: string | null
+  lastInventoryMs: number
+  isReading: boolean
+  isStale: boolean
+  isProbing: boolean
+  unknownInstances: readonly string[]
+}
+
+export class HostMonitor {
+  readonly #store: Store
+  readonly #agents: Agents
+  readonly #now: () => number
+  readonly #log: Logger
+  readonly #onReachable: (hostId: string) => void
+  readonly #watches = new Map<string, Watch>()
+  readonly #subscriptions: Subscription[] = []
+  #timer: NodeJS.Timeout | null = null
+
+  /** @param onReachable told when a host answers that did not, and for each host after a start */
+  constructor(
+    store: Store,
+    agents: Agents,
+    now: () => number,
+    log: Logger,
+    onReachable: (hostId: string) => void,
+  ) {
+    this.#store = store
+    this.#agents = agents
+    this.#now = now
+    this.#log = log
+    this.#onReachable = onReachable
+    store.listen({
+      onHost: (before, after) => {
+        if (after && !before) this.lookAt(after.uuid)
+        if (before && !after) this.#watches.delete(before.uuid)
+      },
+    })
+  }
+
+  start(): void {
+    for (const host of this.#store.hosts.values()) this.lookAt(host.uuid)
+    this.#timer = setInterval(() => this.#tick(), TICK_MS)
+  }
+
+  /** Listens to the agents, once NATS is there. */
+  attach(connection: NatsConnection): void {
+    this.#subscriptions.push(
+      connection.subscribe(HEARTBEAT_SUBJECTS, {
+        callback: (error, message) => {
+          if (error) this.#log.warn({ err: error }, 'heartbeat subscription')
+          else this.#heard(message.subject, message.string())
+        },
+      }),
+      connection.subscribe(CHANGED_SUBJECTS, {
+        callback: (error, message) => {
+          const hostId = hostOfSubject(message.subject)
+          if (!error && hostId && this.#store.hosts.has(hostId)) this.lookAt(hostId)
+        },
+      }),
+    )
+  }
+
+  /** Reads the inventory of a host again: soon, once however often this is called meanwhile. */
+  lookAt(hostId: string): void {
+    const watch = this.#watchOf(hostId)
+    watch.isStale = true
+    if (!watch.isReading) void this.#readInventory(hostId, watch)
+  }
+
+  lastHeartbeatMs(hostId: string): number {
+    return this.#watches.get(hostId)?.lastHeardMs ?? 0
+  }
+
+  /** Domains with our mark that no record names. They are reported, never touched. */
+  unknownInstances(hostId: string): readonly string[] {
+    return this.#watches.get(hostId)?.unknownInstances ?? []
+  }
+
+  close(): void {
+    if (this.#timer) clearInterval(this.#timer)
+    for (const subscription of this.#subscriptions) subscription.unsubscribe()
+  }
+
+  #watchOf(hostId: string): Watch {
+    let watch = this.#watches.get(hostId)
+    if (!watch) {
+      // A host that was never heard since the start of this process gets the whole time to be heard.
+      watch = {
+        lastHeardMs: this.#now(),
+        readDigest: null,
+        heardDigest: null,
+        lastInventoryMs: 0,
+        isReading: false,
+        isStale: false,
+        isProbing: false,
+        unknownInstances: [],
+      }
+      this.#watches.set(hostId, watch)
+    }
+    return watch
+  }
+
+  #heard(subject: string, text: string): void {
+    const decoded = decodeHeartbeat(text)
+    const hostId = hostOfSubject(subject)
+    if ('refused' in decoded || decoded.heartbeat.hostId !== hostId) {
+      this.#log.warn(
+        { subject, why: 'refused' in decoded ? decoded.refused : 'host id differs' },
+        'heartbeat refused',
+      )
+      return
+    }
+    const host = this.#store.hosts.get(hostId)
+    if (!host) return
+    const watch = this.#watchOf(hostId)
+    watch.lastHeardMs = this.#now()
+    watch.heardDigest = decoded.heartbeat.digest
+    if (host.state === 'down') this.#setState(host, 'up', 'it is heard again')
+    if (watch.heardDigest !== watch.readDigest || decoded.heartbeat.bootId !== host.facts.bootId)
+      this.lookAt(hostId)
+  }
+
+  #tick(): void {
+    const now = this.#now()
+    for (const host of this.#store.hosts.values()) {
+      const watch = this.#watchOf(host.uuid)
+      if (now - watch.lastInventoryMs > INVENTORY_INTERVAL_MS && host.state === 'up') this.lookAt(host.uuid)
+      if (judgeHost(watch.lastHeardMs, now, null) === 'probe' && !watch.isProbing)
+        void this.#probe(host, watch)
+    }
+  }
+
+  async #probe(host: HostRecord, watch: Watch): Promise<void> {
+    watch.isProbing = true
+    const answered = await this.#agents
+      .client(host)
+      .describeHost({}, { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) })
+      .then((answer) => answer.hostId === host.uuid)
+      .catch((error: unknown) => {
+        this.#log.debug({ host: host.uuid, err: error }, 'probe failed')
+        return false
+      })
+    watch.isProbing = false
+    const now = this.#store.hosts.get(host.uuid)
+    if (!now) return
+    const verdict = judgeHost(watch.lastHeardMs, this.#now(), answered)
+    if (answered) {
+      // Silent on NATS but alive: the probe stands for the heartbeats, and nothing hints at changes.
+      watch.lastHeardMs = this.#now()
+      this.lookAt(host.uuid)
+    }
+    if (verdict === 'up' && now.state === 'down') this.#setState(now, 'up', 'it answers on gRPC')
+    if (verdict === 'down' && now.state === 'up') {
+      this.#setState(now, 'down', `no heartbeat for ${SUSPECT_AFTER_MS / 1000} s and no answer on gRPC`)
+    }
+  }
+
+  #setState(host: HostRecord, state: HostRecord['state'], why: string): void {
+    void this.#store.commit([change.host({ ...host, state })], [hostEvent(host, state, { state, why })])
+    this.#log.info({ host: host.uuid, state, why }, 'host moved')
+    if (state === 'up') this.#onReachable(host.uuid)
+  }
+
+  async #readInventory(hostId: string, watch: Watch): Promise<void> {
+    watch.isReading = true
+    try {
+      while (watch.isStale) {
+        watch.isStale = false
+        const host = this.#store.hosts.get(hostId)
+        if (!host) return
+        await this.#readOnce(host, watch)
+      }
+    } catch (error) {
+      // The next heartbeat or tick asks again; whether the host is down is judged elsewhere.
+      watch.readDigest = null
+      this.#log.debug({ host: hostId, err: fromClientError(error) }, 'no inventory')
+    } finally {
+      watch.isReading = false
+    }
+  }
+
+  async #readOnce(host: HostRecord, watch: Watch): Promise<void> {
+    const first = watch.lastInventoryMs === 0
+    // Records that change while the question is on its way are judged by the next inventory: this one
+    // may have been taken before the change.
+    const asked = new Map(
+      [...this.#store.usage.instancesOfHost(host.uuid)].map((uuid) => [
+        uuid,
+        this.#store.instances.get(uuid),
+      ]),
+    )
+    const client = this.#agents.client(host)
+    const inventory = await client.getInventory({}, { signal: AbortSignal.timeout(INVENTORY_TIMEOUT_MS) })
+    watch.lastHeardMs = this.#now()
+    watch.lastInventoryMs = this.#now()
+    watch.readDigest = inventory.digest
+    const reports = new Map(inventory.instances.map((report) => [report.uuid, reportFromWire(report)]))
+    for (const [uuid, record] of asked) {
+      const now = this.#store.instances.get(uuid)
+      if (!now) continue
+      if (now !== record) watch.readDigest = null
+      else this.#repair(uuid, reports.get(uuid) ?? null)
+    }
+    watch.unknownInstances = [...reports.keys()].filter((uuid) => !this.#store.instances.has(uuid))
+    const known = this.#store.hosts.get(host.uuid)
+    if (known?.state === 'down') this.#setState(known, 'up', 'it answers on gRPC')
+    else if (first) this.#onReachable(host.uuid)
+    if (known && inventory.bootId !== known.facts.bootId) {
+      const { facts } = await client.describeHost({}, { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) })
+      const current = this.#store.hosts.get(host.uuid)
+      if (!current) return
+      const next = { ...current, facts: factsFromWire(facts) }
+      void this.#store.commit(
+        [change.host(next)],
+        [hostEvent(next, 'booted', { boot_id: next.facts.bootId })],
+      )
+    }
+  }
+
+  #repair(uuid: string, report: InstanceReport | null): void {
+    const instance = this.#store.instances.get(uuid)
+    const decision = instance && decideReport(instance, report)
+    if (!instance || !decision) return
+    const operations = this.#store.runningOperationsOf(uuid)
+    const { changes, events } = commitOfDecision(instance, decision, operations, this.#now())
+    void this.#store.commit(changes, events)
+    this.#log.info(
+      { instance: uuid, phase: decision.next?.task ?? decision.next?.status ?? 'gone', why: decision.why },
+      'instance moved',
+    )
+  }
+}
+
+function hostEvent(host: HostRecord, what: string, data: Record<string, unknown>): VpeEvent {
+  return { kind: 'host', id: host.uuid, what, data: { uuid: host.uuid, name: host.name, ...data } }
+}

@@ -1,0 +1,128 @@
+// Brings every image that is `importing` into its pool, by way of a host that reaches the pool, and
+// records what was learned of it. Starts again from nothing after a restart: the agent resumes or
+// finds the finished copy.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  type Attempts,
+  afterFailure,
+  endOperation,
+  type HostRecord,
+  type ImageRecord,
+  VpeError,
+} from '@vpe/core'
+import { fromClientError, type ImportedImage } from '@vpe/proto'
+import type { Logger } from 'pino'
+import type { Agents } from './agents.ts'
+import type { Store } from './store/store.ts'
+import { type Change, change } from './store/tables.ts'
+import { diskFormatFromWire, diskPoolSpecToWire, imageSourceToWire } from './wire.ts'
+
+export class ImageImporter {
+  readonly #store: Store
+  readonly #agents: Agents
+  readonly #now: () => number
+  readonly #log: Logger
+  readonly #running = new Map<string, AbortController>()
+  readonly #progress = new Map<string, number>()
+
+  constructor(store: Store, agents: Agents, now: () => number, log: Logger) {
+    this.#store = store
+    this.#agents = agents
+    this.#now = now
+    this.#log = log
+    store.listen({ onImage: (image) => image?.status === 'importing' && this.#look(image.uuid) })
+  }
+
+  lookAtAll(): void {
+    for (const image of this.#store.images.values()) if (image.status === 'importing') this.#look(image.uuid)
+  }
+
+  progressPercent(imageUuid: string): number {
+    return this.#progress.get(imageUuid) ?? 0
+  }
+
+  close(): void {
+    for (const abort of this.#running.values()) abort.abort()
+  }
+
+  #look(uuid: string): void {
+    if (this.#running.has(uuid)) return
+    const abort = new AbortController()
+    this.#running.set(uuid, abort)
+    void this.#run(uuid, abort.signal).finally(() => {
+      this.#running.delete(uuid)
+      this.#progress.delete(uuid)
+    })
+  }
+
+  async #run(uuid: string, signal: AbortSignal): Promise<void> {
+    let attempts: Attempts | null = null
+    while (!signal.aborted) {
+      await this.#store.durable()
+      const image = this.#store.images.get(uuid)
+      if (image?.status !== 'importing') return
+      try {
+        const imported = await this.#import(image, signal)
+        this.#end(uuid, (now) => ({
+          ...now,
+          status: 'active',
+          sha256: imported.sha256,
+          format: diskFormatFromWire(imported.format),
+          sizeBytes: imported.sizeBytes,
+          virtualSizeBytes: imported.virtualSizeBytes,
+        }))
+        return
+      } catch (cause) {
+        if (signal.aborted) return
+        const error = fromClientError(cause)
+        attempts = afterFailure(attempts, 0, error.code, this.#now())
+        this.#log.warn({ image: uuid, code: error.code, gaveUp: attempts === null }, error.message)
+        if (!attempts) {
+          this.#end(uuid, (now) => ({ ...now, status: 'error', fault: error.message }))
+          return
+        }
+        await sleep(attempts.retryAtMs - this.#now(), undefined, { signal }).catch(() => {})
+      }
+    }
+  }
+
+  async #import(image: ImageRecord, signal: AbortSignal): Promise<ImportedImage> {
+    const pool = this.#store.diskPools.get(image.diskPoolUuid)
+    if (!pool)
+      throw new VpeError('INTERNAL', `disk pool ${image.diskPoolUuid} of image ${image.uuid} has no record`)
+    const host = pool.hosts
+      .map(({ hostId }) => this.#store.hosts.get(hostId))
+      .find((candidate): candidate is HostRecord => candidate?.state === 'up')
+    if (!host) throw new VpeError('UNAVAILABLE', `no host that reaches disk pool ${pool.name} is up`)
+    const updates = this.#agents.client(host).importImage(
+      {
+        epoch: this.#store.epoch,
+        image: imageSourceToWire(image),
+        diskPool: diskPoolSpecToWire(pool),
+      },
+      { signal },
+    )
+    for await (const { update } of updates) {
+      if (update?.$case === 'progressPercent') this.#progress.set(image.uuid, update.value)
+      if (update?.$case === 'imported') return update.value
+    }
+    throw new VpeError('UNAVAILABLE', `${host.name} ended the import without a result`)
+  }
+
+  #end(uuid: string, conclude: (now: ImageRecord) => ImageRecord): void {
+    const now = this.#store.images.get(uuid)
+    if (now?.status !== 'importing') return
+    const next = conclude(now)
+    const changes: Change[] = [change.image(next)]
+    for (const operation of this.#store.operations.values()) {
+      if (operation.resourceUuid !== uuid) continue
+      const status = next.status === 'active' ? 'succeeded' : 'failed'
+      changes.push(change.operation(endOperation(operation, status, this.#now(), next.fault)))
+    }
+    const what = next.status === 'active' ? 'imported' : 'failed'
+    const data = { uuid, name: next.name, status: next.status, fault: next.fault || null }
+    void this.#store.commit(changes, [{ kind: 'image', id: uuid, what, data }])
+    this.#log.info({ image: uuid, status: next.status }, 'image moved')
+  }
+}

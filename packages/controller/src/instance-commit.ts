@@ -1,0 +1,92 @@
+// From a decision about an instance to what is written: the row, the operations that it ends, and one
+// event, all in one transaction. Every change of an instance goes through here, so every change has
+// exactly one event.
+
+import type { VpeEvent } from '@vpe/bus'
+import {
+  type InstanceDecision,
+  type InstancePhase,
+  type InstanceRecord,
+  type OperationRecord,
+  phaseOf,
+  settleInstanceOperations,
+} from '@vpe/core'
+import { type Change, change } from './store/tables.ts'
+
+export interface InstanceCommit {
+  readonly changes: Change[]
+  readonly events: VpeEvent[]
+}
+
+/**
+ * @param before null for a new instance
+ * @param operations those that run for it, with the new one if a user's request is what changes it
+ */
+export function commitOfDecision(
+  before: InstanceRecord | null,
+  decision: InstanceDecision,
+  operations: readonly OperationRecord[],
+  nowMs: number,
+): InstanceCommit {
+  const { next, why } = decision
+  const instance = next ?? before
+  if (!instance) throw new Error('a decision about no instance')
+  const ended = new Map(
+    settleInstanceOperations(operations, next, nowMs).map((operation) => [operation.uuid, operation]),
+  )
+  return {
+    changes: [
+      next ? change.instance(next) : change.remove('instances', instance.uuid),
+      ...operations.map((operation) => change.operation(ended.get(operation.uuid) ?? operation)),
+    ],
+    events: [instanceEvent(before, next, instance, why)],
+  }
+}
+
+function instanceEvent(
+  before: InstanceRecord | null,
+  next: InstanceRecord | null,
+  instance: InstanceRecord,
+  why: string,
+): VpeEvent {
+  return {
+    kind: 'instance',
+    id: instance.uuid,
+    what: whatHappened(before, next),
+    data: {
+      uuid: instance.uuid,
+      name: instance.name,
+      namespace: instance.namespace,
+      generation: instance.generation,
+      status: instance.status,
+      task: instance.task,
+      previous: before && phaseOf(before),
+      power: instance.power,
+      ha: instance.ha,
+      host_uuid: instance.hostId,
+      fault: instance.fault || null,
+      why,
+    },
+  }
+}
+
+const WHAT_OF_PHASE: Record<InstancePhase, string> = {
+  creating: 'creating',
+  starting: 'starting',
+  stopping: 'stopping',
+  updating: 'updating',
+  recovering: 'recovering',
+  deleting: 'deleting',
+  active: 'started',
+  shutoff: 'stopped',
+  error: 'failed',
+}
+
+function whatHappened(before: InstanceRecord | null, next: InstanceRecord | null): string {
+  if (!next) return 'deleted'
+  const phase = phaseOf(next)
+  if (before && phaseOf(before) === phase) return 'updated'
+  // An update that comes to rest where it began has neither started nor stopped anything.
+  if (before && phaseOf(before) === 'updating' && before.status === phase) return 'updated'
+  return WHAT_OF_PHASE[phase]
+}

@@ -1,0 +1,238 @@
+// Drives each instance to where its record wants it: asks `plan` for the next step, makes the call,
+// feeds the result back, and looks again. One runner per instance at most; woken by changes of the
+// record and of its host, and by nothing else, so that it does not matter how often or how late.
+
+import {
+  type Attempts,
+  afterFailure,
+  decideFailed,
+  decideRemoved,
+  decideReport,
+  type InstanceDecision,
+  type InstanceRecord,
+  plan,
+  VpeError,
+} from '@vpe/core'
+import { fromClientError } from '@vpe/proto'
+import type { Logger } from 'pino'
+import type { Agents } from './agents.ts'
+import { commitOfDecision } from './instance-commit.ts'
+import type { Store } from './store/store.ts'
+import { diskPoolSpecToWire, instanceSpecToWire, reportFromWire } from './wire.ts'
+
+interface Runner {
+  /** Aborts the call under way; null between calls. */
+  call: { readonly generation: number; readonly abort: AbortController } | null
+  /** Ends the wait for a retry early. */
+  wake: () => void
+}
+
+export class InstanceReconciler {
+  readonly #store: Store
+  readonly #agents: Agents
+  readonly #now: () => number
+  readonly #log: Logger
+  readonly #runners = new Map<string, Runner>()
+  readonly #attempts = new Map<string, Attempts>()
+  readonly #steps = new Map<string, string>()
+  #isClosed = false
+
+  constructor(store: Store, agents: Agents, now: () => number, log: Logger) {
+    this.#store = store
+    this.#agents = agents
+    this.#now = now
+    this.#log = log
+    store.listen({ onInstance: (_before, after) => after && this.look(after.uuid) })
+  }
+
+  /** Takes up every instance that has something left to be done: after a start, or when in doubt. */
+  lookAtAll(): void {
+    for (const uuid of this.#store.instances.keys()) this.look(uuid)
+  }
+
+  /** A host can be reached again: what waits for it is tried at once. */
+  lookAtHost(hostId: string): void {
+    for (const uuid of this.#store.usage.instancesOfHost(hostId)) {
+      this.#attempts.delete(uuid)
+      this.look(uuid)
+    }
+  }
+
+  /** Looks at one instance again. */
+  look(uuid: string): void {
+    if (this.#isClosed) return
+    const instance = this.#store.instances.get(uuid)
+    const runner = this.#runners.get(uuid)
+    if (runner) {
+      if (runner.call && instance && instance.generation > runner.call.generation) runner.call.abort.abort()
+      runner.wake()
+      return
+    }
+    if (!instance || plan(instance, null, this.#now()).kind === 'none') return
+    const fresh: Runner = { call: null, wake: () => {} }
+    this.#runners.set(uuid, fresh)
+    void this.#run(uuid, fresh)
+  }
+
+  /** What is being done for an instance at this moment, for people. */
+  stepOf(uuid: string): string {
+    return this.#steps.get(uuid) ?? ''
+  }
+
+  close(): void {
+    this.#isClosed = true
+    for (const runner of this.#runners.values()) {
+      runner.call?.abort.abort()
+      runner.wake()
+    }
+  }
+
+  async #run(uuid: string, runner: Runner): Promise<void> {
+    try {
+      while (!this.#isClosed) {
+        // Before anything leaves the process, what it rests on must be on disk.
+        await this.#store.durable()
+        const instance = this.#store.instances.get(uuid)
+        if (!instance) break
+        const action = plan(instance, this.#attempts.get(uuid) ?? null, this.#now())
+        if (action.kind === 'none') break
+        if (action.kind === 'wait') await this.#waitUntil(runner, action.untilMs)
+        else await this.#act(instance, runner, action.kind)
+      }
+    } catch (error) {
+      // Only a defect comes here: calls that fail are decided upon above.
+      this.#log.fatal({ err: error, instance: uuid }, 'reconciliation broke')
+      throw error
+    } finally {
+      this.#runners.delete(uuid)
+      this.#steps.delete(uuid)
+      if (!this.#store.instances.has(uuid)) this.#attempts.delete(uuid)
+    }
+    // A change that came between the last look and the removal of this runner has no runner.
+    this.look(uuid)
+  }
+
+  async #act(instance: InstanceRecord, runner: Runner, kind: 'apply' | 'remove'): Promise<void> {
+    const abort = new AbortController()
+    runner.call = { generation: instance.generation, abort }
+    try {
+      const decision =
+        kind === 'apply'
+          ? await this.#apply(instance, abort.signal)
+          : await this.#remove(instance, abort.signal)
+      this.#attempts.delete(instance.uuid)
+      this.#commit(instance, decision)
+    } catch (error) {
+      if (abort.signal.aborted) return
+      this.#failed(instance, fromClientError(error))
+    } finally {
+      runner.call = null
+    }
+  }
+
+  async #apply(
+    instance: InstanceRecord,
+    signal: AbortSignal,
+  ): Promise<(now: InstanceRecord) => InstanceDecision | null> {
+    const { host, pool } = this.#partsOf(instance)
+    const image = this.#store.images.get(instance.imageUuid)
+    if (!image)
+      throw new VpeError('INTERNAL', `image ${instance.imageUuid} of instance ${instance.uuid} has no record`)
+    const updates = this.#agents
+      .client(host)
+      .applyInstance(
+        { epoch: this.#store.epoch, spec: instanceSpecToWire(instance, image, pool) },
+        { signal },
+      )
+    for await (const { update } of updates) {
+      if (update?.$case === 'step') this.#steps.set(instance.uuid, update.value)
+      if (update?.$case !== 'report') continue
+      const report = { ...reportFromWire(update.value), converging: false }
+      if (!decideReport(instance, report)) {
+        throw new VpeError(
+          'HYPERVISOR_FAILED',
+          `${host.name} made it power ${report.power} at generation ${report.generation}, not ${instance.power} at ${instance.generation}`,
+        )
+      }
+      return (now) => decideReport(now, report)
+    }
+    throw new VpeError('UNAVAILABLE', `${host.name} ended the call without a report`)
+  }
+
+  async #remove(
+    instance: InstanceRecord,
+    signal: AbortSignal,
+  ): Promise<(now: InstanceRecord) => InstanceDecision | null> {
+    const { host, pool } = this.#partsOf(instance)
+    this.#steps.set(instance.uuid, `removing it from ${host.name}`)
+    await this.#agents.client(host).removeInstance(
+      {
+        epoch: this.#store.epoch,
+        uuid: instance.uuid,
+        generation: instance.generation,
+        diskPool: diskPoolSpecToWire(pool),
+      },
+      { signal },
+    )
+    return decideRemoved
+  }
+
+  /** A decision counts only for the record that the call was made for, or a later one that it still fits. */
+  #commit(before: InstanceRecord, decide: (now: InstanceRecord) => InstanceDecision | null): void {
+    const now = this.#store.instances.get(before.uuid)
+    if (!now || now.generation !== before.generation) return
+    const decision = decide(now)
+    if (!decision) return
+    const { changes, events } = commitOfDecision(
+      now,
+      decision,
+      this.#store.runningOperationsOf(now.uuid),
+      this.#now(),
+    )
+    void this.#store.commit(changes, events)
+    this.#log.info(
+      {
+        instance: now.uuid,
+        phase: decision.next?.task ?? decision.next?.status ?? 'gone',
+        why: decision.why,
+      },
+      'instance moved',
+    )
+  }
+
+  #failed(instance: InstanceRecord, error: VpeError): void {
+    const attempts = afterFailure(
+      this.#attempts.get(instance.uuid) ?? null,
+      instance.generation,
+      error.code,
+      this.#now(),
+    )
+    this.#log.warn(
+      { instance: instance.uuid, code: error.code, retryAtMs: attempts?.retryAtMs ?? null },
+      error.message,
+    )
+    if (!attempts) {
+      this.#attempts.delete(instance.uuid)
+      this.#commit(instance, (now) => decideFailed(now, error.message))
+      return
+    }
+    this.#attempts.set(instance.uuid, attempts)
+    this.#steps.set(instance.uuid, `will try again: ${error.message}`)
+  }
+
+  async #waitUntil(runner: Runner, untilMs: number): Promise<void> {
+    const woken = Promise.withResolvers<void>()
+    const timer = setTimeout(woken.resolve, untilMs - this.#now())
+    runner.wake = woken.resolve
+    await woken.promise
+    runner.wake = () => {}
+    clearTimeout(timer)
+  }
+
+  #partsOf(instance: InstanceRecord) {
+    const host = this.#store.hosts.get(instance.hostId)
+    const pool = this.#store.diskPools.get(instance.diskPoolUuid)
+    if (!host || !pool) throw new VpeError('INTERNAL', `instance ${instance.uuid} has no host or pool record`)
+    return { host, pool }
+  }
+}

@@ -1,0 +1,61 @@
+#!/usr/bin/env node
+// vpe-controller: reads the environment, opens the store, the bus and the port, and ends on a signal.
+
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { connectBus } from '@vpe/bus'
+import { pino } from 'pino'
+import { type ControllerConfig, readConfig } from './config.ts'
+import { createController } from './controller.ts'
+import { SqliteBackend } from './store/sqlite-backend.ts'
+import { Store } from './store/store.ts'
+
+function configOrExit(): ControllerConfig {
+  try {
+    return readConfig(process.env)
+  } catch (error) {
+    process.stderr.write(`vpe-controller: ${(error as Error).message}\n`)
+    process.exit(2)
+  }
+}
+
+const config = configOrExit()
+const log = pino({ name: 'vpe-controller', level: config.logLevel }, pino.destination({ sync: true }))
+
+function die(error: unknown): never {
+  log.fatal({ err: error }, 'memory and disk may differ: ending, to be started again from the disk')
+  process.exit(1)
+}
+process.on('uncaughtException', die)
+process.on('unhandledRejection', die)
+
+mkdirSync(config.stateDir, { recursive: true, mode: 0o700 })
+const file = join(config.stateDir, 'controller.sqlite')
+log.info({ file }, 'opening the store')
+const store = await Store.open(new SqliteBackend(file), Date.now, die)
+log.info({ epoch: store.epoch, hosts: store.hosts.size, instances: store.instances.size }, 'store open')
+
+const controller = createController({ store, now: Date.now, log })
+await controller.listen(config.listen)
+log.info({ address: config.listen }, 'listening')
+
+log.info({ url: config.natsUrl }, 'connecting to NATS')
+const bus = connectBus(config.natsUrl, 'vpe-controller', (status) => {
+  log.warn({ status }, 'NATS')
+  controller.noteBus(status === 'reconnect')
+})
+void bus.then((connection) => {
+  controller.attachBus(connection)
+  log.info('NATS connected')
+})
+
+let isEnding = false
+async function end(signal: NodeJS.Signals): Promise<void> {
+  if (isEnding) return
+  isEnding = true
+  log.info({ signal }, 'ending')
+  await controller.close()
+  process.exit(0)
+}
+process.on('SIGTERM', end)
+process.on('SIGINT', end)

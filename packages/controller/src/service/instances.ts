@@ -1,0 +1,300 @@
+// Calls about instances. Each reads memory, decides, and commits; what then happens on hosts is the
+// reconciler's affair.
+
+import { randomUUID } from 'node:crypto'
+import {
+  decideDelete,
+  decideStart,
+  decideStop,
+  decideUpdate,
+  type FlavorRecord,
+  type HostCandidate,
+  type ImageRecord,
+  type InstanceDecision,
+  type InstanceRecord,
+  type OvercommitPolicy,
+  place,
+  VpeError,
+} from '@vpe/core'
+import {
+  ControllerServiceDefinition,
+  type ControllerServiceImplementation,
+  type CreateInstanceRequest,
+  type UpdateInstanceRequest,
+} from '@vpe/proto'
+import { commitOfDecision } from '../instance-commit.ts'
+import type { Store } from '../store/store.ts'
+import { change } from '../store/tables.ts'
+import { instanceToWire } from '../wire.ts'
+import { generateName } from './generated-name.ts'
+import { type Mutation, type Mutations, startOperation } from './mutation.ts'
+import { getOr404, invalid, refer, referHosts } from './references.ts'
+
+const GIB = 1024 ** 3
+const DEFAULT_NAMESPACE = 'default'
+/** The flavor of an instance whose creator names none, where there is one of that name. */
+const DEFAULT_FLAVOR = 'default'
+
+type InstanceMethods = Pick<
+  ControllerServiceImplementation,
+  | 'createInstance'
+  | 'getInstance'
+  | 'findInstance'
+  | 'listInstances'
+  | 'updateInstance'
+  | 'deleteInstance'
+  | 'startInstance'
+  | 'stopInstance'
+>
+
+export interface InstanceServiceDeps {
+  readonly store: Store
+  readonly mutations: Mutations
+  readonly policy: OvercommitPolicy
+  /** Images that are being deleted. */
+  readonly imagesGoing: ReadonlySet<string>
+  readonly now: () => number
+}
+
+export function instanceMethods({
+  store,
+  mutations,
+  policy,
+  imagesGoing,
+  now,
+}: InstanceServiceDeps): InstanceMethods {
+  const { methods } = ControllerServiceDefinition
+
+  /** A user's wish about one instance, as an operation; one that changes nothing has succeeded already. */
+  function carryOut(
+    kind: string,
+    instance: InstanceRecord,
+    decision: InstanceDecision | null,
+  ): Mutation<{ instance: ReturnType<typeof instanceToWire>; operationUuid: string }> {
+    const next = decision?.next ?? instance
+    const operation = startOperation(kind, instance.uuid, now(), { generation: next.generation })
+    const operations = [...store.runningOperationsOf(instance.uuid), operation]
+    const effective = decision ?? { next: instance, why: 'it is so already' }
+    const { changes, events } = commitOfDecision(instance, effective, operations, now())
+    return {
+      changes: decision ? changes : changes.filter((each) => each.table === 'operations'),
+      events: decision ? events : [],
+      response: { instance: instanceToWire(store, next), operationUuid: operation.uuid },
+    }
+  }
+
+  function create(request: CreateInstanceRequest) {
+    const namespace = request.namespace || DEFAULT_NAMESPACE
+    assertInstanceNameFree(store, namespace, request.name)
+    const flavor = request.flavor
+      ? refer(store.flavors, 'flavor', 'flavor', request.flavor)
+      : defaultFlavor(store)
+    const image = usableImage(store, imagesGoing, request.image)
+    const pool = request.diskPool ? refer(store.diskPools, 'disk pool', 'disk_pool', request.diskPool) : null
+    const hostIds = referHosts(store.hosts, 'host_ids', request.hostIds).map((host) => host.uuid)
+    const [disk] = request.diskUuids
+    if (disk) throw invalid('disks', `there is no disk ${JSON.stringify(disk)}`)
+    if (pool && request.shareStorage && !pool.shared) {
+      throw invalid(
+        'disk_pool',
+        `disk pool ${pool.name} is local to its host, but shared storage is asked for`,
+      )
+    }
+    const diskBytes = systemDiskBytes(flavor, image)
+    const result = place(
+      {
+        vcpus: flavor.vcpus,
+        memoryMib: flavor.memoryMib,
+        diskBytes,
+        hostIds,
+        diskPoolUuid: pool?.uuid ?? null,
+        sharedPoolOnly: request.shareStorage,
+      },
+      hostCandidates(store),
+      policy,
+    )
+    if (result.hostId === null) throw new VpeError('NO_HOST_FITS', result.refusal)
+    const instance: InstanceRecord = {
+      uuid: randomUUID(),
+      name: request.name,
+      generatedName: generateName(now()),
+      namespace,
+      flavorUuid: flavor.uuid,
+      imageUuid: image.uuid,
+      diskPoolUuid: result.diskPoolUuid,
+      hostId: result.hostId,
+      hostIds,
+      shareStorage: request.shareStorage,
+      tags: request.tags,
+      vcpus: flavor.vcpus,
+      memoryMib: flavor.memoryMib,
+      diskBytes,
+      ha: request.ha,
+      power: 'on',
+      generation: 1,
+      settledGeneration: 0,
+      status: 'shutoff',
+      task: 'creating',
+      fault: '',
+      createdAtMs: now(),
+    }
+    const placement = {
+      uuid: randomUUID(),
+      instanceUuid: instance.uuid,
+      hostId: result.hostId,
+      diskPoolUuid: result.diskPoolUuid,
+      verdicts: result.verdicts,
+      createdAtMs: now(),
+    }
+    const operation = startOperation('instance.create', instance.uuid, now(), {
+      generation: 1,
+      placementUuid: placement.uuid,
+    })
+    const why = `created on ${store.hosts.get(result.hostId)?.name}`
+    const { changes, events } = commitOfDecision(null, { next: instance, why }, [operation], now())
+    return {
+      changes: [...changes, change.placement(placement)],
+      events,
+      response: { instance: instanceToWire(store, instance), operationUuid: operation.uuid },
+    }
+  }
+
+  function update(request: UpdateInstanceRequest) {
+    const instance = getOr404(store.instances, 'instance', request.uuid)
+    if (request.name !== undefined && request.name !== instance.name) {
+      assertInstanceNameFree(store, instance.namespace, request.name)
+    }
+    const image = request.image === undefined ? null : usableImage(store, imagesGoing, request.image)
+    if (image && image.virtualSizeBytes > instance.diskBytes && instance.diskBytes > 0) {
+      throw invalid('image', diskTooSmall(image, instance.diskBytes))
+    }
+    const hostIds =
+      request.hostIds && referHosts(store.hosts, 'host_ids', request.hostIds.values).map((host) => host.uuid)
+    if (hostIds && hostIds.length > 0 && !hostIds.includes(instance.hostId)) {
+      const host = store.hosts.get(instance.hostId)?.name ?? instance.hostId
+      throw new VpeError(
+        'CONFLICT',
+        `the instance is on host ${host}, which is not among the hosts given; vpe cannot move it yet`,
+      )
+    }
+    const decision = decideUpdate(instance, {
+      ...(request.name !== undefined && { name: request.name }),
+      ...(request.ha !== undefined && { ha: request.ha }),
+      ...(request.tags && { tags: request.tags.values }),
+      ...(hostIds && { hostIds }),
+      ...(image && { imageUuid: image.uuid }),
+    })
+    return carryOut('instance.update', instance, decision)
+  }
+
+  return {
+    createInstance: mutations.method(methods.createInstance, create),
+    updateInstance: mutations.method(methods.updateInstance, update),
+    deleteInstance: mutations.method(methods.deleteInstance, ({ uuid }) => {
+      const instance = getOr404(store.instances, 'instance', uuid)
+      return carryOut('instance.delete', instance, decideDelete(instance))
+    }),
+    startInstance: mutations.method(methods.startInstance, ({ uuid }) => {
+      const instance = getOr404(store.instances, 'instance', uuid)
+      return carryOut('instance.start', instance, decideStart(instance))
+    }),
+    stopInstance: mutations.method(methods.stopInstance, ({ uuid }) => {
+      const instance = getOr404(store.instances, 'instance', uuid)
+      return carryOut('instance.stop', instance, decideStop(instance))
+    }),
+    async getInstance({ uuid }) {
+      await store.durable()
+      return { instance: instanceToWire(store, getOr404(store.instances, 'instance', uuid)) }
+    },
+    async findInstance({ name, namespace }) {
+      await store.durable()
+      return { instance: instanceToWire(store, findInstance(store, name, namespace)) }
+    },
+    async listInstances({ nameContains }) {
+      await store.durable()
+      const instances = [...store.instances.values()].filter((instance) =>
+        instance.name.includes(nameContains),
+      )
+      return { instances: instances.map((instance) => instanceToWire(store, instance)) }
+    },
+  }
+}
+
+/** By generated name, which is unique for ever, or by the user's name in one namespace or in all. */
+function findInstance(store: Store, name: string, namespace: string): InstanceRecord {
+  const uuid = store.usage.findByGeneratedName(name)
+  const generated = uuid === null ? undefined : store.instances.get(uuid)
+  if (generated && (namespace === '' || generated.namespace === namespace)) return generated
+  const named = [...store.instances.values()].filter(
+    (instance) => instance.name === name && (namespace === '' || instance.namespace === namespace),
+  )
+  const [only, ...others] = named
+  if (!only) throw new VpeError('NOT_FOUND', `there is no instance named ${JSON.stringify(name)}`)
+  if (others.length === 0) return only
+  const namespaces = named.map((instance) => instance.namespace).join(', ')
+  throw new VpeError(
+    'AMBIGUOUS_NAME',
+    `${named.length} instances are named ${JSON.stringify(name)}, in the namespaces ${namespaces}; give a namespace`,
+  )
+}
+
+function assertInstanceNameFree(store: Store, namespace: string, name: string): void {
+  const holder = store.usage.findByName(namespace, name)
+  if (holder === null) return
+  throw new VpeError(
+    'NAME_TAKEN',
+    `there is already an instance named ${JSON.stringify(name)} in namespace ${namespace} (${holder})`,
+  )
+}
+
+function defaultFlavor(store: Store): FlavorRecord {
+  const flavors = [...store.flavors.values()]
+  const named = flavors.find((flavor) => flavor.name === DEFAULT_FLAVOR)
+  const [smallest] = flavors.sort((a, b) => a.memoryMib - b.memoryMib || a.vcpus - b.vcpus)
+  const flavor = named ?? smallest
+  if (!flavor) throw invalid('flavor', 'no flavor exists yet; create one with POST /flavors')
+  return flavor
+}
+
+function usableImage(store: Store, imagesGoing: ReadonlySet<string>, uuidOrName: string): ImageRecord {
+  const image = refer(store.images, 'image', 'image', uuidOrName)
+  if (imagesGoing.has(image.uuid)) throw invalid('image', `image ${image.name} is being deleted`)
+  if (image.status === 'error')
+    throw invalid('image', `image ${image.name} could not be imported: ${image.fault}`)
+  return image
+}
+
+function systemDiskBytes(flavor: FlavorRecord, image: ImageRecord): number {
+  if (flavor.diskGib === 0) return image.virtualSizeBytes
+  const bytes = flavor.diskGib * GIB
+  if (image.virtualSizeBytes > bytes) throw invalid('flavor', diskTooSmall(image, bytes))
+  return bytes
+}
+
+function diskTooSmall(image: ImageRecord, bytes: number): string {
+  const gib = (size: number) => `${(size / GIB).toFixed(1)} GiB`
+  return `image ${image.name} needs a system disk of ${gib(image.virtualSizeBytes)}, it would get ${gib(bytes)}`
+}
+
+function hostCandidates(store: Store): HostCandidate[] {
+  const pools = [...store.diskPools.values()]
+  return [...store.hosts.values()].map((host) => {
+    const usage = store.usage.ofHost(host.uuid)
+    return {
+      id: host.uuid,
+      name: host.name,
+      state: host.state,
+      cpus: host.facts.cpus,
+      memoryMib: host.facts.memoryMib,
+      vcpusUsed: usage.vcpus,
+      memoryMibUsed: usage.memoryMib,
+      runningTasks: usage.tasks,
+      pools: pools.flatMap((pool) => {
+        const onHost = pool.hosts.find(({ hostId }) => hostId === host.uuid)
+        if (!onHost) return []
+        const reservedBytes = store.usage.reservedBytes(pool.uuid, host.uuid, pool.shared)
+        return [{ ...onHost, uuid: pool.uuid, name: pool.name, shared: pool.shared, reservedBytes }]
+      }),
+    }
+  })
+}

@@ -1,0 +1,137 @@
+// Every mutating call goes through here. With an idempotency key, the answer is written in the same
+// transaction as the change it answers for, so that the same call, made again after any failure on any
+// side, gets the same answer and changes nothing. A refused call leaves no trace and may be repeated.
+
+import { createHash, randomUUID } from 'node:crypto'
+import type { VpeEvent } from '@vpe/bus'
+import { type OperationRecord, VpeError } from '@vpe/core'
+import type { CallContext } from 'nice-grpc'
+import type { Store } from '../store/store.ts'
+import { type Change, change } from '../store/tables.ts'
+
+export interface Mutation<Response> {
+  readonly changes: readonly Change[]
+  readonly events: readonly VpeEvent[]
+  readonly response: Response
+}
+
+interface Codec<Message> {
+  encode(message: Message): { finish(): Uint8Array }
+  decode(bytes: Uint8Array): Message
+}
+
+interface MethodDefinition<Request, Response> {
+  readonly name: string
+  readonly requestType: Codec<Request>
+  readonly responseType: Codec<Response>
+}
+
+interface CallUnderWay {
+  readonly requestSha256: string
+  readonly response: Promise<unknown>
+}
+
+export class Mutations {
+  readonly #store: Store
+  readonly #now: () => number
+  readonly #underWay = new Map<string, CallUnderWay>()
+
+  constructor(store: Store, now: () => number) {
+    this.#store = store
+    this.#now = now
+  }
+
+  /**
+   * The service method for a mutation. `decide` validates and decides in one go, from memory; if it has
+   * to wait for something, it must look again before it returns.
+   */
+  method<Request, Response>(
+    definition: MethodDefinition<Request, Response>,
+    decide: (request: Request) => Mutation<Response> | Promise<Mutation<Response>>,
+  ): (request: Request, context: CallContext) => Promise<Response> {
+    return async (request, context) => {
+      const key = context.metadata.get('idempotency-key')
+      if (!key) {
+        const { changes, events, response } = await decide(request)
+        await this.#store.commit(changes, events)
+        return response
+      }
+      const requestSha256 = createHash('sha256')
+        .update(definition.requestType.encode(request).finish())
+        .digest('hex')
+      return this.#once(key, definition, requestSha256, () => decide(request))
+    }
+  }
+
+  async #once<Request, Response>(
+    key: string,
+    definition: MethodDefinition<Request, Response>,
+    requestSha256: string,
+    decide: () => Mutation<Response> | Promise<Mutation<Response>>,
+  ): Promise<Response> {
+    const fingerprint = `${definition.name} ${requestSha256}`
+    const other = this.#underWay.get(key)
+    if (other) {
+      if (other.requestSha256 !== fingerprint) throw keyReused(key)
+      return (await other.response) as Response
+    }
+    const response = this.#answer(key, definition, requestSha256, decide)
+    this.#underWay.set(key, { requestSha256: fingerprint, response })
+    try {
+      return await response
+    } finally {
+      this.#underWay.delete(key)
+    }
+  }
+
+  async #answer<Request, Response>(
+    key: string,
+    definition: MethodDefinition<Request, Response>,
+    requestSha256: string,
+    decide: () => Mutation<Response> | Promise<Mutation<Response>>,
+  ): Promise<Response> {
+    const kept = await this.#store.backend.findIdempotencyKey(key)
+    if (kept) {
+      if (kept.method !== definition.name || kept.requestSha256 !== requestSha256) throw keyReused(key)
+      return definition.responseType.decode(kept.response)
+    }
+    const { changes, events, response } = await decide()
+    const row = {
+      key,
+      method: definition.name,
+      requestSha256,
+      response: Buffer.from(definition.responseType.encode(response).finish()),
+      createdAtMs: this.#now(),
+    }
+    await this.#store.commit([...changes, change.idempotencyKey(row)], events)
+    return response
+  }
+}
+
+function keyReused(key: string): VpeError {
+  return new VpeError(
+    'IDEMPOTENCY_KEY_REUSED',
+    `the Idempotency-Key "${key}" was used for another request; send a new key with each new request`,
+  )
+}
+
+/** A new operation, running. */
+export function startOperation(
+  kind: string,
+  resourceUuid: string,
+  nowMs: number,
+  more: Partial<Pick<OperationRecord, 'generation' | 'placementUuid'>> = {},
+): OperationRecord {
+  return {
+    uuid: randomUUID(),
+    kind,
+    resourceUuid,
+    generation: 0,
+    status: 'running',
+    fault: '',
+    createdAtMs: nowMs,
+    endedAtMs: null,
+    placementUuid: null,
+    ...more,
+  }
+}

@@ -1,0 +1,72 @@
+// Finding what a request names: by uuid, or by name where a field takes both.
+
+import { type FieldFault, type HostRecord, VpeError } from '@vpe/core'
+
+interface Named {
+  readonly uuid: string
+  readonly name: string
+}
+
+/** The record with a uuid, for a call that is about it. @throws NOT_FOUND */
+export function getOr404<Row>(rows: ReadonlyMap<string, Row>, kind: string, uuid: string): Row {
+  const row = rows.get(uuid)
+  if (!row) throw new VpeError('NOT_FOUND', `there is no ${kind} ${uuid}`)
+  return row
+}
+
+export function findNamed<Row extends Named>(rows: ReadonlyMap<string, Row>, uuidOrName: string): Row | null {
+  const row = rows.get(uuidOrName)
+  if (row) return row
+  for (const candidate of rows.values()) if (candidate.name === uuidOrName) return candidate
+  return null
+}
+
+/**
+ * The record that a field of a request refers to, by uuid or name.
+ * @throws INVALID_ARGUMENT naming the field when there is none
+ */
+export function refer<Row extends Named>(
+  rows: ReadonlyMap<string, Row>,
+  kind: string,
+  field: string,
+  uuidOrName: string,
+): Row {
+  const row = findNamed(rows, uuidOrName)
+  if (!row) throw invalid(field, `there is no ${kind} ${JSON.stringify(uuidOrName)}`)
+  return row
+}
+
+/** The hosts that a field refers to, each once. */
+export function referHosts(
+  rows: ReadonlyMap<string, HostRecord>,
+  field: string,
+  uuidsOrNames: readonly string[],
+): HostRecord[] {
+  return [...new Set(uuidsOrNames.map((each) => refer(rows, 'host', field, each)))]
+}
+
+export function invalid(field: string, message: string): VpeError {
+  const fields: FieldFault[] = [{ field, message }]
+  return new VpeError('INVALID_ARGUMENT', message, { fields })
+}
+
+/** @throws NAME_TAKEN when a row has that name */
+export function assertNameFree<Row extends Named>(
+  rows: ReadonlyMap<string, Row>,
+  kind: string,
+  name: string,
+): void {
+  for (const row of rows.values()) {
+    if (row.name === name)
+      throw new VpeError(
+        'NAME_TAKEN',
+        `there is already a ${kind} named ${JSON.stringify(name)} (${row.uuid})`,
+      )
+  }
+}
+
+/** Rows by name, all or those with exactly that name. */
+export function listByName<Row extends Named>(rows: ReadonlyMap<string, Row>, name: string): Row[] {
+  const some = [...rows.values()].filter((row) => name === '' || row.name === name)
+  return some.sort((a, b) => (a.name < b.name ? -1 : 1))
+}

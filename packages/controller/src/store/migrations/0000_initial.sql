@@ -1,0 +1,123 @@
+CREATE TABLE `disk_pools` (
+	`uuid` text PRIMARY KEY NOT NULL,
+	`name` text NOT NULL,
+	`kind` text NOT NULL,
+	`path` text NOT NULL,
+	`shared` integer NOT NULL,
+	`system_disks` text NOT NULL,
+	`hosts` text NOT NULL,
+	`created_at_ms` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `disk_pools_name_unique` ON `disk_pools` (`name`);--> statement-breakpoint
+CREATE TABLE `flavors` (
+	`uuid` text PRIMARY KEY NOT NULL,
+	`name` text NOT NULL,
+	`vcpus` integer NOT NULL,
+	`memory_mib` integer NOT NULL,
+	`disk_gib` integer NOT NULL,
+	`created_at_ms` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `flavors_name_unique` ON `flavors` (`name`);--> statement-breakpoint
+CREATE TABLE `hosts` (
+	`uuid` text PRIMARY KEY NOT NULL,
+	`name` text NOT NULL,
+	`address` text NOT NULL,
+	`state` text NOT NULL,
+	`facts` text NOT NULL,
+	`created_at_ms` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `hosts_name_unique` ON `hosts` (`name`);--> statement-breakpoint
+CREATE TABLE `idempotency_keys` (
+	`key` text PRIMARY KEY NOT NULL,
+	`method` text NOT NULL,
+	`request_sha256` text NOT NULL,
+	`response` blob NOT NULL,
+	`created_at_ms` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX `idempotency_keys_by_time` ON `idempotency_keys` (`created_at_ms`);--> statement-breakpoint
+CREATE TABLE `images` (
+	`uuid` text PRIMARY KEY NOT NULL,
+	`name` text NOT NULL,
+	`url` text NOT NULL,
+	`sha256` text NOT NULL,
+	`format` text,
+	`size_bytes` integer NOT NULL,
+	`virtual_size_bytes` integer NOT NULL,
+	`status` text NOT NULL,
+	`fault` text NOT NULL,
+	`disk_pool_uuid` text NOT NULL,
+	`created_at_ms` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `images_name_unique` ON `images` (`name`);--> statement-breakpoint
+CREATE TABLE `instances` (
+	`uuid` text PRIMARY KEY NOT NULL,
+	`name` text NOT NULL,
+	`generated_name` text NOT NULL,
+	`namespace` text NOT NULL,
+	`flavor_uuid` text NOT NULL,
+	`image_uuid` text NOT NULL,
+	`disk_pool_uuid` text NOT NULL,
+	`host_id` text NOT NULL,
+	`host_ids` text NOT NULL,
+	`share_storage` integer NOT NULL,
+	`tags` text NOT NULL,
+	`vcpus` integer NOT NULL,
+	`memory_mib` integer NOT NULL,
+	`disk_bytes` integer NOT NULL,
+	`ha` integer NOT NULL,
+	`power` text NOT NULL,
+	`generation` integer NOT NULL,
+	`settled_generation` integer NOT NULL,
+	`status` text NOT NULL,
+	`task` text,
+	`fault` text NOT NULL,
+	`created_at_ms` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `instances_generatedName_unique` ON `instances` (`generated_name`);--> statement-breakpoint
+CREATE INDEX `instances_by_name` ON `instances` (`namespace`,`name`);--> statement-breakpoint
+CREATE TABLE `meta` (
+	`id` integer PRIMARY KEY NOT NULL,
+	`store_id` text NOT NULL,
+	`epoch` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `operations` (
+	`uuid` text PRIMARY KEY NOT NULL,
+	`kind` text NOT NULL,
+	`resource_uuid` text NOT NULL,
+	`generation` integer NOT NULL,
+	`status` text NOT NULL,
+	`fault` text NOT NULL,
+	`created_at_ms` integer NOT NULL,
+	`ended_at_ms` integer,
+	`placement_uuid` text
+);
+--> statement-breakpoint
+CREATE INDEX `operations_by_status` ON `operations` (`status`,`ended_at_ms`);--> statement-breakpoint
+CREATE INDEX `operations_by_resource` ON `operations` (`resource_uuid`,`created_at_ms`);--> statement-breakpoint
+CREATE INDEX `operations_by_time` ON `operations` (`created_at_ms`);--> statement-breakpoint
+CREATE TABLE `outbox` (
+	`position` integer PRIMARY KEY NOT NULL,
+	`at_ms` integer NOT NULL,
+	`kind` text NOT NULL,
+	`id` text NOT NULL,
+	`what` text NOT NULL,
+	`data` text NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `placements` (
+	`uuid` text PRIMARY KEY NOT NULL,
+	`instance_uuid` text NOT NULL,
+	`host_id` text NOT NULL,
+	`disk_pool_uuid` text NOT NULL,
+	`verdicts` text NOT NULL,
+	`created_at_ms` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX `placements_by_time` ON `placements` (`created_at_ms`);

@@ -1,0 +1,140 @@
+// The tables, typed column by column, so that an operator can read them with any SQLite client.
+// `outbox` holds the events that JetStream has not acknowledged yet; it is written in the same
+// transaction as the rows that caused them.
+
+import type { DiskPoolHost, HostFacts, HostVerdict } from '@vpe/core'
+import { blob, index, integer, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+
+/** One row: who this store is, and which leader writes it. */
+export const meta = sqliteTable('meta', {
+  id: integer().primaryKey(),
+  storeId: text().notNull(),
+  epoch: integer().notNull(),
+})
+
+export const flavors = sqliteTable('flavors', {
+  uuid: text().primaryKey(),
+  name: text().notNull().unique(),
+  vcpus: integer().notNull(),
+  memoryMib: integer().notNull(),
+  diskGib: integer().notNull(),
+  createdAtMs: integer().notNull(),
+})
+
+export const images = sqliteTable('images', {
+  uuid: text().primaryKey(),
+  name: text().notNull().unique(),
+  url: text().notNull(),
+  sha256: text().notNull(),
+  format: text({ enum: ['qcow2', 'raw'] }),
+  sizeBytes: integer().notNull(),
+  virtualSizeBytes: integer().notNull(),
+  status: text({ enum: ['importing', 'active', 'error'] }).notNull(),
+  fault: text().notNull(),
+  diskPoolUuid: text().notNull(),
+  createdAtMs: integer().notNull(),
+})
+
+export const diskPools = sqliteTable('disk_pools', {
+  uuid: text().primaryKey(),
+  name: text().notNull().unique(),
+  kind: text({ enum: ['dir'] }).notNull(),
+  path: text().notNull(),
+  shared: integer({ mode: 'boolean' }).notNull(),
+  systemDisks: text({ enum: ['overlay', 'copy'] }).notNull(),
+  hosts: text({ mode: 'json' }).$type<readonly DiskPoolHost[]>().notNull(),
+  createdAtMs: integer().notNull(),
+})
+
+export const hosts = sqliteTable('hosts', {
+  uuid: text().primaryKey(),
+  name: text().notNull().unique(),
+  address: text().notNull(),
+  state: text({ enum: ['up', 'down'] }).notNull(),
+  facts: text({ mode: 'json' }).$type<HostFacts>().notNull(),
+  createdAtMs: integer().notNull(),
+})
+
+export const instances = sqliteTable(
+  'instances',
+  {
+    uuid: text().primaryKey(),
+    name: text().notNull(),
+    generatedName: text().notNull().unique(),
+    namespace: text().notNull(),
+    flavorUuid: text().notNull(),
+    imageUuid: text().notNull(),
+    diskPoolUuid: text().notNull(),
+    hostId: text().notNull(),
+    hostIds: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
+    shareStorage: integer({ mode: 'boolean' }).notNull(),
+    tags: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
+    vcpus: integer().notNull(),
+    memoryMib: integer().notNull(),
+    diskBytes: integer().notNull(),
+    ha: integer({ mode: 'boolean' }).notNull(),
+    power: text({ enum: ['on', 'off'] }).notNull(),
+    generation: integer().notNull(),
+    settledGeneration: integer().notNull(),
+    status: text({ enum: ['active', 'shutoff', 'error'] }).notNull(),
+    task: text({ enum: ['creating', 'starting', 'stopping', 'updating', 'recovering', 'deleting'] }),
+    fault: text().notNull(),
+    createdAtMs: integer().notNull(),
+  },
+  (table) => [index('instances_by_name').on(table.namespace, table.name)],
+)
+
+export const operations = sqliteTable(
+  'operations',
+  {
+    uuid: text().primaryKey(),
+    kind: text().notNull(),
+    resourceUuid: text().notNull(),
+    generation: integer().notNull(),
+    status: text({ enum: ['running', 'succeeded', 'failed', 'cancelled'] }).notNull(),
+    fault: text().notNull(),
+    createdAtMs: integer().notNull(),
+    endedAtMs: integer(),
+    placementUuid: text(),
+  },
+  (table) => [
+    index('operations_by_status').on(table.status, table.endedAtMs),
+    index('operations_by_resource').on(table.resourceUuid, table.createdAtMs),
+    index('operations_by_time').on(table.createdAtMs),
+  ],
+)
+
+export const placements = sqliteTable(
+  'placements',
+  {
+    uuid: text().primaryKey(),
+    instanceUuid: text().notNull(),
+    hostId: text().notNull(),
+    diskPoolUuid: text().notNull(),
+    verdicts: text({ mode: 'json' }).$type<readonly HostVerdict[]>().notNull(),
+    createdAtMs: integer().notNull(),
+  },
+  (table) => [index('placements_by_time').on(table.createdAtMs)],
+)
+
+/** The answer that a mutating call with an Idempotency-Key gave, to be given again. */
+export const idempotencyKeys = sqliteTable(
+  'idempotency_keys',
+  {
+    key: text().primaryKey(),
+    method: text().notNull(),
+    requestSha256: text().notNull(),
+    response: blob({ mode: 'buffer' }).notNull(),
+    createdAtMs: integer().notNull(),
+  },
+  (table) => [index('idempotency_keys_by_time').on(table.createdAtMs)],
+)
+
+export const outbox = sqliteTable('outbox', {
+  position: integer().primaryKey(),
+  atMs: integer().notNull(),
+  kind: text().notNull(),
+  id: text().notNull(),
+  what: text().notNull(),
+  data: text({ mode: 'json' }).$type<Readonly<Record<string, unknown>>>().notNull(),
+})

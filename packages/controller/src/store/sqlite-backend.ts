@@ -1,0 +1,211 @@
+// The embedded default: one SQLite file. WAL, and an fsync for each transaction, since a change is
+// acknowledged only once it would survive a power cut.
+
+import { randomUUID } from 'node:crypto'
+import type { StreamEntry } from '@vpe/bus'
+import { VpeError } from '@vpe/core'
+import Database from 'better-sqlite3'
+import { and, asc, desc, eq, getTableColumns, gt, inArray, isNotNull, lt, lte, max, sql } from 'drizzle-orm'
+import { type BetterSQLite3Database, drizzle } from 'drizzle-orm/better-sqlite3'
+import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
+import type { LoadedState, StoreBackend } from './backend.ts'
+import * as schema from './schema.ts'
+import type { Change, TableName } from './tables.ts'
+
+const MIGRATIONS = new URL('./migrations', import.meta.url).pathname
+
+/** Rows in one INSERT: far below SQLite's limit of bound values, and enough that statements do not count. */
+const ROWS_PER_STATEMENT = 200
+
+const TABLES = {
+  flavors: { table: schema.flavors, key: schema.flavors.uuid },
+  images: { table: schema.images, key: schema.images.uuid },
+  diskPools: { table: schema.diskPools, key: schema.diskPools.uuid },
+  hosts: { table: schema.hosts, key: schema.hosts.uuid },
+  instances: { table: schema.instances, key: schema.instances.uuid },
+  operations: { table: schema.operations, key: schema.operations.uuid },
+  placements: { table: schema.placements, key: schema.placements.uuid },
+  idempotencyKeys: { table: schema.idempotencyKeys, key: schema.idempotencyKeys.key },
+} satisfies Record<TableName, unknown>
+
+type Db = BetterSQLite3Database<typeof schema>
+type Transaction = Parameters<Parameters<Db['transaction']>[0]>[0]
+
+export class SqliteBackend implements StoreBackend {
+  readonly #file: Database.Database
+  readonly #db: Db
+  #epoch = 0
+
+  /** Opens or makes the file at `path`, and brings its tables up to date. */
+  constructor(path: string) {
+    this.#file = new Database(path)
+    this.#file.pragma('journal_mode = WAL')
+    this.#file.pragma('synchronous = FULL')
+    this.#file.pragma('busy_timeout = 5000')
+    this.#db = drizzle({ client: this.#file, schema, casing: 'snake_case' })
+    migrate(this.#db, { migrationsFolder: MIGRATIONS })
+  }
+
+  async open(): Promise<LoadedState> {
+    const identity = this.#db.transaction(
+      (tx) =>
+        tx
+          .insert(schema.meta)
+          .values({ id: 1, storeId: randomUUID(), epoch: 1 })
+          .onConflictDoUpdate({ target: schema.meta.id, set: { epoch: sql`${schema.meta.epoch} + 1` } })
+          .returning()
+          .get(),
+      { behavior: 'immediate' },
+    )
+    this.#epoch = identity.epoch
+    // AUTOINCREMENT is not needed to keep positions from being given out again after a trim: the last
+    // published entry stays in the outbox until the next one is acknowledged.
+    const last = this.#db
+      .select({ position: max(schema.outbox.position) })
+      .from(schema.outbox)
+      .get()
+    return {
+      storeId: identity.storeId,
+      epoch: identity.epoch,
+      lastPosition: last?.position ?? 0,
+      rows: {
+        flavors: this.#db.select().from(schema.flavors).all(),
+        images: this.#db.select().from(schema.images).all(),
+        diskPools: this.#db.select().from(schema.diskPools).all(),
+        hosts: this.#db.select().from(schema.hosts).all(),
+        instances: this.#db.select().from(schema.instances).orderBy(asc(schema.instances.createdAtMs)).all(),
+      },
+      runningOperations: this.#db
+        .select()
+        .from(schema.operations)
+        .where(eq(schema.operations.status, 'running'))
+        .all(),
+    }
+  }
+
+  async write(changes: readonly Change[], events: readonly StreamEntry[]): Promise<void> {
+    this.#db.transaction(
+      (tx) => {
+        this.#assertLeader(tx)
+        writeChanges(tx, changes)
+        for (const rows of chunks(events, ROWS_PER_STATEMENT)) {
+          tx.insert(schema.outbox)
+            .values(rows.map(({ position, atMs, event }) => ({ position, atMs, ...event })))
+            .run()
+        }
+      },
+      { behavior: 'immediate' },
+    )
+  }
+
+  async readOutbox(after: number, limit: number): Promise<StreamEntry[]> {
+    const rows = this.#db
+      .select()
+      .from(schema.outbox)
+      .where(gt(schema.outbox.position, after))
+      .orderBy(asc(schema.outbox.position))
+      .limit(limit)
+      .all()
+    return rows.map(({ position, atMs, ...event }) => ({ position, atMs, event }))
+  }
+
+  async trimOutbox(upTo: number): Promise<void> {
+    // One entry is always kept: see `open`.
+    this.#db
+      .delete(schema.outbox)
+      .where(
+        and(
+          lte(schema.outbox.position, upTo),
+          lt(schema.outbox.position, sql`(select max(${schema.outbox.position}) from ${schema.outbox})`),
+        ),
+      )
+      .run()
+  }
+
+  async findOperation(uuid: string) {
+    return this.#db.select().from(schema.operations).where(eq(schema.operations.uuid, uuid)).get() ?? null
+  }
+
+  async listOperations(resourceUuid: string | null, limit: number) {
+    return this.#db
+      .select()
+      .from(schema.operations)
+      .where(resourceUuid === null ? undefined : eq(schema.operations.resourceUuid, resourceUuid))
+      .orderBy(desc(schema.operations.createdAtMs))
+      .limit(limit)
+      .all()
+  }
+
+  async findPlacement(uuid: string) {
+    return this.#db.select().from(schema.placements).where(eq(schema.placements.uuid, uuid)).get() ?? null
+  }
+
+  async findIdempotencyKey(key: string) {
+    const { idempotencyKeys } = schema
+    return this.#db.select().from(idempotencyKeys).where(eq(idempotencyKeys.key, key)).get() ?? null
+  }
+
+  async prune(limits: Parameters<StoreBackend['prune']>[0]) {
+    const { operations, placements, idempotencyKeys } = schema
+    const ended = and(isNotNull(operations.endedAtMs), lt(operations.endedAtMs, limits.operationsBeforeMs))
+    return this.#db.transaction((tx) => {
+      this.#assertLeader(tx)
+      return {
+        operations: tx.delete(operations).where(ended).run().changes,
+        placements: tx.delete(placements).where(lt(placements.createdAtMs, limits.placementsBeforeMs)).run()
+          .changes,
+        idempotencyKeys: tx
+          .delete(idempotencyKeys)
+          .where(lt(idempotencyKeys.createdAtMs, limits.idempotencyKeysBeforeMs))
+          .run().changes,
+      }
+    })
+  }
+
+  async close(): Promise<void> {
+    this.#file.close()
+  }
+
+  #assertLeader(tx: Transaction): void {
+    const now = tx.select({ epoch: schema.meta.epoch }).from(schema.meta).get()?.epoch
+    if (now === this.#epoch) return
+    throw new VpeError(
+      'STALE_EPOCH',
+      `another controller has opened ${this.#file.name} (epoch ${now}, this one's is ${this.#epoch}); this one must not write any more`,
+    )
+  }
+}
+
+/** Deletions go first, so that a name that was given up can be taken again in one transaction. */
+function writeChanges(tx: Transaction, changes: readonly Change[]): void {
+  for (const [name, { table, key }] of Object.entries(TABLES)) {
+    const ofTable = changes.filter((change) => change.table === name)
+    if (ofTable.length === 0) continue
+    const gone = ofTable.filter((change) => change.row === null).map((change) => change.key)
+    for (const keys of chunks(gone, ROWS_PER_STATEMENT)) {
+      tx.delete(table).where(inArray(key, keys)).run()
+    }
+    const rows = ofTable.flatMap((change) => (change.row === null ? [] : [change.row]))
+    for (const some of chunks(rows, ROWS_PER_STATEMENT)) {
+      const set = Object.fromEntries(
+        Object.entries(getTableColumns(table)).map(([property, column]) => [
+          property,
+          sql.raw(`excluded.${snakeCase(column.name)}`),
+        ]),
+      )
+      // The rows of one table share its type; the union over tables is what TypeScript cannot follow.
+      tx.insert(table)
+        .values(some as never)
+        .onConflictDoUpdate({ target: key, set })
+        .run()
+    }
+  }
+}
+
+function snakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+}
+
+function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {
+  for (let start = 0; start < items.length; start += size) yield items.slice(start, start + size)
+}

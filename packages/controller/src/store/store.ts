@@ -1,0 +1,217 @@
+// The controller's state: all of it in memory, and one door to change it. `commit` takes rows and the
+// events they cause, shows them in memory at once (so that the next decision sees them: two requests
+// never share the last slot) and resolves when they are durable. Commits that come while one
+// transaction is being written share the next (group commit).
+//
+// The rule that keeps this safe: nothing leaves the process (an answer, a call to an agent) before
+// the state it rests on is durable. Whoever acts on what it read from memory awaits `durable()` first.
+// A write that fails leaves memory ahead of the disk, so the process must end and read it again.
+
+import type { StreamEntry, VpeEvent } from '@vpe/bus'
+import {
+  type DiskPoolRecord,
+  type FlavorRecord,
+  type HostRecord,
+  type ImageRecord,
+  type InstanceRecord,
+  isInstanceOperation,
+  type OperationRecord,
+} from '@vpe/core'
+import type { StoreBackend } from './backend.ts'
+import type { Change } from './tables.ts'
+import { UsageIndex } from './usage-index.ts'
+
+interface Batch {
+  readonly changes: Map<string, Change>
+  readonly events: StreamEntry[]
+  readonly written: PromiseWithResolvers<void>
+}
+
+export interface StoreListener {
+  /** Called right after memory shows a change; `before` is null for a new row, `after` for a deleted one. */
+  onInstance?(before: InstanceRecord | null, after: InstanceRecord | null): void
+  onImage?(image: ImageRecord | null): void
+  onDiskPool?(pool: DiskPoolRecord | null): void
+  onHost?(before: HostRecord | null, after: HostRecord | null): void
+  onOperationEnded?(operation: OperationRecord): void
+  onEvents?(): void
+}
+
+export class Store {
+  readonly storeId: string
+  readonly epoch: number
+  readonly flavors = new Map<string, FlavorRecord>()
+  readonly images = new Map<string, ImageRecord>()
+  readonly diskPools = new Map<string, DiskPoolRecord>()
+  readonly hosts = new Map<string, HostRecord>()
+  readonly instances = new Map<string, InstanceRecord>()
+  /** Only those that run; ended ones are in the database. */
+  readonly operations = new Map<string, OperationRecord>()
+  readonly usage = new UsageIndex()
+  readonly backend: StoreBackend
+  readonly #now: () => number
+  readonly #onFatal: (error: unknown) => void
+  readonly #listeners: StoreListener[] = []
+  readonly #operationsOf = new Map<string, Set<string>>()
+  #lastPosition: number
+  #pending: Batch | null = null
+  #writing: Batch | null = null
+
+  private constructor(
+    backend: StoreBackend,
+    loaded: Awaited<ReturnType<StoreBackend['open']>>,
+    now: () => number,
+    onFatal: (error: unknown) => void,
+  ) {
+    this.backend = backend
+    this.storeId = loaded.storeId
+    this.epoch = loaded.epoch
+    this.#lastPosition = loaded.lastPosition
+    this.#now = now
+    this.#onFatal = onFatal
+    for (const row of loaded.rows.flavors) this.flavors.set(row.uuid, row)
+    for (const row of loaded.rows.images) this.images.set(row.uuid, row)
+    for (const row of loaded.rows.diskPools) this.diskPools.set(row.uuid, row)
+    for (const row of loaded.rows.hosts) this.hosts.set(row.uuid, row)
+    for (const row of loaded.rows.instances) this.#showInstance(row.uuid, row)
+    for (const row of loaded.runningOperations) this.#showOperation(row)
+  }
+
+  /**
+   * Opens the store with a new epoch.
+   * @param onFatal told once when a write failed; memory can then not be trusted, the process must end
+   */
+  static async open(
+    backend: StoreBackend,
+    now: () => number,
+    onFatal: (error: unknown) => void,
+  ): Promise<Store> {
+    return new Store(backend, await backend.open(), now, onFatal)
+  }
+
+  listen(listener: StoreListener): void {
+    this.#listeners.push(listener)
+  }
+
+  /** Changes rows and records what that caused. Resolves once all of it is durable. */
+  commit(changes: readonly Change[], events: readonly VpeEvent[] = []): Promise<void> {
+    if (changes.length === 0 && events.length === 0) return this.durable()
+    const batch = this.#openBatch()
+    for (const change of changes) batch.changes.set(`${change.table}/${change.key}`, change)
+    const atMs = this.#now()
+    for (const event of events) batch.events.push({ position: ++this.#lastPosition, atMs, event })
+    for (const change of changes) this.#show(change)
+    return batch.written.promise
+  }
+
+  /** Resolves when everything that memory shows now is durable. */
+  durable(): Promise<void> {
+    return (this.#pending ?? this.#writing)?.written.promise ?? Promise.resolve()
+  }
+
+  runningOperationsOf(instanceUuid: string): OperationRecord[] {
+    const uuids = this.#operationsOf.get(instanceUuid) ?? []
+    return [...uuids].flatMap((uuid) => {
+      const operation = this.operations.get(uuid)
+      return operation && isInstanceOperation(operation, instanceUuid) ? [operation] : []
+    })
+  }
+
+  /** Writes what is pending, and closes the database. */
+  async close(): Promise<void> {
+    await this.durable()
+    await this.backend.close()
+  }
+
+  #openBatch(): Batch {
+    if (this.#pending) return this.#pending
+    const batch: Batch = { changes: new Map(), events: [], written: Promise.withResolvers() }
+    // Every awaiter handles the failure by ending; without one the process would die of the rejection alone.
+    batch.written.promise.catch(() => {})
+    this.#pending = batch
+    if (!this.#writing) setImmediate(() => this.#writePending())
+    return batch
+  }
+
+  #writePending(): void {
+    const batch = this.#pending
+    if (!batch || this.#writing) return
+    this.#pending = null
+    this.#writing = batch
+    this.backend.write([...batch.changes.values()], batch.events).then(
+      () => {
+        this.#writing = null
+        batch.written.resolve()
+        if (batch.events.length > 0) for (const listener of this.#listeners) listener.onEvents?.()
+        if (this.#pending) setImmediate(() => this.#writePending())
+      },
+      (error: unknown) => {
+        batch.written.reject(error)
+        this.#onFatal(error)
+      },
+    )
+  }
+
+  #show(change: Change): void {
+    switch (change.table) {
+      case 'flavors':
+        setOrDelete(this.flavors, change.key, change.row)
+        return
+      case 'images':
+        setOrDelete(this.images, change.key, change.row)
+        for (const listener of this.#listeners) listener.onImage?.(change.row)
+        return
+      case 'diskPools':
+        setOrDelete(this.diskPools, change.key, change.row)
+        for (const listener of this.#listeners) listener.onDiskPool?.(change.row)
+        return
+      case 'hosts': {
+        const before = this.hosts.get(change.key) ?? null
+        setOrDelete(this.hosts, change.key, change.row)
+        for (const listener of this.#listeners) listener.onHost?.(before, change.row)
+        return
+      }
+      case 'instances': {
+        const before = this.#showInstance(change.key, change.row)
+        for (const listener of this.#listeners) listener.onInstance?.(before, change.row)
+        return
+      }
+      case 'operations': {
+        const { row } = change
+        if (!row) return
+        this.#showOperation(row)
+        if (row.status !== 'running') for (const listener of this.#listeners) listener.onOperationEnded?.(row)
+        return
+      }
+      case 'placements':
+      case 'idempotencyKeys':
+        return
+      default:
+        throw new Error(`no such table: ${JSON.stringify(change satisfies never)}`)
+    }
+  }
+
+  #showInstance(uuid: string, row: InstanceRecord | null): InstanceRecord | null {
+    const before = this.instances.get(uuid) ?? null
+    setOrDelete(this.instances, uuid, row)
+    this.usage.replace(before, row)
+    return before
+  }
+
+  #showOperation(row: OperationRecord): void {
+    const ofResource = this.#operationsOf.get(row.resourceUuid) ?? new Set()
+    if (row.status === 'running') {
+      this.operations.set(row.uuid, row)
+      this.#operationsOf.set(row.resourceUuid, ofResource.add(row.uuid))
+      return
+    }
+    this.operations.delete(row.uuid)
+    ofResource.delete(row.uuid)
+    if (ofResource.size === 0) this.#operationsOf.delete(row.resourceUuid)
+  }
+}
+
+function setOrDelete<T>(map: Map<string, T>, key: string, row: T | null): void {
+  if (row === null) map.delete(key)
+  else map.set(key, row)
+}

@@ -1,0 +1,59 @@
+// What the store keeps, by table, and how a change to it is written down.
+
+import type {
+  DiskPoolRecord,
+  FlavorRecord,
+  HostId,
+  HostRecord,
+  HostVerdict,
+  ImageRecord,
+  InstanceRecord,
+  OperationRecord,
+} from '@vpe/core'
+
+export interface PlacementRecord {
+  readonly uuid: string
+  readonly instanceUuid: string
+  readonly hostId: HostId
+  readonly diskPoolUuid: string
+  readonly verdicts: readonly HostVerdict[]
+  readonly createdAtMs: number
+}
+
+export interface IdempotencyKeyRecord {
+  readonly key: string
+  readonly method: string
+  readonly requestSha256: string
+  readonly response: Buffer
+  readonly createdAtMs: number
+}
+
+export interface Tables {
+  readonly flavors: FlavorRecord
+  readonly images: ImageRecord
+  readonly diskPools: DiskPoolRecord
+  readonly hosts: HostRecord
+  readonly instances: InstanceRecord
+  readonly operations: OperationRecord
+  readonly placements: PlacementRecord
+  readonly idempotencyKeys: IdempotencyKeyRecord
+}
+
+export type TableName = keyof Tables
+
+/** One row put (inserted or replaced whole) or deleted. */
+export type Change = {
+  [Name in TableName]: { readonly table: Name; readonly key: string; readonly row: Tables[Name] | null }
+}[TableName]
+
+export const change = {
+  flavor: (row: FlavorRecord): Change => ({ table: 'flavors', key: row.uuid, row }),
+  image: (row: ImageRecord): Change => ({ table: 'images', key: row.uuid, row }),
+  diskPool: (row: DiskPoolRecord): Change => ({ table: 'diskPools', key: row.uuid, row }),
+  host: (row: HostRecord): Change => ({ table: 'hosts', key: row.uuid, row }),
+  instance: (row: InstanceRecord): Change => ({ table: 'instances', key: row.uuid, row }),
+  operation: (row: OperationRecord): Change => ({ table: 'operations', key: row.uuid, row }),
+  placement: (row: PlacementRecord): Change => ({ table: 'placements', key: row.uuid, row }),
+  idempotencyKey: (row: IdempotencyKeyRecord): Change => ({ table: 'idempotencyKeys', key: row.key, row }),
+  remove: (table: TableName, key: string): Change => ({ table, key, row: null }) as Change,
+}

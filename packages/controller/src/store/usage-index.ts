@@ -1,0 +1,88 @@
+// What the instances add up to, by host, pool, flavor, image and name, kept current with each change so
+// that a placement or a uniqueness check costs no scan.
+
+import type { InstanceRecord } from '@vpe/core'
+
+export interface HostUsage {
+  readonly vcpus: number
+  readonly memoryMib: number
+  readonly instances: number
+  /** Instances with a task. */
+  readonly tasks: number
+}
+
+const NO_USAGE: HostUsage = { vcpus: 0, memoryMib: 0, instances: 0, tasks: 0 }
+
+export class UsageIndex {
+  readonly #hosts = new Map<string, HostUsage>()
+  readonly #instancesOfHost = new Map<string, Set<string>>()
+  readonly #diskBytes = new Map<string, number>()
+  readonly #references = new Map<string, number>()
+  readonly #names = new Map<string, string>()
+  readonly #generatedNames = new Map<string, string>()
+
+  /** Takes one record out and puts another in. */
+  replace(before: InstanceRecord | null, after: InstanceRecord | null): void {
+    if (before) this.#count(before, -1)
+    if (after) this.#count(after, 1)
+  }
+
+  ofHost(hostId: string): HostUsage {
+    return this.#hosts.get(hostId) ?? NO_USAGE
+  }
+
+  instancesOfHost(hostId: string): ReadonlySet<string> {
+    return this.#instancesOfHost.get(hostId) ?? new Set()
+  }
+
+  /** Bytes that system disks in a local pool of a host, or in a shared pool, may grow to. */
+  reservedBytes(diskPoolUuid: string, hostId: string, shared: boolean): number {
+    return this.#diskBytes.get(shared ? diskPoolUuid : `${diskPoolUuid}/${hostId}`) ?? 0
+  }
+
+  /** How many instances use a flavor, image or disk pool. */
+  references(resourceUuid: string): number {
+    return this.#references.get(resourceUuid) ?? 0
+  }
+
+  findByName(namespace: string, name: string): string | null {
+    return this.#names.get(`${namespace}/${name}`) ?? null
+  }
+
+  findByGeneratedName(generatedName: string): string | null {
+    return this.#generatedNames.get(generatedName) ?? null
+  }
+
+  #count(instance: InstanceRecord, sign: 1 | -1): void {
+    const usage = this.ofHost(instance.hostId)
+    this.#hosts.set(instance.hostId, {
+      vcpus: usage.vcpus + sign * instance.vcpus,
+      memoryMib: usage.memoryMib + sign * instance.memoryMib,
+      instances: usage.instances + sign,
+      tasks: usage.tasks + (instance.task === null ? 0 : sign),
+    })
+    for (const pool of [instance.diskPoolUuid, `${instance.diskPoolUuid}/${instance.hostId}`]) {
+      addTo(this.#diskBytes, pool, sign * instance.diskBytes)
+    }
+    for (const uuid of [instance.flavorUuid, instance.imageUuid, instance.diskPoolUuid]) {
+      addTo(this.#references, uuid, sign)
+    }
+    const onHost = this.#instancesOfHost.get(instance.hostId) ?? new Set()
+    const name = `${instance.namespace}/${instance.name}`
+    if (sign === 1) {
+      this.#instancesOfHost.set(instance.hostId, onHost.add(instance.uuid))
+      this.#names.set(name, instance.uuid)
+      this.#generatedNames.set(instance.generatedName, instance.uuid)
+    } else {
+      onHost.delete(instance.uuid)
+      this.#names.delete(name)
+      this.#generatedNames.delete(instance.generatedName)
+    }
+  }
+}
+
+function addTo(map: Map<string, number>, key: string, amount: number): void {
+  const sum = (map.get(key) ?? 0) + amount
+  if (sum === 0) map.delete(key)
+  else map.set(key, sum)
+}

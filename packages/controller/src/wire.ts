@@ -1,0 +1,245 @@
+// Records to messages: the one mapping file of this package.
+
+import {
+  type DiskPoolRecord,
+  type FlavorRecord,
+  type HostRecord,
+  type HostVerdict as HostVerdictRecord,
+  type ImageRecord,
+  type InstanceRecord,
+  type InstanceReport as InstanceReportRecord,
+  type OperationRecord,
+  VpeError,
+} from '@vpe/core'
+import {
+  DiskFormat,
+  type DiskPool,
+  DiskPoolHostState,
+  type DiskPoolSpec,
+  type Flavor,
+  type Host,
+  type HostFacts,
+  HostState,
+  type Image,
+  type ImageSource,
+  ImageStatus,
+  type Instance,
+  type InstanceReport,
+  type InstanceSpec,
+  InstanceStatus,
+  InstanceTask,
+  type Operation,
+  OperationStatus,
+  type Placement,
+  Power,
+  StopCause,
+  SystemDiskKind,
+} from '@vpe/proto'
+import type { Store } from './store/store.ts'
+import type { PlacementRecord } from './store/tables.ts'
+
+const POWER = { on: Power.ON, off: Power.OFF } as const
+const STATUS = {
+  active: InstanceStatus.ACTIVE,
+  shutoff: InstanceStatus.SHUTOFF,
+  error: InstanceStatus.ERROR,
+} as const
+const TASK = {
+  creating: InstanceTask.CREATING,
+  starting: InstanceTask.STARTING,
+  stopping: InstanceTask.STOPPING,
+  updating: InstanceTask.UPDATING,
+  recovering: InstanceTask.RECOVERING,
+  deleting: InstanceTask.DELETING,
+} as const
+const SYSTEM_DISKS = { overlay: SystemDiskKind.OVERLAY, copy: SystemDiskKind.COPY } as const
+
+export function instanceToWire(store: Store, instance: InstanceRecord): Instance {
+  return {
+    uuid: instance.uuid,
+    name: instance.name,
+    generatedName: instance.generatedName,
+    namespace: instance.namespace,
+    flavorUuid: instance.flavorUuid,
+    flavorName: store.flavors.get(instance.flavorUuid)?.name ?? '',
+    imageUuid: instance.imageUuid,
+    imageName: store.images.get(instance.imageUuid)?.name ?? '',
+    diskPoolUuid: instance.diskPoolUuid,
+    diskPoolName: store.diskPools.get(instance.diskPoolUuid)?.name ?? '',
+    ha: instance.ha,
+    tags: [...instance.tags],
+    hostIds: [...instance.hostIds],
+    shareStorage: instance.shareStorage,
+    createdAtMs: instance.createdAtMs,
+    status: STATUS[instance.status],
+    task: instance.task ? TASK[instance.task] : InstanceTask.UNSPECIFIED,
+    fault: instance.fault,
+    hostId: instance.hostId,
+    hostName: store.hosts.get(instance.hostId)?.name ?? '',
+    power: POWER[instance.power],
+    generation: instance.generation,
+  }
+}
+
+/** The whole desired state of an instance, as its agent needs it. */
+export function instanceSpecToWire(
+  instance: InstanceRecord,
+  image: ImageRecord,
+  pool: DiskPoolRecord,
+): InstanceSpec {
+  return {
+    uuid: instance.uuid,
+    name: instance.name,
+    generation: instance.generation,
+    power: POWER[instance.power],
+    ha: instance.ha,
+    vcpus: instance.vcpus,
+    memoryMib: instance.memoryMib,
+    diskBytes: instance.diskBytes,
+    image: imageSourceToWire(image),
+    diskPool: diskPoolSpecToWire(pool),
+    stopGraceMs: 30_000,
+  }
+}
+
+export function imageSourceToWire(image: ImageRecord): ImageSource {
+  return { uuid: image.uuid, url: image.url, sha256: image.sha256 }
+}
+
+export function diskPoolSpecToWire(pool: DiskPoolRecord): DiskPoolSpec {
+  return { uuid: pool.uuid, kind: pool.kind, path: pool.path, systemDisks: SYSTEM_DISKS[pool.systemDisks] }
+}
+
+export function flavorToWire(flavor: FlavorRecord): Flavor {
+  return { ...flavor }
+}
+
+const IMAGE_STATUS = {
+  importing: ImageStatus.IMPORTING,
+  active: ImageStatus.ACTIVE,
+  error: ImageStatus.ERROR,
+} as const
+const DISK_FORMAT = { qcow2: DiskFormat.QCOW2, raw: DiskFormat.RAW } as const
+
+export function imageToWire(image: ImageRecord, progressPercent: number): Image {
+  return {
+    ...image,
+    format: image.format ? DISK_FORMAT[image.format] : DiskFormat.UNSPECIFIED,
+    status: IMAGE_STATUS[image.status],
+    progressPercent: image.status === 'active' ? 100 : progressPercent,
+  }
+}
+
+const POOL_HOST_STATE = {
+  pending: DiskPoolHostState.PENDING,
+  ready: DiskPoolHostState.READY,
+  error: DiskPoolHostState.ERROR,
+} as const
+
+export function diskPoolToWire(pool: DiskPoolRecord): DiskPool {
+  return {
+    ...pool,
+    systemDisks: SYSTEM_DISKS[pool.systemDisks],
+    hosts: pool.hosts.map((host) => ({ ...host, state: POOL_HOST_STATE[host.state] })),
+  }
+}
+
+const HOST_STATE = { up: HostState.UP, down: HostState.DOWN } as const
+
+export function hostToWire(
+  store: Store,
+  host: HostRecord,
+  lastHeartbeatMs: number,
+  unknownInstances: readonly string[],
+): Host {
+  const usage = store.usage.ofHost(host.uuid)
+  return {
+    ...host,
+    state: HOST_STATE[host.state],
+    facts: { ...host.facts },
+    vcpusUsed: usage.vcpus,
+    memoryMibUsed: usage.memoryMib,
+    instances: usage.instances,
+    lastHeartbeatMs,
+    unknownInstances: [...unknownInstances],
+  }
+}
+
+const OPERATION_STATUS = {
+  running: OperationStatus.RUNNING,
+  succeeded: OperationStatus.SUCCEEDED,
+  failed: OperationStatus.FAILED,
+  cancelled: OperationStatus.CANCELLED,
+} as const
+
+export function operationToWire(operation: OperationRecord, step: string): Operation {
+  return {
+    uuid: operation.uuid,
+    kind: operation.kind,
+    resourceUuid: operation.resourceUuid,
+    status: OPERATION_STATUS[operation.status],
+    step: operation.status === 'running' ? step : '',
+    fault: operation.fault,
+    createdAtMs: operation.createdAtMs,
+    endedAtMs: operation.endedAtMs ?? 0,
+    placementUuid: operation.placementUuid ?? '',
+  }
+}
+
+export function placementToWire(placement: PlacementRecord): Placement {
+  return {
+    uuid: placement.uuid,
+    instanceUuid: placement.instanceUuid,
+    hostId: placement.hostId,
+    diskPoolUuid: placement.diskPoolUuid,
+    hosts: placement.verdicts.map((verdict: HostVerdictRecord) => ({ ...verdict })),
+    createdAtMs: placement.createdAtMs,
+  }
+}
+
+const STOP_CAUSE = {
+  [StopCause.UNSPECIFIED]: null,
+  [StopCause.REQUESTED]: 'requested',
+  [StopCause.GUEST]: 'guest',
+  [StopCause.CRASH]: 'crash',
+} as const
+
+/** An agent's report, checked: it comes from another process. */
+export function reportFromWire(report: InstanceReport): InstanceReportRecord {
+  if (report.power === Power.UNSPECIFIED) {
+    throw new VpeError('INTERNAL', `the agent's report of instance ${report.uuid} has no power`)
+  }
+  return {
+    uuid: report.uuid,
+    generation: report.generation,
+    power: report.power === Power.ON ? 'on' : 'off',
+    stopCause: STOP_CAUSE[report.stopCause],
+    fault: report.fault,
+    converging: report.converging,
+  }
+}
+
+export function systemDisksFromWire(kind: SystemDiskKind): DiskPoolRecord['systemDisks'] {
+  return kind === SystemDiskKind.COPY ? 'copy' : 'overlay'
+}
+
+export function diskFormatFromWire(format: DiskFormat): ImageRecord['format'] {
+  switch (format) {
+    case DiskFormat.QCOW2:
+      return 'qcow2'
+    case DiskFormat.RAW:
+      return 'raw'
+    case DiskFormat.UNSPECIFIED:
+      return null
+    default:
+      throw new Error(`no such format: ${format satisfies never}`)
+  }
+}
+
+/** Facts from an agent, checked: placement divides by them. */
+export function factsFromWire(facts: HostFacts | undefined): HostRecord['facts'] {
+  if (!facts || facts.cpus < 1 || facts.memoryMib < 1 || !facts.bootId) {
+    throw new VpeError('INTERNAL', `the agent sent no usable facts: ${JSON.stringify(facts)}`)
+  }
+  return { ...facts }
+}

@@ -1,0 +1,47 @@
+// The next step for one instance, from its record alone. The shell around it makes the call and feeds
+// the result back as a decision; it may die at any line, since the next look comes to the same step.
+
+import { type InstanceRecord, phaseOf } from './instance.ts'
+
+/** What happened to the calls made so far for the present generation. Lives in memory only. */
+export interface Attempts {
+  readonly generation: number
+  readonly failures: number
+  readonly retryAtMs: number
+}
+
+export type PlannedAction =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'wait'; readonly untilMs: number; readonly why: string }
+  | { readonly kind: 'apply'; readonly why: string }
+  | { readonly kind: 'remove'; readonly why: string }
+
+/** Says what to do next for an instance, at a time. */
+export function plan(instance: InstanceRecord, attempts: Attempts | null, nowMs: number): PlannedAction {
+  const action = wantedAction(instance)
+  if (action.kind === 'none' || !attempts || attempts.generation !== instance.generation) return action
+  if (attempts.retryAtMs > nowMs) return { kind: 'wait', untilMs: attempts.retryAtMs, why: action.why }
+  return action
+}
+
+function wantedAction(
+  instance: InstanceRecord,
+): Extract<PlannedAction, { kind: 'none' | 'apply' | 'remove' }> {
+  const phase = phaseOf(instance)
+  switch (phase) {
+    case 'creating':
+    case 'starting':
+    case 'stopping':
+    case 'updating':
+      return { kind: 'apply', why: phase }
+    case 'deleting':
+      return { kind: 'remove', why: phase }
+    case 'recovering': // its agent is at it, with a back-off that a call from here would defeat
+    case 'active':
+    case 'shutoff':
+    case 'error':
+      return { kind: 'none' }
+    default:
+      throw new Error(`no such phase: ${phase satisfies never}`)
+  }
+}

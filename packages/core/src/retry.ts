@@ -1,0 +1,34 @@
+// How a failed call to an agent is tried again. A host that is away is waited for without end, since
+// only an operator can say that it will not come back; what the hypervisor itself refuses is tried
+// a few times and then reported.
+
+import { type ErrorCode, isTransient } from './errors.ts'
+import type { Attempts } from './plan.ts'
+
+const FIRST_DELAY_MS = 250
+const LONGEST_DELAY_MS = 15_000
+
+/** Refusals by a hypervisor may be momentary (a lock, a busy device); more than this are not. */
+const HYPERVISOR_TRIES = 4
+
+/** Codes that no second try can mend. */
+const FINAL: ReadonlySet<ErrorCode> = new Set([
+  'INVALID_ARGUMENT',
+  'IMAGE_INVALID',
+  'NOT_FOUND',
+  'STALE_GENERATION',
+])
+
+/** The attempts after one more failure, or null when it is time to give up. */
+export function afterFailure(
+  attempts: Attempts | null,
+  generation: number,
+  code: ErrorCode,
+  nowMs: number,
+): Attempts | null {
+  const failures = attempts?.generation === generation ? attempts.failures + 1 : 1
+  if (FINAL.has(code)) return null
+  if (!isTransient(code) && code !== 'STALE_EPOCH' && failures >= HYPERVISOR_TRIES) return null
+  const delay = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** (failures - 1))
+  return { generation, failures, retryAtMs: nowMs + delay }
+}
