@@ -26,6 +26,8 @@ export interface ControllerDeps {
   readonly store: Store
   readonly now: () => number
   readonly log: Logger
+  /** Told of a defect, or of a store that failed: memory can not be trusted, the process must end. */
+  readonly onFatal: (error: unknown) => void
   readonly policy?: OvercommitPolicy
   readonly dialAgent?: AgentDialer
 }
@@ -46,13 +48,14 @@ export function createController({
   store,
   now,
   log,
+  onFatal,
   policy = DEFAULT_OVERCOMMIT,
   dialAgent,
 }: ControllerDeps): Controller {
   const agents = new Agents(dialAgent)
-  const importer = new ImageImporter(store, agents, now, log)
-  const reconciler = new InstanceReconciler(store, agents, now, log)
-  const pools = new DiskPoolKeeper(store, agents, log)
+  const importer = new ImageImporter(store, agents, now, log, onFatal)
+  const reconciler = new InstanceReconciler(store, agents, now, log, onFatal)
+  const pools = new DiskPoolKeeper(store, agents, log, onFatal)
   const monitor = new HostMonitor(store, agents, now, log, (hostId) => {
     pools.lookAtHost(hostId)
     reconciler.lookAtHost(hostId)

@@ -18,17 +18,20 @@ export class DiskPoolKeeper {
   readonly #store: Store
   readonly #agents: Agents
   readonly #log: Logger
+  readonly #onFatal: (error: unknown) => void
   readonly #underWay = new Set<string>()
   #timer: NodeJS.Timeout | null = null
 
-  constructor(store: Store, agents: Agents, log: Logger) {
+  /** @param onFatal told of a defect, or of a store that failed: the process must end */
+  constructor(store: Store, agents: Agents, log: Logger, onFatal: (error: unknown) => void) {
     this.#store = store
     this.#agents = agents
     this.#log = log
+    this.#onFatal = onFatal
     store.listen({
       onDiskPool: (pool) => {
         for (const host of pool?.hosts ?? []) {
-          if (pool && host.state === 'pending') void this.#ensure(pool.uuid, host.hostId)
+          if (pool && host.state === 'pending') this.#ensure(pool.uuid, host.hostId).catch(this.#onFatal)
         }
       },
     })
@@ -45,7 +48,8 @@ export class DiskPoolKeeper {
   /** Ensures every pool of a host: it has just become reachable. */
   lookAtHost(hostId: string): void {
     for (const pool of this.#store.diskPools.values()) {
-      if (pool.hosts.some((host) => host.hostId === hostId)) void this.#ensure(pool.uuid, hostId)
+      if (pool.hosts.some((host) => host.hostId === hostId))
+        this.#ensure(pool.uuid, hostId).catch(this.#onFatal)
     }
   }
 

@@ -9,6 +9,7 @@ import {
   endOperation,
   type HostRecord,
   type ImageRecord,
+  isHopeless,
   VpeError,
 } from '@vpe/core'
 import { fromClientError, type ImportedImage } from '@vpe/proto'
@@ -23,14 +24,23 @@ export class ImageImporter {
   readonly #agents: Agents
   readonly #now: () => number
   readonly #log: Logger
+  readonly #onFatal: (error: unknown) => void
   readonly #running = new Map<string, AbortController>()
   readonly #progress = new Map<string, number>()
 
-  constructor(store: Store, agents: Agents, now: () => number, log: Logger) {
+  /** @param onFatal told of a defect, or of a store that failed: the process must end */
+  constructor(
+    store: Store,
+    agents: Agents,
+    now: () => number,
+    log: Logger,
+    onFatal: (error: unknown) => void,
+  ) {
     this.#store = store
     this.#agents = agents
     this.#now = now
     this.#log = log
+    this.#onFatal = onFatal
     store.listen({ onImage: (image) => image?.status === 'importing' && this.#look(image.uuid) })
   }
 
@@ -50,10 +60,12 @@ export class ImageImporter {
     if (this.#running.has(uuid)) return
     const abort = new AbortController()
     this.#running.set(uuid, abort)
-    void this.#run(uuid, abort.signal).finally(() => {
-      this.#running.delete(uuid)
-      this.#progress.delete(uuid)
-    })
+    this.#run(uuid, abort.signal)
+      .catch(this.#onFatal)
+      .finally(() => {
+        this.#running.delete(uuid)
+        this.#progress.delete(uuid)
+      })
   }
 
   async #run(uuid: string, signal: AbortSignal): Promise<void> {
@@ -76,9 +88,10 @@ export class ImageImporter {
       } catch (cause) {
         if (signal.aborted) return
         const error = fromClientError(cause)
-        attempts = afterFailure(attempts, 0, error.code, this.#now())
-        this.#log.warn({ image: uuid, code: error.code, gaveUp: attempts === null }, error.message)
-        if (!attempts) {
+        attempts = afterFailure(attempts, 0, this.#now())
+        const isOver = isHopeless(error.code, attempts.failures)
+        this.#log.warn({ image: uuid, code: error.code, isOver }, error.message)
+        if (isOver) {
           this.#end(uuid, (now) => ({ ...now, status: 'error', fault: error.message }))
           return
         }

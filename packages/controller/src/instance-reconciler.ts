@@ -10,6 +10,7 @@ import {
   decideReport,
   type InstanceDecision,
   type InstanceRecord,
+  isHopeless,
   plan,
   VpeError,
 } from '@vpe/core'
@@ -32,16 +33,25 @@ export class InstanceReconciler {
   readonly #agents: Agents
   readonly #now: () => number
   readonly #log: Logger
+  readonly #onFatal: (error: unknown) => void
   readonly #runners = new Map<string, Runner>()
   readonly #attempts = new Map<string, Attempts>()
   readonly #steps = new Map<string, string>()
   #isClosed = false
 
-  constructor(store: Store, agents: Agents, now: () => number, log: Logger) {
+  /** @param onFatal told of a defect, or of a store that failed: the process must end */
+  constructor(
+    store: Store,
+    agents: Agents,
+    now: () => number,
+    log: Logger,
+    onFatal: (error: unknown) => void,
+  ) {
     this.#store = store
     this.#agents = agents
     this.#now = now
     this.#log = log
+    this.#onFatal = onFatal
     store.listen({ onInstance: (_before, after) => after && this.look(after.uuid) })
   }
 
@@ -100,9 +110,9 @@ export class InstanceReconciler {
         else await this.#act(instance, runner, action.kind)
       }
     } catch (error) {
-      // Only a defect comes here: calls that fail are decided upon above.
-      this.#log.fatal({ err: error, instance: uuid }, 'reconciliation broke')
-      throw error
+      // Calls that fail are decided upon above.
+      this.#onFatal(error)
+      return
     } finally {
       this.#runners.delete(uuid)
       this.#steps.delete(uuid)
@@ -201,23 +211,15 @@ export class InstanceReconciler {
   }
 
   #failed(instance: InstanceRecord, error: VpeError): void {
-    const attempts = afterFailure(
-      this.#attempts.get(instance.uuid) ?? null,
-      instance.generation,
-      error.code,
-      this.#now(),
-    )
-    this.#log.warn(
-      { instance: instance.uuid, code: error.code, retryAtMs: attempts?.retryAtMs ?? null },
-      error.message,
-    )
-    if (!attempts) {
-      this.#attempts.delete(instance.uuid)
-      this.#commit(instance, (now) => decideFailed(now, error.message))
-      return
-    }
-    this.#attempts.set(instance.uuid, attempts)
-    this.#steps.set(instance.uuid, `will try again: ${error.message}`)
+    const { uuid, generation, task } = instance
+    const attempts = afterFailure(this.#attempts.get(uuid) ?? null, generation, this.#now())
+    const isOver = isHopeless(error.code, attempts.failures)
+    this.#log.warn({ instance: uuid, code: error.code, failures: attempts.failures, isOver }, error.message)
+    this.#attempts.set(uuid, attempts)
+    this.#steps.set(uuid, `will try again: ${error.message}`)
+    if (!isOver) return
+    this.#commit(instance, (now) => decideFailed(now, error.message))
+    if (task !== 'deleting') this.#attempts.delete(uuid)
   }
 
   async #waitUntil(runner: Runner, untilMs: number): Promise<void> {

@@ -35,7 +35,7 @@ log.info({ file }, 'opening the store')
 const store = await Store.open(new SqliteBackend(file), Date.now, die)
 log.info({ epoch: store.epoch, hosts: store.hosts.size, instances: store.instances.size }, 'store open')
 
-const controller = createController({ store, now: Date.now, log })
+const controller = createController({ store, now: Date.now, log, onFatal: die })
 await controller.listen(config.listen)
 log.info({ address: config.listen }, 'listening')
 

@@ -84,6 +84,7 @@ export function decideRemoved(instance: InstanceRecord): InstanceDecision | null
 /** What its host was asked to do cannot be done, and trying again would not help. */
 export function decideFailed(instance: InstanceRecord, fault: string): InstanceDecision | null {
   const phase = nextPhase(instance, 'failed')
+  if (phase === 'same' && fault !== instance.fault) return { next: { ...instance, fault }, why: fault }
   if (phase !== 'error') return null
   return { next: { ...enterPhase(instance, 'error'), fault }, why: fault }
 }

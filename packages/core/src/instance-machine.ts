@@ -3,7 +3,8 @@
 //
 // Events from users: start, stop, update, delete. Events from hosts:
 //   settled   the host has reached the wanted generation and power
-//   failed    it cannot be reached: retrying would not help
+//   failed    it cannot be reached: retrying would not help (a deletion is retried all the same: half
+//             deleted, an instance is of no use to anyone)
 //   guestOff  the guest went off by itself, and stays off (not highly available)
 //   guestDown the guest went off by itself, and its agent is bringing it back (highly available)
 //   lost      the domain is gone or off for no cause that vpe knows (host reboot, someone's virsh)
@@ -44,7 +45,7 @@ export const INSTANCE_TRANSITIONS: Record<InstancePhase, Record<InstanceEvent, T
   active:     { start: 'ignored',  stop: 'stopping', update: 'updating', delete: 'deleting', settled: 'ignored', failed: 'error',   guestOff: 'shutoff', guestDown: 'recovering', lost: 'starting', revived: 'ignored',  removed: 'ignored' },
   shutoff:    { start: 'starting', stop: 'ignored',  update: 'updating', delete: 'deleting', settled: 'ignored', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'stopping', removed: 'ignored' },
   error:      { start: 'starting', stop: 'stopping', update: 'updating', delete: 'deleting', settled: 'resting', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'ignored',  removed: 'ignored' },
-  deleting:   { start: 'refused',  stop: 'refused',  update: 'refused',  delete: 'same',     settled: 'ignored', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'ignored',  removed: 'gone' },
+  deleting:   { start: 'refused',  stop: 'refused',  update: 'refused',  delete: 'same',     settled: 'ignored', failed: 'same',    guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'ignored',  removed: 'gone' },
 }
 
 /** The phase that an event leads to, or what else becomes of it. */

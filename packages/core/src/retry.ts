@@ -19,16 +19,15 @@ const FINAL: ReadonlySet<ErrorCode> = new Set([
   'STALE_GENERATION',
 ])
 
-/** The attempts after one more failure, or null when it is time to give up. */
-export function afterFailure(
-  attempts: Attempts | null,
-  generation: number,
-  code: ErrorCode,
-  nowMs: number,
-): Attempts | null {
+/** The attempts after one more failure. */
+export function afterFailure(attempts: Attempts | null, generation: number, nowMs: number): Attempts {
   const failures = attempts?.generation === generation ? attempts.failures + 1 : 1
-  if (FINAL.has(code)) return null
-  if (!isTransient(code) && code !== 'STALE_EPOCH' && failures >= HYPERVISOR_TRIES) return null
   const delay = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** (failures - 1))
   return { generation, failures, retryAtMs: nowMs + delay }
+}
+
+/** Whether to give up after a failure with this code, that many failures in. */
+export function isHopeless(code: ErrorCode, failures: number): boolean {
+  if (FINAL.has(code)) return true
+  return !isTransient(code) && code !== 'STALE_EPOCH' && failures >= HYPERVISOR_TRIES
 }

@@ -1,0 +1,79 @@
+// A real nats-server for a test: own port, own folder, JetStream on, gone with the test.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const START_TIMEOUT_MS = 10_000
+
+export class TestNatsServer {
+  readonly #dir = mkdtempSync(join(tmpdir(), 'vpe-nats-'))
+  #process: ChildProcess | null = null
+  #port = -1
+
+  static async start(): Promise<TestNatsServer> {
+    const server = new TestNatsServer()
+    await server.start()
+    return server
+  }
+
+  get url(): string {
+    return `nats://127.0.0.1:${this.#port}`
+  }
+
+  /** Starts it, or starts it again on the same port with the same data. */
+  async start(): Promise<void> {
+    const args = [
+      '-a',
+      '127.0.0.1',
+      '-p',
+      String(this.#port),
+      '-js',
+      '-sd',
+      this.#dir,
+      '--ports_file_dir',
+      this.#dir,
+    ]
+    const child = spawn('nats-server', args, { stdio: 'ignore' })
+    this.#process = child
+    const failed = new Promise<never>((_resolve, reject) => {
+      child.once('error', (cause) =>
+        reject(new Error('nats-server cannot be started: apt-get install nats-server', { cause })),
+      )
+      child.once('exit', (code) => reject(new Error(`nats-server ended with ${code}`)))
+    })
+    failed.catch(() => {})
+    await Promise.race([this.#waitForPort(child), failed])
+  }
+
+  /** Kills it as a crash would. */
+  async kill(): Promise<void> {
+    const child = this.#process
+    if (!child || child.exitCode !== null || child.signalCode !== null) return
+    const ended = new Promise((resolve) => child.once('exit', resolve))
+    child.kill('SIGKILL')
+    await ended
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill()
+    rmSync(this.#dir, { recursive: true, force: true })
+  }
+
+  async #waitForPort(child: ChildProcess): Promise<void> {
+    const deadline = Date.now() + START_TIMEOUT_MS
+    while (Date.now() < deadline) {
+      const file = readdirSync(this.#dir).find((name) => name.endsWith(`_${child.pid}.ports`))
+      const text = file ? readFileSync(join(this.#dir, file), 'utf8') : ''
+      const [url] = text === '' ? [] : (JSON.parse(text) as { nats: string[] }).nats
+      if (url) {
+        this.#port = Number(new URL(url).port)
+        return
+      }
+      await sleep(20)
+    }
+    throw new Error(`nats-server did not listen within ${START_TIMEOUT_MS} ms`)
+  }
+}

@@ -1,0 +1,138 @@
+// An agent for tests: the real protocol over real gRPC, with a pretended hypervisor behind it that
+// remembers what it was told, and knobs for what can go wrong. For breadth; the proof is in test/e2e.
+
+import { randomUUID } from 'node:crypto'
+import { VpeError } from '@vpe/core'
+import {
+  AgentServiceDefinition,
+  type AgentServiceImplementation,
+  createRpcServer,
+  DiskFormat,
+  type InstanceReport,
+  type InstanceSpec,
+  Power,
+  StopCause,
+} from '@vpe/proto'
+
+export class FakeAgent {
+  readonly hostId = randomUUID()
+  readonly domains = new Map<string, { spec: InstanceSpec; report: InstanceReport }>()
+  readonly images = new Set<string>()
+  /** Uuids in the order in which their domains were started. */
+  readonly starts: string[] = []
+  bootId = randomUUID()
+  address = '127.0.0.1:0'
+  /** Called before an apply is carried out; what it throws or waits for is what the caller sees. */
+  onApply: (spec: InstanceSpec, signal: AbortSignal) => Promise<void> = async () => {}
+  onRemove: (uuid: string) => Promise<void> = async () => {}
+  onImport: () => Promise<void> = async () => {}
+  #highestEpoch = 0
+  #server = createRpcServer(() => {})
+
+  static async start(): Promise<FakeAgent> {
+    const agent = new FakeAgent()
+    await agent.listen()
+    return agent
+  }
+
+  /** Listens, again on the same port after a `stop`. */
+  async listen(): Promise<void> {
+    this.#server = createRpcServer(() => {})
+    this.#server.add(AgentServiceDefinition, this.#service())
+    this.address = `127.0.0.1:${await this.#server.listen(this.address)}`
+  }
+
+  /** Breaks every connection, as a crash does. What it runs, runs on. */
+  stop(): void {
+    this.#server.forceShutdown()
+  }
+
+  /** Something happens to a domain without anybody having asked for it. */
+  disturb(uuid: string, change: Partial<InstanceReport>): void {
+    const domain = this.domains.get(uuid)
+    if (!domain) throw new Error(`no domain ${uuid}`)
+    domain.report = { ...domain.report, ...change }
+  }
+
+  #service(): AgentServiceImplementation {
+    const agent = this
+    return {
+      async describeHost() {
+        return { hostId: agent.hostId, facts: agent.#facts(), agentVersion: '0' }
+      },
+      async ensureDiskPool({ epoch }) {
+        agent.#assertEpoch(epoch)
+        return { capacityBytes: 1e12, availableBytes: 1e12 }
+      },
+      async removeDiskPool() {
+        return {}
+      },
+      async *importImage({ image }) {
+        yield { update: { $case: 'progressPercent', value: 50 } }
+        await agent.onImport()
+        agent.images.add(image?.uuid ?? '')
+        const imported = {
+          sha256: 'ab'.repeat(32),
+          format: DiskFormat.QCOW2,
+          sizeBytes: 1e6,
+          virtualSizeBytes: 1e7,
+        }
+        yield { update: { $case: 'imported', value: imported } }
+      },
+      async removeImage({ imageUuid }) {
+        agent.images.delete(imageUuid)
+        return {}
+      },
+      async *applyInstance({ epoch, spec }, { signal }) {
+        agent.#assertEpoch(epoch)
+        if (!spec) throw new VpeError('INVALID_ARGUMENT', 'no spec')
+        const before = agent.domains.get(spec.uuid)
+        if (before && before.spec.generation > spec.generation)
+          throw new VpeError('STALE_GENERATION', 'an older spec')
+        yield { update: { $case: 'step', value: 'making the domain' } }
+        await agent.onApply(spec, signal)
+        if (spec.power === Power.ON && before?.report.power !== Power.ON) agent.starts.push(spec.uuid)
+        const report: InstanceReport = {
+          uuid: spec.uuid,
+          generation: spec.generation,
+          power: spec.power,
+          stopCause: spec.power === Power.OFF ? StopCause.REQUESTED : StopCause.UNSPECIFIED,
+          fault: '',
+          converging: false,
+        }
+        agent.domains.set(spec.uuid, { spec, report })
+        yield { update: { $case: 'report', value: report } }
+      },
+      async removeInstance({ epoch, uuid }) {
+        agent.#assertEpoch(epoch)
+        await agent.onRemove(uuid)
+        agent.domains.delete(uuid)
+        return {}
+      },
+      async getInventory() {
+        const instances = [...agent.domains.values()].map(({ report }) => report)
+        return { hostId: agent.hostId, bootId: agent.bootId, instances, digest: JSON.stringify(instances) }
+      },
+    }
+  }
+
+  #facts() {
+    return {
+      hostname: 'fake',
+      cpus: 8,
+      memoryMib: 16_384,
+      cpuModel: 'fake',
+      arch: 'x86_64',
+      domainType: 'qemu',
+      libvirtVersion: '9.0.0',
+      hypervisorVersion: '7.2.0',
+      bootId: this.bootId,
+    }
+  }
+
+  #assertEpoch(epoch: number): void {
+    if (epoch < this.#highestEpoch)
+      throw new VpeError('STALE_EPOCH', `epoch ${epoch} is below ${this.#highestEpoch}`)
+    this.#highestEpoch = epoch
+  }
+}

@@ -1,0 +1,132 @@
+// A whole controller for a test: real SQLite file, real gRPC, real NATS when it is asked for.
+
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { NatsConnection } from '@nats-io/nats-core'
+import { connectBus } from '@vpe/bus'
+import {
+  type ControllerServiceClient,
+  ControllerServiceDefinition,
+  createRpcChannel,
+  createRpcClientFactory,
+  type Instance,
+  InstanceTask,
+  type Operation,
+  OperationStatus,
+} from '@vpe/proto'
+import { type Channel, Metadata } from 'nice-grpc'
+import { pino } from 'pino'
+import { type Controller, createController } from '../controller.ts'
+import { SqliteBackend } from '../store/sqlite-backend.ts'
+import { Store } from '../store/store.ts'
+import type { FakeAgent } from './fake-agent.ts'
+
+const WAIT_MS = 20_000
+
+export class Harness {
+  readonly dir = mkdtempSync(join(tmpdir(), 'vpe-controller-'))
+  readonly natsUrl: string | null
+  fatal: unknown = null
+  #running: { controller: Controller; store: Store; channel: Channel; bus: NatsConnection | null } | null =
+    null
+  #client: ControllerServiceClient | null = null
+
+  constructor(natsUrl: string | null = null) {
+    this.natsUrl = natsUrl
+  }
+
+  get client(): ControllerServiceClient {
+    if (!this.#client) throw new Error('not started')
+    return this.#client
+  }
+
+  get storeFile(): string {
+    return join(this.dir, 'controller.sqlite')
+  }
+
+  get store(): Store {
+    if (!this.#running) throw new Error('not started')
+    return this.#running.store
+  }
+
+  async start(): Promise<void> {
+    const onFatal = (error: unknown) => {
+      this.fatal ??= error
+    }
+    const store = await Store.open(new SqliteBackend(this.storeFile), Date.now, onFatal)
+    const controller = createController({ store, now: Date.now, log: pino({ level: 'silent' }), onFatal })
+    const port = await controller.listen('127.0.0.1:0')
+    const channel = createRpcChannel(`127.0.0.1:${port}`)
+    const bus = this.natsUrl === null ? null : await connectBus(this.natsUrl, 'test')
+    if (bus) controller.attachBus(bus)
+    this.#running = { controller, store, channel, bus }
+    this.#client = createRpcClientFactory().create(ControllerServiceDefinition, channel)
+  }
+
+  async stop(): Promise<void> {
+    const running = this.#running
+    this.#running = null
+    if (!running) return
+    running.channel.close()
+    // A store that has failed refuses to be closed in order, as it must.
+    await running.controller.close().catch((error: unknown) => {
+      if (this.fatal === null) throw error
+    })
+    await running.bus?.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
+    rmSync(this.dir, { recursive: true, force: true })
+  }
+
+  /** Registers a host with a pool, and a flavor and an image to make instances from. */
+  async furnish(agent: FakeAgent): Promise<void> {
+    await this.client.createHost({ name: 'h1', address: agent.address })
+    await this.client.createFlavor({ name: 'tiny', vcpus: 1, memoryMib: 256, diskGib: 1 })
+    await this.client.createDiskPool({ name: 'local', kind: 'dir', path: '/pool' })
+    await this.client.createImage({ name: 'demo', url: 'file:///demo.qcow2' })
+    await until('the image is active', () =>
+      [...this.store.images.values()].every(({ status }) => status === 'active'),
+    )
+  }
+
+  create(name: string, key?: string): Promise<{ instance?: Instance | undefined; operationUuid: string }> {
+    const metadata = key === undefined ? Metadata() : Metadata({ 'idempotency-key': key })
+    return this.client.createInstance({ name, flavor: 'tiny', image: 'demo' }, { metadata })
+  }
+
+  async instance(uuid: string): Promise<Instance> {
+    const { instance } = await this.client.getInstance({ uuid })
+    if (!instance) throw new Error('an answer without an instance')
+    return instance
+  }
+
+  /** The instance once it has no task. */
+  async atRest(uuid: string): Promise<Instance> {
+    let seen = await this.instance(uuid)
+    await until(`instance ${uuid} is at rest`, async () => {
+      seen = await this.instance(uuid)
+      return seen.task === InstanceTask.UNSPECIFIED
+    })
+    return seen
+  }
+
+  async ended(operationUuid: string): Promise<Operation> {
+    const { operation } = await this.client.getOperation({ uuid: operationUuid, waitMs: WAIT_MS })
+    if (!operation || operation.status === OperationStatus.RUNNING)
+      throw new Error(`operation ${operationUuid} runs on`)
+    return operation
+  }
+}
+
+/** Waits for a condition, with a bound. */
+export async function until(what: string, isTrue: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + WAIT_MS
+  while (!(await isTrue())) {
+    if (Date.now() > deadline) throw new Error(`not within ${WAIT_MS} ms: ${what}`)
+    await sleep(10)
+  }
+}

@@ -1,0 +1,33 @@
+import { expect, test } from 'vitest'
+import { INSTANCE_STATUSES, INSTANCE_TASKS } from './instance.ts'
+import { enterPhase } from './instance-machine.ts'
+import { plan } from './plan.ts'
+import { anInstance } from './testing.ts'
+
+test('tasks are carried out, rest is left alone, and recovery is the agent’s own', () => {
+  const kinds = Object.fromEntries(
+    [...INSTANCE_TASKS, ...INSTANCE_STATUSES].map((phase) => [
+      phase,
+      plan(enterPhase(anInstance(), phase), null, 0).kind,
+    ]),
+  )
+  expect(kinds).toEqual({
+    creating: 'apply',
+    starting: 'apply',
+    stopping: 'apply',
+    updating: 'apply',
+    recovering: 'none',
+    deleting: 'remove',
+    active: 'none',
+    shutoff: 'none',
+    error: 'none',
+  })
+})
+
+test('a failure is waited out, but not by a newer generation', () => {
+  const creating = anInstance({ status: 'shutoff', task: 'creating', generation: 2 })
+  const attempts = { generation: 2, failures: 1, retryAtMs: 100 }
+  expect(plan(creating, attempts, 50)).toMatchObject({ kind: 'wait', untilMs: 100 })
+  expect(plan(creating, attempts, 100).kind).toBe('apply')
+  expect(plan(creating, { ...attempts, generation: 1 }, 50).kind).toBe('apply')
+})

@@ -1,0 +1,36 @@
+import { describe, expect, test } from 'vitest'
+import type { ErrorCode } from './errors.ts'
+import type { Attempts } from './plan.ts'
+import { afterFailure, isHopeless } from './retry.ts'
+
+function delays(code: ErrorCode, tries: number): (number | null)[] {
+  let attempts: Attempts | null = null
+  const seen: (number | null)[] = []
+  for (let i = 0; i < tries; i++) {
+    attempts = afterFailure(attempts, 1, 0)
+    const isOver = isHopeless(code, attempts.failures)
+    seen.push(isOver ? null : attempts.retryAtMs)
+    if (isOver) break
+  }
+  return seen
+}
+
+describe('retries', () => {
+  test('a host that is away is waited for without end, ever less often', () => {
+    expect(delays('UNAVAILABLE', 9)).toEqual([250, 500, 1000, 2000, 4000, 8000, 15000, 15000, 15000])
+  })
+
+  test('a hypervisor that refuses is asked four times', () => {
+    expect(delays('HYPERVISOR_FAILED', 9)).toEqual([250, 500, 1000, null])
+  })
+
+  test('what no retry can mend is not retried', () => {
+    expect(delays('IMAGE_INVALID', 9)).toEqual([null])
+  })
+
+  test('a new generation starts from nothing', () => {
+    expect(afterFailure({ generation: 1, failures: 8, retryAtMs: 0 }, 2, 0)).toMatchObject({
+      failures: 1,
+    })
+  })
+})

@@ -1,0 +1,100 @@
+// Records for tests, complete and unremarkable: a test names only what it is about.
+
+import type { InstanceRecord, InstanceReport } from './instance.ts'
+import type { OperationRecord } from './operation.ts'
+import type { HostCandidate, PlacementRequest, PoolCandidate } from './placement/rules.ts'
+
+export function anInstance(over: Partial<InstanceRecord> = {}): InstanceRecord {
+  return {
+    uuid: '00000000-0000-4000-8000-000000000001',
+    name: 'vm1',
+    generatedName: 'tnng6qrl9mdt8kjb6rmh',
+    namespace: 'default',
+    flavorUuid: 'flavor',
+    imageUuid: 'image',
+    diskPoolUuid: 'pool',
+    hostId: 'host',
+    hostIds: [],
+    shareStorage: false,
+    tags: [],
+    vcpus: 1,
+    memoryMib: 256,
+    diskBytes: 1024 ** 3,
+    ha: false,
+    power: 'on',
+    generation: 1,
+    settledGeneration: 1,
+    status: 'active',
+    task: null,
+    fault: '',
+    createdAtMs: 0,
+    ...over,
+  }
+}
+
+export function aReport(over: Partial<InstanceReport> = {}): InstanceReport {
+  return {
+    uuid: '00000000-0000-4000-8000-000000000001',
+    generation: 1,
+    power: 'on',
+    stopCause: null,
+    fault: '',
+    converging: false,
+    ...over,
+  }
+}
+
+export function anOperation(over: Partial<OperationRecord> = {}): OperationRecord {
+  return {
+    uuid: 'operation',
+    kind: 'instance.create',
+    resourceUuid: '00000000-0000-4000-8000-000000000001',
+    generation: 1,
+    status: 'running',
+    fault: '',
+    createdAtMs: 0,
+    endedAtMs: null,
+    placementUuid: null,
+    ...over,
+  }
+}
+
+export function aPool(over: Partial<PoolCandidate> = {}): PoolCandidate {
+  return {
+    uuid: 'pool',
+    name: 'local',
+    shared: false,
+    state: 'ready',
+    fault: '',
+    capacityBytes: 100 * 1024 ** 3,
+    reservedBytes: 0,
+    ...over,
+  }
+}
+
+export function aHost(over: Partial<HostCandidate> = {}): HostCandidate {
+  return {
+    id: 'host',
+    name: 'h1',
+    state: 'up',
+    cpus: 4,
+    memoryMib: 8192,
+    vcpusUsed: 0,
+    memoryMibUsed: 0,
+    runningTasks: 0,
+    pools: [aPool()],
+    ...over,
+  }
+}
+
+export function aRequest(over: Partial<PlacementRequest> = {}): PlacementRequest {
+  return {
+    vcpus: 1,
+    memoryMib: 512,
+    diskBytes: 1024 ** 3,
+    hostIds: [],
+    diskPoolUuid: null,
+    sharedPoolOnly: false,
+    ...over,
+  }
+}
