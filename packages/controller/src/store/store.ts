@@ -55,6 +55,8 @@ export class Store {
   readonly #operationsOf = new Map<string, Set<string>>()
   #lastPosition: number
   #pending: Batch | null = null
+  #commits = 0
+  #transactions = 0
   #writing: Batch | null = null
 
   private constructor(
@@ -97,11 +99,17 @@ export class Store {
   commit(changes: readonly Change[], events: readonly VpeEvent[] = []): Promise<void> {
     if (changes.length === 0 && events.length === 0) return this.durable()
     const batch = this.#openBatch()
+    this.#commits++
     for (const change of changes) batch.changes.set(`${change.table}/${change.key}`, change)
     const atMs = this.#now()
     for (const event of events) batch.events.push({ position: ++this.#lastPosition, atMs, event })
     for (const change of changes) this.#show(change)
     return batch.written.promise
+  }
+
+  /** How many commits there were, and how many transactions they shared. */
+  get statistics(): { readonly commits: number; readonly transactions: number } {
+    return { commits: this.#commits, transactions: this.#transactions }
   }
 
   /** Resolves when everything that memory shows now is durable. */
@@ -138,6 +146,7 @@ export class Store {
     if (!batch || this.#writing) return
     this.#pending = null
     this.#writing = batch
+    this.#transactions++
     this.backend.write([...batch.changes.values()], batch.events).then(
       () => {
         this.#writing = null

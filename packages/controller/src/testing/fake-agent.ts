@@ -26,11 +26,17 @@ export class FakeAgent {
   onApply: (spec: InstanceSpec, signal: AbortSignal) => Promise<void> = async () => {}
   onRemove: (uuid: string) => Promise<void> = async () => {}
   onImport: () => Promise<void> = async () => {}
+  readonly #size: { readonly cpus: number; readonly memoryMib: number }
   #highestEpoch = 0
   #server = createRpcServer(() => {})
 
-  static async start(): Promise<FakeAgent> {
-    const agent = new FakeAgent()
+  private constructor(size: { readonly cpus: number; readonly memoryMib: number }) {
+    this.#size = size
+  }
+
+  /** @param size of the pretended machine */
+  static async start(size = { cpus: 8, memoryMib: 16_384 }): Promise<FakeAgent> {
+    const agent = new FakeAgent(size)
     await agent.listen()
     return agent
   }
@@ -62,7 +68,7 @@ export class FakeAgent {
       },
       async ensureDiskPool({ epoch }) {
         agent.#assertEpoch(epoch)
-        return { capacityBytes: 1e12, availableBytes: 1e12 }
+        return { capacityBytes: 1e15, availableBytes: 1e15 }
       },
       async removeDiskPool() {
         return {}
@@ -119,8 +125,7 @@ export class FakeAgent {
   #facts() {
     return {
       hostname: 'fake',
-      cpus: 8,
-      memoryMib: 16_384,
+      ...this.#size,
       cpuModel: 'fake',
       arch: 'x86_64',
       domainType: 'qemu',

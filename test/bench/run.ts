@@ -1,0 +1,35 @@
+// pnpm bench [--rounds N]: the figures of docs/performance.md, measured anew on this machine. It makes a
+// cluster of its own and takes it down again.
+
+import { parseArgs } from 'node:util'
+import { Cluster } from '../e2e/cluster.ts'
+import { measureAcceptedCreates } from './accepted-creates.ts'
+import { measureCreateToRunning } from './create-to-running.ts'
+import { show } from './figures.ts'
+
+const { values } = parseArgs({ options: { rounds: { type: 'string', default: '20' } } })
+const print = (line: string) => process.stdout.write(`${line}\n`)
+
+print('accepted creations (durable, pretended hosts):')
+for (const concurrency of [1, 16, 256]) {
+  const { perSecond, latencyMs, commitsPerTransaction } = await measureAcceptedCreates(2_000, concurrency)
+  print(
+    `  ${concurrency} at a time: ${perSecond.toFixed(0)}/s, ${show(latencyMs, 'ms')}, ${commitsPerTransaction.toFixed(1)} commits a transaction`,
+  )
+}
+
+print('POST to domain running (real libvirt and QEMU):')
+const cluster = new Cluster()
+await cluster.quickstart()
+try {
+  const { vpeMs, virshMs, ratio, imageImportMs } = await measureCreateToRunning(
+    cluster,
+    Number(values.rounds),
+  )
+  print(`  vpe:                        ${show(vpeMs, 'ms')}`)
+  print(`  virsh define + virsh start: ${show(virshMs, 'ms')}`)
+  print(`  ratio of the medians:       ${ratio.toFixed(2)}`)
+  print(`  image import, beside it:    ${show(imageImportMs, 'ms')}`)
+} finally {
+  await cluster[Symbol.asyncDispose]()
+}

@@ -1,0 +1,171 @@
+// A whole cluster of one for a test, made by deploy/quickstart itself in a folder of its own, on ports of
+// its own, beside whatever else runs on the machine. Real libvirt, real QEMU, real everything.
+
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { jetstreamManager } from '@nats-io/jetstream'
+import { type CloudEvent, connectBus, EVENTS_STREAM } from '@vpe/bus'
+import { execa } from 'execa'
+
+const root = join(import.meta.dirname, '..', '..')
+/** Building the demo image anew for each cluster would only take time; it is cached as for a user. */
+const CACHE = process.env.VPE_CACHE ?? join(root, '.tools/cache')
+
+export interface Answer {
+  readonly status: number
+  readonly headers: Headers
+  // biome-ignore lint/suspicious/noExplicitAny: tests look into whatever came back
+  readonly body: any
+}
+
+export interface InstanceView {
+  readonly uuid: string
+  readonly name: string
+  readonly status: string
+  readonly task: string | null
+  readonly fault: string | null
+}
+
+export class Cluster {
+  readonly home: string
+  #env: Readonly<Record<string, string>> = {}
+
+  constructor() {
+    // Short: libvirt's sockets lie below it, and a socket's path may have 108 bytes.
+    this.home = mkdtempSync(join(tmpdir(), 'vpe-e2e-'))
+    rmSync(this.home, { recursive: true })
+  }
+
+  get apiUrl(): string {
+    return this.setting('VPE_API_URL')
+  }
+
+  get libvirtUri(): string {
+    return this.setting('VPE_LIBVIRT_URI')
+  }
+
+  /** Runs deploy/quickstart with some arguments, as a user would, and returns what it printed. */
+  async quickstart(...args: string[]): Promise<string> {
+    const { all } = await execa(join(root, 'deploy/quickstart'), args, {
+      all: true,
+      stdin: 'ignore',
+      env: { VPE_HOME: this.home, VPE_CACHE: CACHE, VPE_LIBVIRTD: 'private' },
+    })
+    if (args.length === 0) this.#readEnv()
+    return all
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.quickstart('down', '--purge')
+  }
+
+  setting(name: string): string {
+    const value = this.#env[name]
+    if (value === undefined) throw new Error(`${name} is not in ${this.home}/env`)
+    return value
+  }
+
+  async request(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Record<string, string> = {},
+  ): Promise<Answer> {
+    const response = await fetch(`${this.apiUrl}${path}`, {
+      method,
+      headers: { 'content-type': 'application/json', ...headers },
+      ...(body !== undefined && { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+    })
+    const text = await response.text()
+    return { status: response.status, headers: response.headers, body: text === '' ? null : JSON.parse(text) }
+  }
+
+  /** The answer's body; anything but success is an error that shows it. */
+  async ok(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer> {
+    const answer = await this.request(method, path, body, headers)
+    if (answer.status !== 200)
+      throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`)
+    return answer
+  }
+
+  /** What an instance can be made of: the flavor and the image that quickstart registers. */
+  async ingredients(): Promise<{ flavor_uuid: string; image_uuid: string }> {
+    const [flavors, images] = await Promise.all([this.ok('GET', '/flavors'), this.ok('GET', '/images')])
+    return { flavor_uuid: flavors.body.flavors[0].uuid, image_uuid: images.body.images[0].uuid }
+  }
+
+  async instance(uuid: string): Promise<InstanceView> {
+    return (await this.ok('GET', `/instances/${uuid}`)).body.instance
+  }
+
+  async instances(): Promise<InstanceView[]> {
+    return (await this.ok('GET', '/instances')).body.instances
+  }
+
+  /** The operation when it has ended. */
+  async ended(operationUuid: string): Promise<{ status: string; fault: string | null }> {
+    const { body } = await this.ok('GET', `/operations/${operationUuid}?wait=60s`)
+    if (body.operation.status === 'running') throw new Error(`it runs on: ${JSON.stringify(body.operation)}`)
+    return body.operation
+  }
+
+  async virsh(...args: string[]): Promise<string> {
+    return (await execa('virsh', ['-c', this.libvirtUri, ...args])).stdout
+  }
+
+  /** Uuids of the domains that run, asked of libvirt, not of vpe. */
+  async runningDomains(): Promise<string[]> {
+    const text = await this.virsh('list', '--uuid')
+    return text
+      .split('\n')
+      .map((line) => line.trim())
+      .filter((line) => line !== '')
+      .sort()
+  }
+
+  pidOf(service: string): number {
+    return Number(JSON.parse(readFileSync(join(this.home, 'run', `${service}.pid`), 'utf8')).pid)
+  }
+
+  serialLog(uuid: string): string {
+    return readFileSync(join(this.home, 'agent/console', `${uuid}.log`), 'utf8')
+  }
+
+  /** Everything on the event stream so far, read by the plain protocol. */
+  async events(): Promise<CloudEvent[]> {
+    const connection = await connectBus(this.setting('VPE_NATS_URL'), 'test')
+    try {
+      const manager = await jetstreamManager(connection)
+      const { state } = await manager.streams.info(EVENTS_STREAM)
+      const events: CloudEvent[] = []
+      for (let seq = state.first_seq; seq <= state.last_seq; seq++) {
+        const message = await manager.streams.getMessage(EVENTS_STREAM, { seq })
+        if (message) events.push(message.json<CloudEvent>())
+      }
+      return events
+    } finally {
+      await connection.close()
+    }
+  }
+
+  #readEnv(): void {
+    const text = readFileSync(join(this.home, 'env'), 'utf8')
+    const pairs = [...text.matchAll(/^export (\w+)='?([^'\n]*)'?$/gm)].map(([, name, value]) => [name, value])
+    this.#env = Object.fromEntries(pairs)
+  }
+}
+
+/** Waits for a condition, with a bound. */
+export async function until(
+  what: string,
+  isTrue: () => boolean | Promise<boolean>,
+  boundMs = 60_000,
+): Promise<void> {
+  const deadline = Date.now() + boundMs
+  while (!(await isTrue())) {
+    if (Date.now() > deadline) throw new Error(`not within ${boundMs} ms: ${what}`)
+    await sleep(50)
+  }
+}
