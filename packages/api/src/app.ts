@@ -1,0 +1,86 @@
+// The REST node as a function from request to response: every route, in both dialects, over one
+// controller. Takes everything by argument and opens no port; main.ts does.
+
+import { OpenAPIHono } from '@hono/zod-openapi'
+import type { ControllerServiceClient } from '@vpe/proto'
+import type { Context } from 'hono'
+import { methodNotAllowed } from 'hono/method-not-allowed'
+import { requestId } from 'hono/request-id'
+import type { Logger } from 'pino'
+import { accessLog } from './access-log.ts'
+import type { CallLimits } from './controller-calls.ts'
+import { type ApiEnv, createAddEndpoint } from './endpoint.ts'
+import { errorResponse, toFault } from './error-response.ts'
+import { loopbackGuard } from './loopback-guard.ts'
+import { RequestFault } from './request-fault.ts'
+import { diskPoolRoutes } from './routes/disk-pools.ts'
+import { envelopeInstanceRoutes } from './routes/envelope-instance.ts'
+import { flavorRoutes } from './routes/flavors.ts'
+import { healthRoutes } from './routes/health.ts'
+import { hostRoutes } from './routes/hosts.ts'
+import { imageRoutes } from './routes/images.ts'
+import { instanceRoutes } from './routes/instances.ts'
+import { operationRoutes } from './routes/operations.ts'
+
+export interface AppDeps {
+  readonly controller: ControllerServiceClient
+  readonly log: Logger
+  /** @default 30 s for each call, and no stopping */
+  readonly limits?: Partial<CallLimits>
+}
+
+export type App = OpenAPIHono<ApiEnv>
+
+const DEADLINE_MS = 30_000
+
+export function createApp({ controller, log, limits = {} }: AppDeps): App {
+  const { deadlineMs = DEADLINE_MS, stopping = new AbortController().signal } = limits
+  const app: App = new OpenAPIHono<ApiEnv>()
+
+  app.use(requestId())
+  app.use(accessLog(log))
+  app.use(loopbackGuard())
+  app.use(
+    methodNotAllowed({
+      app,
+      onMethodNotAllowed: (context, methods) => answerFault(wrongMethod(context, methods), context),
+    }),
+  )
+  app.onError((error, context) => answerFault(error, context))
+  app.notFound((context) => answerFault(unknownRoute(context), context))
+
+  const add = createAddEndpoint(app, { deadlineMs, stopping })
+  instanceRoutes(add, controller)
+  flavorRoutes(add, controller)
+  imageRoutes(add, controller)
+  diskPoolRoutes(add, controller)
+  hostRoutes(add, controller)
+  operationRoutes(add, controller)
+  envelopeInstanceRoutes(add, controller)
+  healthRoutes(app, controller, stopping)
+  app.doc31('/openapi.json', { openapi: '3.1.0', info: { title: 'vpe', version: '0.1.0' } })
+  return app
+}
+
+function answerFault(error: unknown, context: Context<ApiEnv>): Response {
+  const { method, path } = context.req
+  return errorResponse(toFault(error), { method, path, requestId: context.get('requestId') })
+}
+
+function unknownRoute(context: Context): RequestFault {
+  return new RequestFault(
+    'UNKNOWN_ROUTE',
+    `nothing is at ${context.req.path}; /openapi.json lists what there is`,
+  )
+}
+
+function wrongMethod(context: Context, methods: readonly string[]): RequestFault {
+  const allow = methods.join(', ')
+  return new RequestFault(
+    'METHOD_NOT_ALLOWED',
+    `${context.req.path} takes ${allow}, not ${context.req.method}`,
+    {
+      headers: { allow },
+    },
+  )
+}

@@ -1,0 +1,160 @@
+// An endpoint is declared once: its path, what it takes and what it answers, as schemas. The same
+// declaration validates requests and describes the endpoint in the OpenAPI document. Routes are left
+// with: take what was parsed, make one call, render the answer.
+
+import { type OpenAPIHono, z } from '@hono/zod-openapi'
+import { VpeError } from '@vpe/core'
+import { type CallLimits, type ControllerCalls, createControllerCalls } from './controller-calls.ts'
+import { invalidInput, parseInput } from './input-fault.ts'
+import { readJsonBody } from './request-body.ts'
+import { EnvelopeFailure } from './schemas/envelope.ts'
+import { isUuid, Uuid } from './schemas/fields.ts'
+import { ProblemView } from './schemas/problem.ts'
+
+type ParameterNames<Path extends string> = Path extends `${string}{${infer Name}}${infer Rest}`
+  ? Name | ParameterNames<Rest>
+  : never
+
+type Output<Schema extends z.ZodType | undefined> = Schema extends z.ZodType ? z.output<Schema> : undefined
+
+interface EndpointSpec<
+  Path extends string,
+  Query extends z.ZodObject | undefined,
+  Body extends z.ZodType | undefined,
+  Answer extends z.ZodType,
+> {
+  readonly method: 'get' | 'post' | 'put' | 'delete'
+  /** Parameters in braces; every one is a uuid. */
+  readonly path: Path
+  readonly summary: string
+  readonly query?: Query
+  /** Without one, what a client sends as a body is not looked at. */
+  readonly body?: Body
+  readonly answer: Answer
+  /** Where the body has what the controller, in its own words, finds at fault. */
+  readonly fields?: Readonly<Record<string, string>>
+}
+
+interface EndpointInput<Path extends string, Query, Body> {
+  readonly params: Readonly<Record<ParameterNames<Path>, string>>
+  readonly query: Query
+  readonly body: Body
+}
+
+export interface ApiEnv {
+  Variables: { requestId: string }
+}
+
+/** Adds endpoints to an app. */
+export type AddEndpoint = <
+  const Path extends string,
+  Answer extends z.ZodType,
+  Query extends z.ZodObject | undefined = undefined,
+  Body extends z.ZodType | undefined = undefined,
+>(
+  spec: EndpointSpec<Path, Query, Body, Answer>,
+  handle: (
+    input: EndpointInput<Path, Output<Query>, Output<Body>>,
+    calls: ControllerCalls,
+  ) => Promise<z.input<Answer>>,
+) => void
+
+export function createAddEndpoint(app: OpenAPIHono<ApiEnv>, limits: CallLimits): AddEndpoint {
+  return (spec, handle) => {
+    describe(app, spec)
+    const names = parameterNames(spec.path)
+    const query = spec.query ?? z.strictObject({})
+    app.on(spec.method.toUpperCase(), spec.path.replaceAll(/\{(.+?)\}/g, ':$1'), async (context) => {
+      const input = {
+        params: Object.fromEntries(names.map((name) => [name, parseId(context.req.param(name) ?? '')])),
+        query: parseInput(query, readQuery(context.req.url), 'query'),
+        body: spec.body && parseInput(spec.body, await readJsonBody(context.req.raw), 'body'),
+      }
+      // The schemas that just parsed the input are the ones that its type is made from.
+      const answer = await handle(
+        input as Parameters<typeof handle>[0],
+        createControllerCalls(context, limits),
+      ).catch((error: unknown) => {
+        throw renameFields(error, spec.fields ?? {})
+      })
+      return context.body(JSON.stringify(answer), 200, { 'content-type': 'application/json' })
+    })
+  }
+}
+
+function parameterNames(path: string): string[] {
+  return [...path.matchAll(/\{(.+?)\}/g)].map(([, name = '']) => name)
+}
+
+/** What is not a UUID is the id of nothing: not found, rather than badly asked. */
+function parseId(id: string): string {
+  if (isUuid(id)) return id.toLowerCase()
+  const shown = JSON.stringify(id.slice(0, 64).toWellFormed())
+  throw new VpeError('NOT_FOUND', `nothing has the id ${shown}: ids are UUIDs`)
+}
+
+function readQuery(url: string): Record<string, string> {
+  const query = new Map<string, string>()
+  for (const [name, value] of new URL(url).searchParams) {
+    if (query.has(name))
+      throw invalidInput([{ field: name.slice(0, 64), message: 'is given more than once' }])
+    query.set(name, value)
+  }
+  return Object.fromEntries(query)
+}
+
+const IdempotencyKeyHeader = z
+  .string()
+  .optional()
+  .openapi({ description: 'The same key with the same request makes its change only once', maxLength: 255 })
+
+/** The controller names a field as its own request has it; the client knows it by its place in the body. */
+function renameFields(error: unknown, names: Readonly<Record<string, string>>): unknown {
+  if (!(error instanceof VpeError) || error.fields.length === 0) return error
+  const fields = error.fields.map(({ field, message }) => ({
+    field: field.replace(/^\w+/, (name) => names[name] ?? name),
+    message,
+  }))
+  return new VpeError(error.code, error.message, { fields, cause: error })
+}
+
+/** Enters an endpoint into the OpenAPI document. */
+function describe(
+  app: OpenAPIHono<ApiEnv>,
+  spec: EndpointSpec<string, z.ZodObject | undefined, z.ZodType | undefined, z.ZodType>,
+): void {
+  const names = parameterNames(spec.path)
+  const isChange = spec.method !== 'get'
+  const isEnvelope = spec.path.startsWith('/api/v1/')
+  const failure = isEnvelope
+    ? { 'application/json': { schema: EnvelopeFailure } }
+    : { 'application/problem+json': { schema: ProblemView } }
+  app.openAPIRegistry.registerPath({
+    method: spec.method,
+    path: spec.path,
+    summary: spec.summary,
+    request: {
+      ...(names.length > 0
+        ? { params: z.object(Object.fromEntries(names.map((name) => [name, Uuid]))) }
+        : {}),
+      ...(spec.query ? { query: spec.query } : {}),
+      ...(spec.body
+        ? {
+            body: {
+              required: !spec.body.safeParse(undefined).success,
+              content: { 'application/json': { schema: spec.body } },
+            },
+          }
+        : {}),
+      ...(isChange ? { headers: z.object({ 'Idempotency-Key': IdempotencyKeyHeader }) } : {}),
+    },
+    responses: {
+      200: {
+        description: 'Done, or durably under way',
+        content: { 'application/json': { schema: spec.answer } },
+        ...(isChange ? { headers: { 'Operation-Id': { schema: { type: 'string', format: 'uuid' } } } } : {}),
+      },
+      default: { description: 'Refused or failed', content: failure },
+    },
+  })
+}

@@ -1,0 +1,379 @@
+// A controller in memory, for tests of the API node: it keeps what it is told, refuses what the real
+// one refuses, and remembers the calls it got. It decides nothing that the real one decides better:
+// the first host is the one, and an operation ends when the test says so (`settle`).
+
+import { VpeError } from '@vpe/core'
+import {
+  type ControllerServiceClient,
+  CreateDiskPoolRequest,
+  CreateFlavorRequest,
+  CreateHostRequest,
+  CreateImageRequest,
+  CreateInstanceRequest,
+  DiskPool,
+  Flavor,
+  Host,
+  Image,
+  Instance,
+  Operation,
+  type Placement,
+  UpdateInstanceRequest,
+} from '@vpe/proto'
+import type { CallOptions } from 'nice-grpc-common'
+
+export interface RecordedCall {
+  readonly method: string
+  readonly request: unknown
+  readonly idempotencyKey: string | undefined
+}
+
+export interface FakeController extends ControllerServiceClient {
+  readonly calls: RecordedCall[]
+  /** Errors to fail with, by method. */
+  readonly failures: Map<string, unknown>
+  /** Methods that never answer. */
+  readonly hanging: Set<string>
+  readonly instances: Map<string, Instance>
+  readonly placements: Map<string, Placement & { name?: string }>
+  readiness: { ready: boolean; reasons: string[] }
+  /** Ends every operation under way: what was to run runs. */
+  settle(): void
+}
+
+const CREATED_AT_MS = Date.UTC(2016, 10, 22, 10, 22, 32)
+
+/** Ids that a reader of a failed test can tell apart: `d0000000-…-000000000007`. */
+function createIds(): (kind: string) => string {
+  let last = 0
+  return (kind) => `${kind}0000000-0000-4000-8000-${String(++last).padStart(12, '0')}`
+}
+
+interface Named {
+  readonly uuid: string
+  readonly name: string
+}
+
+/** One kind of thing that has a name of its own. */
+class Shelf<Thing extends Named> {
+  readonly things = new Map<string, Thing>()
+  readonly kind: string
+
+  constructor(kind: string) {
+    this.kind = kind
+  }
+
+  get(uuid: string | undefined): Thing {
+    const thing = this.things.get(uuid ?? '')
+    if (!thing) throw new VpeError('NOT_FOUND', `there is no ${this.kind} ${uuid}`)
+    return thing
+  }
+
+  list(name: string | undefined): Thing[] {
+    return [...this.things.values()].filter((thing) => !name || thing.name === name)
+  }
+
+  add(thing: Thing): Thing {
+    if (this.list(thing.name).length > 0 && thing.name) {
+      throw new VpeError('NAME_TAKEN', `a ${this.kind} is already named ${thing.name}`)
+    }
+    this.things.set(thing.uuid, thing)
+    return thing
+  }
+
+  /** What a field of a request names, by uuid or name. */
+  resolve(reference: string, field: string): Thing {
+    const thing = this.things.get(reference) ?? this.list(reference || '\0')[0]
+    if (!thing) {
+      const message = `there is no ${this.kind} ${reference}`
+      throw new VpeError('INVALID_ARGUMENT', message, { fields: [{ field, message }] })
+    }
+    return thing
+  }
+
+  remove(uuid: string | undefined): Thing {
+    const thing = this.get(uuid)
+    this.things.delete(thing.uuid)
+    return thing
+  }
+}
+
+export function createFakeController(): FakeController {
+  const nextId = createIds()
+  const calls: RecordedCall[] = []
+  const failures = new Map<string, unknown>()
+  const hanging = new Set<string>()
+  const flavors = new Shelf<Flavor>('flavor')
+  const images = new Shelf<Image>('image')
+  const pools = new Shelf<DiskPool>('disk pool')
+  const hosts = new Shelf<Host>('host')
+  const instances = new Shelf<Instance>('instance')
+  const disks = new Shelf<Named>('disk')
+  const operations = new Shelf<Operation & { name: string }>('operation')
+  const placements = new Shelf<Placement & { name: string }>('placement')
+  const firstAnswers = new Map<string, { readonly request: string; readonly answer: unknown }>()
+  const waiters = new Set<() => void>()
+
+  function begin(kind: string, resourceUuid: string, isDone: boolean): string {
+    const uuid = nextId('0')
+    const status = isDone ? 'OPERATION_STATUS_SUCCEEDED' : 'OPERATION_STATUS_RUNNING'
+    const operation = Operation.fromPartial({ uuid, kind, resourceUuid, status, createdAtMs: CREATED_AT_MS })
+    operations.add({ ...operation, name: '' })
+    return uuid
+  }
+
+  function hasName(name: string, namespace: string): boolean {
+    return [...instances.things.values()].some((it) => it.name === name && it.namespace === namespace)
+  }
+
+  /** Every method goes through here: knobs first, then the idempotency key, then the method itself. */
+  function serve<Request extends object, Answer>(
+    method: string,
+    act: (request: Request) => Answer | Promise<Answer>,
+  ) {
+    return async (request: Request, options: CallOptions = {}): Promise<Answer> => {
+      const idempotencyKey = options.metadata?.get('idempotency-key')
+      calls.push({ method, request, idempotencyKey })
+      if (hanging.has(method)) await aborted(options.signal)
+      if (failures.has(method)) throw failures.get(method)
+      if (idempotencyKey === undefined) return structuredClone(await act(request))
+      const text = `${method} ${JSON.stringify(request)}`
+      const first = firstAnswers.get(idempotencyKey)
+      if (first && first.request !== text) {
+        throw new VpeError('IDEMPOTENCY_KEY_REUSED', 'this Idempotency-Key was used for another request')
+      }
+      const answer = first ? (first.answer as Answer) : await act(request)
+      firstAnswers.set(idempotencyKey, { request: text, answer: structuredClone(answer) })
+      return structuredClone(answer)
+    }
+  }
+
+  async function aborted(signal: AbortSignal | undefined): Promise<never> {
+    return await new Promise((_, reject) => {
+      signal?.addEventListener('abort', () => reject(signal.reason))
+    })
+  }
+
+  function changeInstance(uuid: string | undefined, kind: string, change: Partial<Instance>) {
+    const instance = { ...instances.get(uuid), ...change }
+    instances.things.set(instance.uuid, instance)
+    return { instance, operationUuid: begin(kind, instance.uuid, false) }
+  }
+
+  return {
+    calls,
+    failures,
+    hanging,
+    instances: instances.things,
+    placements: placements.things,
+    readiness: { ready: true, reasons: [] },
+
+    settle() {
+      for (const operation of operations.things.values()) {
+        if (operation.status !== 'OPERATION_STATUS_RUNNING') continue
+        operation.status = 'OPERATION_STATUS_SUCCEEDED'
+        operation.endedAtMs = CREATED_AT_MS + 4_000
+        const instance = instances.things.get(operation.resourceUuid)
+        if (!instance) continue
+        if (instance.task === 'INSTANCE_TASK_DELETING') instances.things.delete(instance.uuid)
+        instance.task = 'INSTANCE_TASK_UNSPECIFIED'
+        instance.status =
+          instance.power === 'POWER_OFF' ? 'INSTANCE_STATUS_SHUTOFF' : 'INSTANCE_STATUS_ACTIVE'
+      }
+      for (const wake of waiters) wake()
+    },
+
+    createInstance: serve('createInstance', (partial) => {
+      const request = CreateInstanceRequest.fromPartial(partial)
+      const namespace = request.namespace || 'default'
+      if (hasName(request.name, namespace)) {
+        throw new VpeError('NAME_TAKEN', `an instance in ${namespace} is already named ${request.name}`)
+      }
+      const image = images.resolve(request.image, 'image')
+      const flavor = flavors.resolve(request.flavor || 'default', 'flavor')
+      const pool = request.diskPool ? pools.resolve(request.diskPool, 'disk_pool') : pools.list('')[0]
+      const allowed = request.hostIds.map((id) => hosts.resolve(id, 'host_ids'))
+      if (request.diskUuids[0]) disks.resolve(request.diskUuids[0], 'disks')
+      const host = allowed[0] ?? hosts.list('')[0]
+      if (!host || !pool) throw new VpeError('NO_HOST_FITS', 'no host fits: 0 of 0 hosts are up')
+      const uuid = nextId('a')
+      const instance = Instance.fromPartial({
+        uuid,
+        name: request.name,
+        namespace,
+        generatedName: `tnng6qrl9mdt8kjb${uuid.slice(-4)}`,
+        flavorUuid: flavor.uuid,
+        flavorName: flavor.name,
+        imageUuid: image.uuid,
+        imageName: image.name,
+        diskPoolUuid: pool.uuid,
+        diskPoolName: pool.name,
+        ha: request.ha,
+        tags: request.tags,
+        hostIds: allowed.map((it) => it.uuid),
+        shareStorage: request.shareStorage,
+        createdAtMs: CREATED_AT_MS,
+        status: 'INSTANCE_STATUS_SHUTOFF',
+        task: 'INSTANCE_TASK_CREATING',
+        hostId: host.uuid,
+        hostName: host.name,
+        power: 'POWER_ON',
+        generation: 1,
+      })
+      instances.things.set(uuid, instance)
+      return { instance, operationUuid: begin('instance.create', uuid, false) }
+    }),
+    getInstance: serve('getInstance', ({ uuid }) => ({ instance: instances.get(uuid) })),
+    findInstance: serve('findInstance', ({ name = '', namespace }) => {
+      const found = [...instances.things.values()].filter(
+        (it) => (it.name === name || it.generatedName === name) && (!namespace || it.namespace === namespace),
+      )
+      if (found.length > 1)
+        throw new VpeError('AMBIGUOUS_NAME', `${found.length} instances are named ${name}`)
+      if (!found[0]) throw new VpeError('NOT_FOUND', `there is no instance ${name}`)
+      return { instance: found[0] }
+    }),
+    listInstances: serve('listInstances', ({ nameContains = '' }) => ({
+      instances: [...instances.things.values()].filter((it) => it.name.includes(nameContains)),
+    })),
+    updateInstance: serve('updateInstance', (partial) => {
+      const request = UpdateInstanceRequest.fromPartial(partial)
+      const instance = instances.get(request.uuid)
+      const name = request.name ?? instance.name
+      if (name !== instance.name && hasName(name, instance.namespace)) {
+        throw new VpeError('NAME_TAKEN', `an instance is already named ${name}`)
+      }
+      const image = images.resolve(request.image ?? instance.imageUuid, 'image')
+      const hostIds = request.hostIds?.values.map((id) => hosts.resolve(id, 'host_ids').uuid)
+      return changeInstance(instance.uuid, 'instance.update', {
+        name,
+        ha: request.ha ?? instance.ha,
+        tags: request.tags?.values ?? instance.tags,
+        hostIds: hostIds ?? instance.hostIds,
+        imageUuid: image.uuid,
+        imageName: image.name,
+        task: 'INSTANCE_TASK_UPDATING',
+      })
+    }),
+    deleteInstance: serve('deleteInstance', ({ uuid }) =>
+      changeInstance(uuid, 'instance.delete', { task: 'INSTANCE_TASK_DELETING' }),
+    ),
+    startInstance: serve('startInstance', ({ uuid }) =>
+      changeInstance(uuid, 'instance.start', { task: 'INSTANCE_TASK_STARTING', power: 'POWER_ON' }),
+    ),
+    stopInstance: serve('stopInstance', ({ uuid }) =>
+      changeInstance(uuid, 'instance.stop', { task: 'INSTANCE_TASK_STOPPING', power: 'POWER_OFF' }),
+    ),
+
+    createFlavor: serve('createFlavor', (partial) => {
+      const request = CreateFlavorRequest.fromPartial(partial)
+      const uuid = nextId('f')
+      const flavor = flavors.add(Flavor.fromPartial({ ...request, uuid, createdAtMs: CREATED_AT_MS }))
+      return { flavor, operationUuid: begin('flavor.create', uuid, true) }
+    }),
+    getFlavor: serve('getFlavor', ({ uuid }) => ({ flavor: flavors.get(uuid) })),
+    listFlavors: serve('listFlavors', ({ name }) => ({ flavors: flavors.list(name) })),
+    deleteFlavor: serve('deleteFlavor', ({ uuid }) => ({
+      flavor: flavors.remove(uuid),
+      operationUuid: begin('flavor.delete', uuid ?? '', true),
+    })),
+
+    createImage: serve('createImage', (partial) => {
+      const request = CreateImageRequest.fromPartial(partial)
+      const pool = request.diskPool ? pools.resolve(request.diskPool, 'disk_pool') : pools.list('')[0]
+      const uuid = nextId('e')
+      const image = images.add(
+        Image.fromPartial({
+          uuid,
+          name: request.name,
+          url: request.url,
+          sha256: request.sha256,
+          status: 'IMAGE_STATUS_IMPORTING',
+          progressPercent: 40,
+          createdAtMs: CREATED_AT_MS,
+          ...(pool ? { diskPoolUuid: pool.uuid } : {}),
+        }),
+      )
+      return { image, operationUuid: begin('image.create', uuid, false) }
+    }),
+    getImage: serve('getImage', ({ uuid }) => ({ image: images.get(uuid) })),
+    listImages: serve('listImages', ({ name }) => ({ images: images.list(name) })),
+    deleteImage: serve('deleteImage', ({ uuid }) => ({
+      image: images.remove(uuid),
+      operationUuid: begin('image.delete', uuid ?? '', true),
+    })),
+
+    createDiskPool: serve('createDiskPool', (partial) => {
+      const request = CreateDiskPoolRequest.fromPartial(partial)
+      const uuid = nextId('d')
+      const of =
+        request.hosts.length > 0 ? request.hosts.map((it) => hosts.resolve(it, 'hosts')) : hosts.list('')
+      const diskPool = pools.add(
+        DiskPool.fromPartial({
+          ...request,
+          uuid,
+          createdAtMs: CREATED_AT_MS,
+          hosts: of.map((host) => ({
+            hostId: host.uuid,
+            state: 'DISK_POOL_HOST_STATE_READY',
+            capacityBytes: 2 ** 40,
+            availableBytes: 2 ** 39,
+          })),
+        }),
+      )
+      return { diskPool, operationUuid: begin('disk_pool.create', uuid, true) }
+    }),
+    getDiskPool: serve('getDiskPool', ({ uuid }) => ({ diskPool: pools.get(uuid) })),
+    listDiskPools: serve('listDiskPools', ({ name }) => ({ diskPools: pools.list(name) })),
+    deleteDiskPool: serve('deleteDiskPool', ({ uuid }) => ({
+      diskPool: pools.remove(uuid),
+      operationUuid: begin('disk_pool.delete', uuid ?? '', true),
+    })),
+
+    createHost: serve('createHost', (partial) => {
+      const request = CreateHostRequest.fromPartial(partial)
+      const uuid = nextId('b')
+      const host = hosts.add(
+        Host.fromPartial({
+          ...request,
+          uuid,
+          state: 'HOST_STATE_UP',
+          facts: { hostname: request.name, cpus: 8, memoryMib: 16_384, domainType: 'kvm' },
+          createdAtMs: CREATED_AT_MS,
+        }),
+      )
+      return { host, operationUuid: begin('host.create', uuid, true) }
+    }),
+    getHost: serve('getHost', ({ uuid }) => ({ host: hosts.get(uuid) })),
+    listHosts: serve('listHosts', ({ name }) => ({ hosts: hosts.list(name) })),
+    deleteHost: serve('deleteHost', ({ uuid }) => {
+      if (instances.things.size > 0)
+        throw new VpeError('IN_USE', `${instances.things.size} instances are on it`)
+      return { host: hosts.remove(uuid), operationUuid: begin('host.delete', uuid ?? '', true) }
+    }),
+
+    getOperation: async (request, options = {}) => {
+      calls.push({ method: 'getOperation', request, idempotencyKey: undefined })
+      const operation = operations.get(request.uuid)
+      if (request.waitMs && operation.status === 'OPERATION_STATUS_RUNNING') {
+        await new Promise<void>((resolve, reject) => {
+          waiters.add(resolve)
+          setTimeout(resolve, request.waitMs)
+          options.signal?.addEventListener('abort', () => reject(options.signal?.reason))
+        })
+      }
+      return { operation }
+    },
+    listOperations: serve('listOperations', ({ resourceUuid, limit }) => ({
+      operations: [...operations.things.values()]
+        .filter((it) => !resourceUuid || it.resourceUuid === resourceUuid)
+        .reverse()
+        .slice(0, limit || 100),
+    })),
+    getPlacement: serve('getPlacement', ({ uuid }) => ({ placement: placements.get(uuid) })),
+
+    async getReadiness(request, options) {
+      const { ready, reasons } = this.readiness
+      return await serve('getReadiness', () => ({ ready, reasons }))(request, options)
+    },
+  }
+}

@@ -1,0 +1,55 @@
+#!/usr/bin/env -S node --disable-warning=ExperimentalWarning
+// vpe-api: reads the environment, dials the controller, listens, and stops on SIGTERM or SIGINT.
+
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { VpeError } from '@vpe/core'
+import { ControllerServiceDefinition, createRpcChannel, createRpcClientFactory } from '@vpe/proto'
+import { pino } from 'pino'
+import { createApp } from './app.ts'
+import { type Config, readConfig } from './config.ts'
+import { createHttpServer, stopHttpServer } from './server.ts'
+
+/** Requests under way may take this long to end after SIGTERM. */
+const STOP_GRACE_MS = 10_000
+
+function configOrExit(): Config {
+  try {
+    return readConfig(process.env)
+  } catch (error) {
+    if (!(error instanceof VpeError)) throw error
+    process.stderr.write(`vpe-api: ${error.message}\n`)
+    process.exit(2)
+  }
+}
+
+const config = configOrExit()
+const log = pino({ name: 'vpe-api', level: config.logLevel })
+const stopping = new AbortController()
+const channel = createRpcChannel(config.controllerAddress)
+const controller = createRpcClientFactory().create(ControllerServiceDefinition, channel)
+const server = createHttpServer(createApp({ controller, log, limits: { stopping: stopping.signal } }))
+
+async function stop(signal: string): Promise<void> {
+  if (stopping.signal.aborted) return
+  log.info({ signal }, 'stopping')
+  stopping.abort()
+  await stopHttpServer(server, STOP_GRACE_MS)
+  channel.close()
+  log.info('stopped')
+  process.exit(0)
+}
+
+process.on('SIGTERM', (signal) => void stop(signal))
+process.on('SIGINT', (signal) => void stop(signal))
+
+try {
+  server.listen(config.listen)
+  await once(server, 'listening')
+} catch (error) {
+  log.fatal({ err: error, ...config.listen }, 'cannot listen')
+  process.exit(1)
+}
+
+const { address, port } = server.address() as AddressInfo
+log.info({ address, port, controller: config.controllerAddress }, 'listening')

@@ -1,0 +1,119 @@
+// Flavors, images, disk pools and hosts: the same five requests on each, in the style of dialect 1.
+
+import { VpeError } from '@vpe/core'
+import { expect, test } from 'vitest'
+import { createTestBed } from '../test-bed.ts'
+
+const UUID = expect.stringMatching(/^[0-9a-f-]{36}$/)
+const CREATED_AT = '2016-11-22 10:22:32'
+
+const COMPANIONS = [
+  {
+    path: '/flavors',
+    key: 'flavor',
+    body: { name: 'm1.tiny', vcpus: 2, memory_mib: 512, disk_gib: 10 },
+    shown: { uuid: UUID, name: 'm1.tiny', vcpus: 2, memory_mib: 512, disk_gib: 10, created_at: CREATED_AT },
+  },
+  {
+    path: '/images',
+    key: 'image',
+    body: {
+      name: 'debian',
+      url: 'https://example.org/debian.qcow2',
+      sha256: 'AB'.repeat(32),
+      disk_pool: 'pool2',
+    },
+    shown: {
+      uuid: UUID,
+      name: 'debian',
+      url: 'https://example.org/debian.qcow2',
+      sha256: 'ab'.repeat(32),
+      format: null,
+      size_bytes: null,
+      virtual_size_bytes: null,
+      status: 'importing',
+      progress: 40,
+      fault: null,
+      disk_pool_uuid: UUID,
+      created_at: CREATED_AT,
+    },
+  },
+  {
+    path: '/disk_pools',
+    key: 'disk_pool',
+    body: { name: 'fast', kind: 'dir', path: '/srv/fast', shared: true, system_disks: 'copy', hosts: ['h1'] },
+    shown: {
+      uuid: UUID,
+      name: 'fast',
+      kind: 'dir',
+      path: '/srv/fast',
+      shared: true,
+      system_disks: 'copy',
+      hosts: [
+        { host_uuid: UUID, state: 'ready', fault: null, capacity_bytes: 2 ** 40, available_bytes: 2 ** 39 },
+      ],
+      created_at: CREATED_AT,
+    },
+  },
+  {
+    path: '/hosts',
+    key: 'host',
+    body: { name: 'h2', address: '127.0.0.1:7712' },
+    shown: {
+      uuid: UUID,
+      name: 'h2',
+      address: '127.0.0.1:7712',
+      state: 'up',
+      facts: {
+        hostname: 'h2',
+        cpus: 8,
+        memory_mib: 16_384,
+        cpu_model: '',
+        arch: '',
+        domain_type: 'kvm',
+        libvirt_version: '',
+        hypervisor_version: '',
+        boot_id: '',
+      },
+      capacity: { vcpus: 8, memory_mib: 16_384 },
+      used: { vcpus: 0, memory_mib: 0, instances: 0 },
+      unknown_instances: [],
+      last_heartbeat_at: null,
+      created_at: CREATED_AT,
+    },
+  },
+] as const
+
+test.each(COMPANIONS)('$path: create, show, list, refuse a second of the name, delete', async (companion) => {
+  const { path, key, body, shown } = companion
+  const bed = await createTestBed()
+  const created = await bed.send('POST', path, { [key]: body })
+  expect(created.status).toBe(200)
+  expect(created.headers.get('operation-id')).toMatch(/^[0-9a-f-]{36}$/)
+  expect(created.body).toEqual({ [key]: shown })
+
+  const { uuid } = created.body[key]
+  expect((await bed.send('GET', `${path}/${uuid}`)).body).toEqual(created.body)
+  expect((await bed.send('GET', `${path}?name=${body.name}`)).body).toEqual({
+    [`${key}s`]: [created.body[key]],
+  })
+  expect((await bed.send('GET', `${path}?name=${body.name.slice(1)}`)).body).toEqual({ [`${key}s`]: [] })
+  expect((await bed.send('GET', path)).body[`${key}s`]).toHaveLength(2)
+
+  const taken = await bed.send('POST', path, { [key]: body })
+  expect(taken.status).toBe(409)
+  expect(taken.body).toMatchObject({ code: 'NAME_TAKEN', type: 'urn:vpe:error:name-taken' })
+
+  const deleted = await bed.send('DELETE', `${path}/${uuid}`)
+  expect(deleted.status).toBe(200)
+  expect(deleted.body).toEqual({ [key]: { uuid } })
+  expect((await bed.send('GET', `${path}/${uuid}`)).status).toBe(404)
+})
+
+test('what is in use is not deleted, and the answer says by what', async () => {
+  const bed = await createTestBed()
+  bed.controller.failures.set('deleteFlavor', new VpeError('IN_USE', 'instance vm1 uses it'))
+  const answer = await bed.send('DELETE', `/flavors/${bed.ids.flavor}`)
+  expect(answer.status).toBe(409)
+  expect(answer.body).toMatchObject({ code: 'IN_USE', detail: 'instance vm1 uses it' })
+})

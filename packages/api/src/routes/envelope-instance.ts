@@ -1,0 +1,143 @@
+// /api/v1/instance: dialect 2, as its document writes it. An instance is named by its generated name or
+// by its user's; the controller looks it up, and the change itself goes by uuid.
+
+import type { z } from '@hono/zod-openapi'
+import type { ControllerServiceClient, Instance } from '@vpe/proto'
+import type { ControllerCalls } from '../controller-calls.ts'
+import type { AddEndpoint } from '../endpoint.ts'
+import { invalidInput } from '../input-fault.ts'
+import {
+  CreateSucceed,
+  DeleteSucceed,
+  EnvelopeCreateBody,
+  EnvelopeDeleteBody,
+  type EnvelopeInstanceView,
+  EnvelopeQuery,
+  EnvelopeUpdateBody,
+  GetSucceed,
+} from '../schemas/envelope.ts'
+import { given, STATUS_WORDS, TASK_WORDS } from '../view.ts'
+
+const PATH = '/api/v1/instance'
+
+/** What an instance is looked up by. */
+interface InstanceKey {
+  readonly name?: string | undefined
+  /** Absent to look in all. */
+  readonly namespace?: string | undefined
+}
+
+export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerServiceClient): void {
+  async function find({ name = '', namespace = '' }: InstanceKey, { read }: ControllerCalls) {
+    const answer = await read((options) => controller.findInstance({ name, namespace }, options))
+    return given(answer.instance, 'the instance')
+  }
+
+  add(
+    {
+      method: 'post',
+      path: PATH,
+      summary: 'Create an instance (dialect 2)',
+      body: EnvelopeCreateBody,
+      answer: CreateSucceed,
+    },
+    async ({ body }, { change }) => {
+      const { name, namespace, spec, shareStorage, hostIDs: hostIds } = body
+      const request = { name, namespace, image: spec.image, shareStorage, hostIds }
+      const answer = await change((options) => controller.createInstance(request, options))
+      return succeed('create succeed', nameOf(answer.instance))
+    },
+  )
+
+  add(
+    {
+      method: 'put',
+      path: PATH,
+      summary: 'Change image or hosts (dialect 2)',
+      body: EnvelopeUpdateBody,
+      answer: CreateSucceed,
+    },
+    async ({ body }, calls) => {
+      const { uuid } = await find({ name: body.name, namespace: body.namespace }, calls)
+      const request = { uuid, image: body.spec?.image, hostIds: body.hostIDs && { values: body.hostIDs } }
+      const answer = await calls.change((options) => controller.updateInstance(request, options))
+      return succeed('create succeed', nameOf(answer.instance))
+    },
+  )
+
+  add(
+    {
+      method: 'get',
+      path: PATH,
+      summary: 'Show one instance by name, or all of them (dialect 2)',
+      query: EnvelopeQuery,
+      answer: GetSucceed,
+    },
+    async ({ query }, calls) => {
+      if (query.name !== undefined) return succeed('get succeed', show(await find(query, calls)))
+      const answer = await calls.read((options) => controller.listInstances({}, options))
+      const inNamespace = answer.instances.filter(
+        (instance) => query.namespace === undefined || instance.namespace === query.namespace,
+      )
+      return succeed('get succeed', { instances: inNamespace.map(show) })
+    },
+  )
+
+  add(
+    {
+      method: 'delete',
+      path: PATH,
+      summary: 'Delete an instance, named in the body or in the query (dialect 2)',
+      query: EnvelopeQuery,
+      body: EnvelopeDeleteBody,
+      answer: DeleteSucceed,
+    },
+    async ({ query, body }, calls) => {
+      const { uuid } = await find(oneKey(query, body ?? {}), calls)
+      const answer = await calls.change((options) => controller.deleteInstance({ uuid }, options))
+      return succeed('delete succeed', nameOf(answer.instance))
+    },
+  )
+}
+
+/** Query and body may both name the instance; then they must agree, since one of them is a mistake. */
+function oneKey(query: InstanceKey, body: InstanceKey): InstanceKey {
+  const name = body.name ?? query.name
+  const namespace = body.namespace ?? query.namespace
+  if (name === undefined) {
+    throw invalidInput([{ field: 'name', message: 'is required, in the body or as ?name=' }])
+  }
+  if (query.name !== undefined && query.name !== name) {
+    throw invalidInput([{ field: 'name', message: 'is another one in the query than in the body' }])
+  }
+  if (query.namespace !== undefined && query.namespace !== namespace) {
+    throw invalidInput([{ field: 'namespace', message: 'is another one in the query than in the body' }])
+  }
+  return { name, namespace }
+}
+
+function succeed<Message extends string, Data>(message: Message, data: Data) {
+  return { code: 200 as const, message, data }
+}
+
+function nameOf(instance: Instance | undefined): { name: string } {
+  return { name: given(instance, 'the instance').generatedName }
+}
+
+function show(instance: Instance): z.input<typeof EnvelopeInstanceView> {
+  return {
+    name: instance.generatedName,
+    displayName: instance.name,
+    namespace: instance.namespace,
+    spec: { image: instance.imageName },
+    shareStorage: instance.shareStorage,
+    hostIDs: instance.hostIds,
+    status: STATUS_WORDS[instance.status],
+    task: TASK_WORDS[instance.task],
+    fault: instance.fault || null,
+    hostID: instance.hostId || null,
+    imageID: instance.imageUuid,
+    uuid: instance.uuid,
+    createdAt: new Date(instance.createdAtMs).toISOString(),
+  }
+}

@@ -1,0 +1,137 @@
+// /instances: dialect 1, as its document writes it.
+
+import type { ControllerServiceClient } from '@vpe/proto'
+import type { AddEndpoint } from '../endpoint.ts'
+import {
+  ChangedInstanceAnswer,
+  CreateInstanceBody,
+  EmptyBody,
+  InstanceAnswer,
+  InstanceListAnswer,
+  InstanceUuidAnswer,
+  UpdateInstanceBody,
+} from '../schemas/instance.ts'
+import { InstanceListQuery } from '../schemas/list.ts'
+import { given, showChangedInstance, showInstance } from '../view.ts'
+
+export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceClient): void {
+  add(
+    {
+      method: 'get',
+      path: '/instances',
+      summary: 'List instances, oldest first',
+      query: InstanceListQuery,
+      answer: InstanceListAnswer,
+    },
+    async ({ query }, { read }) => {
+      const request = { nameContains: query.name }
+      const answer = await read((options) => controller.listInstances(request, options))
+      return { instances: answer.instances.map(showInstance) }
+    },
+  )
+
+  add(
+    {
+      method: 'get',
+      path: '/instances/{uuid}',
+      summary: 'Show one instance',
+      answer: InstanceAnswer,
+    },
+    async ({ params }, { read }) => {
+      const answer = await read((options) => controller.getInstance(params, options))
+      return { instance: showInstance(given(answer.instance, 'the instance')) }
+    },
+  )
+
+  add(
+    {
+      method: 'post',
+      path: '/instances',
+      summary: 'Create an instance; it goes on after the answer',
+      body: CreateInstanceBody,
+      answer: ChangedInstanceAnswer,
+      fields: {
+        name: 'instance.name',
+        flavor: 'instance.flavor_uuid',
+        image: 'instance.image_uuid',
+        disk_pool: 'instance.disk_pool',
+        disks: 'instance.disks',
+      },
+    },
+    async ({ body: { instance } }, { change }) => {
+      const request = {
+        name: instance.name,
+        flavor: instance.flavor_uuid,
+        image: instance.image_uuid,
+        diskPool: instance.disk_pool ?? '',
+        ha: instance.ha,
+        tags: instance.tags,
+        diskUuids: instance.disks,
+      }
+      const answer = await change((options) => controller.createInstance(request, options))
+      return { instance: showChangedInstance(given(answer.instance, 'the instance')) }
+    },
+  )
+
+  add(
+    {
+      method: 'put',
+      path: '/instances/{uuid}',
+      summary: 'Change name, ha or tags; what is absent stays',
+      body: UpdateInstanceBody,
+      answer: ChangedInstanceAnswer,
+      fields: { name: 'instance.name' },
+    },
+    async ({ params, body: { instance } }, { change }) => {
+      const request = {
+        uuid: params.uuid,
+        name: instance.name,
+        ha: instance.ha,
+        tags: instance.tags && { values: instance.tags },
+      }
+      const answer = await change((options) => controller.updateInstance(request, options))
+      return { instance: showChangedInstance(given(answer.instance, 'the instance')) }
+    },
+  )
+
+  add(
+    {
+      method: 'delete',
+      path: '/instances/{uuid}',
+      summary: 'Stop an instance and remove it with its system disk',
+      answer: InstanceUuidAnswer,
+    },
+    async ({ params }, { change }) => {
+      await change((options) => controller.deleteInstance(params, options))
+      return { instance: { uuid: params.uuid } }
+    },
+  )
+
+  add(
+    {
+      method: 'post',
+      path: '/instances/{uuid}/start',
+      summary: 'Power an instance on',
+      body: EmptyBody,
+      answer: InstanceUuidAnswer,
+    },
+    async ({ params }, { change }) => {
+      await change((options) => controller.startInstance(params, options))
+      return { instance: { uuid: params.uuid } }
+    },
+  )
+
+  add(
+    {
+      method: 'post',
+      path: '/instances/{uuid}/stop',
+      summary: 'Power an instance off, gracefully first',
+      body: EmptyBody,
+      answer: InstanceUuidAnswer,
+    },
+    async ({ params }, { change }) => {
+      await change((options) => controller.stopInstance(params, options))
+      return { instance: { uuid: params.uuid } }
+    },
+  )
+}

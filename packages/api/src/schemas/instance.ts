@@ -1,0 +1,90 @@
+// Instances as dialect 1 writes them: field for field, and in the order of, the document
+// (docs/api.md names it). What the document does not have comes after its fields.
+
+import { z } from '@hono/zod-openapi'
+import { Fault, Moment, Name, Reference, Tags, Uuid } from './fields.ts'
+
+const Status = z.enum(['active', 'shutoff', 'error']).openapi({ description: 'What is observed' })
+
+const Task = z
+  .enum(['creating', 'deleting', 'starting', 'stopping', 'updating', 'recovering'])
+  .nullable()
+  .openapi({ description: 'What is being done to it now; null when nothing is' })
+
+const Disks = z
+  .array(z.object({ uuid: Uuid, name: z.string() }))
+  .openapi({ description: 'The data disks attached' })
+
+/** What list and show answer with. */
+export const InstanceView = z
+  .object({
+    uuid: Uuid,
+    name: z.string(),
+    image: z.string(),
+    image_uuid: Uuid,
+    disk_pool: z.string().openapi({ description: 'Name of the pool that holds the system disk' }),
+    disk_pool_uuid: Uuid,
+    status: Status,
+    task: Task,
+    flavor_uuid: Uuid,
+    flavor: z.string(),
+    ha: z.boolean(),
+    tags: z.array(z.string()),
+    created_at: Moment,
+    disks: Disks,
+    fault: Fault,
+    host: z.string().nullable().openapi({ description: 'Name of the host that it is placed on' }),
+    host_uuid: Uuid.nullable(),
+    namespace: z.string(),
+  })
+  .openapi('Instance')
+
+/** What create and update answer with: here `disk_pool` is the pool's uuid, as in the request. */
+export const ChangedInstanceView = z
+  .object({
+    uuid: Uuid,
+    name: z.string(),
+    created_at: Moment,
+    status: Status,
+    task: Task,
+    flavor_uuid: Uuid,
+    image_uuid: Uuid,
+    disk_pool: Uuid,
+    ha: z.boolean(),
+    tags: z.array(z.string()),
+    disks: Disks,
+    fault: Fault,
+  })
+  .openapi('ChangedInstance')
+
+export const InstanceListAnswer = z.object({ instances: z.array(InstanceView) })
+export const InstanceAnswer = z.object({ instance: InstanceView })
+export const ChangedInstanceAnswer = z.object({ instance: ChangedInstanceView })
+export const InstanceUuidAnswer = z.object({ instance: z.object({ uuid: Uuid }) })
+
+export const CreateInstanceBody = z
+  .strictObject({
+    instance: z.strictObject({
+      name: Name,
+      flavor_uuid: Reference,
+      image_uuid: Reference,
+      disk_pool: Reference.optional(),
+      ha: z.boolean().default(false),
+      tags: Tags.default([]),
+      disks: z.array(Reference).max(64).default([]),
+    }),
+  })
+  .openapi('CreateInstance')
+
+export const UpdateInstanceBody = z
+  .strictObject({
+    instance: z.strictObject({
+      name: Name.optional(),
+      ha: z.boolean().optional(),
+      tags: Tags.optional(),
+    }),
+  })
+  .openapi('UpdateInstance')
+
+/** Start and stop take `{}`, or nothing at all. */
+export const EmptyBody = z.strictObject({}).optional()

@@ -1,0 +1,43 @@
+// Operations and the placement verdicts that belong to them.
+
+import { z } from '@hono/zod-openapi'
+import { Fault, Moment, Uuid } from './fields.ts'
+
+export const OperationView = z
+  .object({
+    uuid: Uuid,
+    kind: z.string().openapi({ example: 'instance.create' }),
+    resource_uuid: Uuid,
+    status: z.enum(['running', 'succeeded', 'failed', 'cancelled']),
+    step: z.string().nullable().openapi({ description: 'What is being done at this moment' }),
+    fault: Fault,
+    created_at: Moment,
+    ended_at: Moment.nullable(),
+    placement_uuid: Uuid.nullable(),
+  })
+  .openapi('Operation')
+
+export const OperationListAnswer = z.object({ operations: z.array(OperationView) })
+export const OperationAnswer = z.object({ operation: OperationView })
+
+const HostVerdict = z.object({
+  host_uuid: Uuid,
+  host: z.string(),
+  passed: z.boolean(),
+  rule: z.string().nullable().openapi({ description: 'The rule that refused the host' }),
+  reason: z.string().nullable(),
+  score: z.number().nullable().openapi({ description: 'Higher is better; null for a refused host' }),
+})
+
+export const PlacementView = z
+  .object({
+    uuid: Uuid,
+    instance_uuid: Uuid,
+    host_uuid: Uuid.nullable().openapi({ description: 'null when no host fitted' }),
+    disk_pool_uuid: Uuid.nullable(),
+    hosts: z.array(HostVerdict),
+    created_at: Moment,
+  })
+  .openapi('Placement')
+
+export const PlacementAnswer = z.object({ placement: PlacementView })

@@ -1,0 +1,43 @@
+// The HTTP server around the app: bounds on slow clients, an answer to requests that are not even HTTP
+// as we know it, and a stop that lets requests under way end.
+
+import { createServer, type Server } from 'node:http'
+import { getRequestListener } from '@hono/node-server'
+import { VpeError } from '@vpe/core'
+import type { App } from './app.ts'
+import { errorResponse } from './error-response.ts'
+
+/** A client has this long to send its headers, and its whole request. */
+const HEADERS_TIMEOUT_MS = 10_000
+const REQUEST_TIMEOUT_MS = 60_000
+
+/** How often a stop looks for connections that have become idle. */
+const IDLE_CHECK_MS = 50
+
+/** A server for the app; it does not listen yet. */
+export function createHttpServer(app: App): Server {
+  const listener = getRequestListener(app.fetch, {
+    // Only what is no request at all comes here; the app answers its own errors.
+    errorHandler: (error) => {
+      const message = error instanceof Error ? error.message : String(error)
+      const fault = new VpeError('INVALID_ARGUMENT', `not a request: ${message}`, { cause: error })
+      return errorResponse(fault, { method: '', path: '', requestId: crypto.randomUUID() })
+    },
+  })
+  return createServer(
+    { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
+    (incoming, outgoing) => {
+      void listener(incoming, outgoing)
+    },
+  )
+}
+
+/** Takes no more connections, and resolves when all have ended: by themselves, or cut off after `graceMs`. */
+export async function stopHttpServer(server: Server, graceMs: number): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+  const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS)
+  const grace = setTimeout(() => server.closeAllConnections(), graceMs)
+  await closed
+  clearInterval(idle)
+  clearTimeout(grace)
+}

@@ -1,0 +1,254 @@
+// What the controller sends, as dialect 1 shows it. The only place where words of the wire become words
+// of the API; dialect 2 takes its words from here too.
+
+import type { z } from '@hono/zod-openapi'
+import { VpeError } from '@vpe/core'
+import {
+  type DiskFormat,
+  type DiskPool,
+  type DiskPoolHostState,
+  type Flavor,
+  type Host,
+  type HostState,
+  type Image,
+  type ImageStatus,
+  type Instance,
+  type InstanceStatus,
+  type InstanceTask,
+  type Operation,
+  type OperationStatus,
+  type Placement,
+  SystemDiskKind,
+} from '@vpe/proto'
+import type { DiskPoolView } from './schemas/disk-pool.ts'
+import type { FlavorView } from './schemas/flavor.ts'
+import type { HostView } from './schemas/host.ts'
+import type { ImageView } from './schemas/image.ts'
+import type { ChangedInstanceView, InstanceView } from './schemas/instance.ts'
+import type { OperationView, PlacementView } from './schemas/operation.ts'
+
+// Unspecified is what nobody has observed yet, so it is shown as the state that promises least.
+
+export const STATUS_WORDS = {
+  INSTANCE_STATUS_UNSPECIFIED: 'shutoff',
+  INSTANCE_STATUS_ACTIVE: 'active',
+  INSTANCE_STATUS_SHUTOFF: 'shutoff',
+  INSTANCE_STATUS_ERROR: 'error',
+} as const satisfies Record<InstanceStatus, string>
+
+export const TASK_WORDS = {
+  INSTANCE_TASK_UNSPECIFIED: null,
+  INSTANCE_TASK_CREATING: 'creating',
+  INSTANCE_TASK_DELETING: 'deleting',
+  INSTANCE_TASK_STARTING: 'starting',
+  INSTANCE_TASK_STOPPING: 'stopping',
+  INSTANCE_TASK_UPDATING: 'updating',
+  INSTANCE_TASK_RECOVERING: 'recovering',
+} as const satisfies Record<InstanceTask, string | null>
+
+const IMAGE_STATUS_WORDS = {
+  IMAGE_STATUS_UNSPECIFIED: 'importing',
+  IMAGE_STATUS_IMPORTING: 'importing',
+  IMAGE_STATUS_ACTIVE: 'active',
+  IMAGE_STATUS_ERROR: 'error',
+} as const satisfies Record<ImageStatus, string>
+
+const FORMAT_WORDS = {
+  DISK_FORMAT_UNSPECIFIED: null,
+  DISK_FORMAT_QCOW2: 'qcow2',
+  DISK_FORMAT_RAW: 'raw',
+} as const satisfies Record<DiskFormat, string | null>
+
+const SYSTEM_DISK_WORDS = {
+  SYSTEM_DISK_KIND_UNSPECIFIED: 'overlay',
+  SYSTEM_DISK_KIND_OVERLAY: 'overlay',
+  SYSTEM_DISK_KIND_COPY: 'copy',
+} as const satisfies Record<SystemDiskKind, string>
+
+const POOL_STATE_WORDS = {
+  DISK_POOL_HOST_STATE_UNSPECIFIED: 'pending',
+  DISK_POOL_HOST_STATE_PENDING: 'pending',
+  DISK_POOL_HOST_STATE_READY: 'ready',
+  DISK_POOL_HOST_STATE_ERROR: 'error',
+} as const satisfies Record<DiskPoolHostState, string>
+
+const HOST_STATE_WORDS = {
+  HOST_STATE_UNSPECIFIED: 'down',
+  HOST_STATE_UP: 'up',
+  HOST_STATE_DOWN: 'down',
+} as const satisfies Record<HostState, string>
+
+const OPERATION_STATUS_WORDS = {
+  OPERATION_STATUS_UNSPECIFIED: 'running',
+  OPERATION_STATUS_RUNNING: 'running',
+  OPERATION_STATUS_SUCCEEDED: 'succeeded',
+  OPERATION_STATUS_FAILED: 'failed',
+  OPERATION_STATUS_CANCELLED: 'cancelled',
+} as const satisfies Record<OperationStatus, string>
+
+/** The kind of system disk that a word of the API asks for. */
+export function systemDiskKind(word: 'overlay' | 'copy'): SystemDiskKind {
+  return word === 'copy' ? SystemDiskKind.COPY : SystemDiskKind.OVERLAY
+}
+
+/** A part that every answer of its kind has; without it, controller and API node are of different versions. */
+export function given<Part>(part: Part | undefined, what: string): Part {
+  if (part === undefined) throw new VpeError('INTERNAL', `the controller answered without ${what}`)
+  return part
+}
+
+/** `YYYY-MM-DD HH:MM:SS`, UTC. */
+export function moment(ms: number): string {
+  return new Date(ms).toISOString().slice(0, 19).replace('T', ' ')
+}
+
+function momentOrNull(ms: number): string | null {
+  return ms === 0 ? null : moment(ms)
+}
+
+export function showInstance(instance: Instance): z.input<typeof InstanceView> {
+  return {
+    uuid: instance.uuid,
+    name: instance.name,
+    image: instance.imageName,
+    image_uuid: instance.imageUuid,
+    disk_pool: instance.diskPoolName,
+    disk_pool_uuid: instance.diskPoolUuid,
+    status: STATUS_WORDS[instance.status],
+    task: TASK_WORDS[instance.task],
+    flavor_uuid: instance.flavorUuid,
+    flavor: instance.flavorName,
+    ha: instance.ha,
+    tags: instance.tags,
+    created_at: moment(instance.createdAtMs),
+    disks: [],
+    fault: instance.fault || null,
+    host: instance.hostName || null,
+    host_uuid: instance.hostId || null,
+    namespace: instance.namespace,
+  }
+}
+
+export function showChangedInstance(instance: Instance): z.input<typeof ChangedInstanceView> {
+  return {
+    uuid: instance.uuid,
+    name: instance.name,
+    created_at: moment(instance.createdAtMs),
+    status: STATUS_WORDS[instance.status],
+    task: TASK_WORDS[instance.task],
+    flavor_uuid: instance.flavorUuid,
+    image_uuid: instance.imageUuid,
+    disk_pool: instance.diskPoolUuid,
+    ha: instance.ha,
+    tags: instance.tags,
+    disks: [],
+    fault: instance.fault || null,
+  }
+}
+
+export function showFlavor(flavor: Flavor): z.input<typeof FlavorView> {
+  return {
+    uuid: flavor.uuid,
+    name: flavor.name,
+    vcpus: flavor.vcpus,
+    memory_mib: flavor.memoryMib,
+    disk_gib: flavor.diskGib,
+    created_at: moment(flavor.createdAtMs),
+  }
+}
+
+export function showImage(image: Image): z.input<typeof ImageView> {
+  return {
+    uuid: image.uuid,
+    name: image.name,
+    url: image.url,
+    sha256: image.sha256 || null,
+    format: FORMAT_WORDS[image.format],
+    size_bytes: image.sizeBytes || null,
+    virtual_size_bytes: image.virtualSizeBytes || null,
+    status: IMAGE_STATUS_WORDS[image.status],
+    progress: image.status === 'IMAGE_STATUS_ACTIVE' ? 100 : image.progressPercent,
+    fault: image.fault || null,
+    disk_pool_uuid: image.diskPoolUuid || null,
+    created_at: moment(image.createdAtMs),
+  }
+}
+
+export function showDiskPool(pool: DiskPool): z.input<typeof DiskPoolView> {
+  return {
+    uuid: pool.uuid,
+    name: pool.name,
+    kind: pool.kind,
+    path: pool.path,
+    shared: pool.shared,
+    system_disks: SYSTEM_DISK_WORDS[pool.systemDisks],
+    hosts: pool.hosts.map((host) => ({
+      host_uuid: host.hostId,
+      state: POOL_STATE_WORDS[host.state],
+      fault: host.fault || null,
+      capacity_bytes: host.capacityBytes,
+      available_bytes: host.availableBytes,
+    })),
+    created_at: moment(pool.createdAtMs),
+  }
+}
+
+export function showHost(host: Host): z.input<typeof HostView> {
+  const { facts } = host
+  return {
+    uuid: host.uuid,
+    name: host.name,
+    address: host.address,
+    state: HOST_STATE_WORDS[host.state],
+    facts: facts
+      ? {
+          hostname: facts.hostname,
+          cpus: facts.cpus,
+          memory_mib: facts.memoryMib,
+          cpu_model: facts.cpuModel,
+          arch: facts.arch,
+          domain_type: facts.domainType,
+          libvirt_version: facts.libvirtVersion,
+          hypervisor_version: facts.hypervisorVersion,
+          boot_id: facts.bootId,
+        }
+      : null,
+    capacity: { vcpus: facts?.cpus ?? 0, memory_mib: facts?.memoryMib ?? 0 },
+    used: { vcpus: host.vcpusUsed, memory_mib: host.memoryMibUsed, instances: host.instances },
+    unknown_instances: host.unknownInstances,
+    last_heartbeat_at: momentOrNull(host.lastHeartbeatMs),
+    created_at: moment(host.createdAtMs),
+  }
+}
+
+export function showOperation(operation: Operation): z.input<typeof OperationView> {
+  return {
+    uuid: operation.uuid,
+    kind: operation.kind,
+    resource_uuid: operation.resourceUuid,
+    status: OPERATION_STATUS_WORDS[operation.status],
+    step: operation.step || null,
+    fault: operation.fault || null,
+    created_at: moment(operation.createdAtMs),
+    ended_at: momentOrNull(operation.endedAtMs),
+    placement_uuid: operation.placementUuid || null,
+  }
+}
+
+export function showPlacement(placement: Placement): z.input<typeof PlacementView> {
+  return {
+    uuid: placement.uuid,
+    instance_uuid: placement.instanceUuid,
+    host_uuid: placement.hostId || null,
+    disk_pool_uuid: placement.diskPoolUuid || null,
+    hosts: placement.hosts.map((verdict) => ({
+      host_uuid: verdict.hostId,
+      host: verdict.hostName,
+      passed: verdict.passed,
+      rule: verdict.rule || null,
+      reason: verdict.reason || null,
+      score: verdict.passed ? verdict.score : null,
+    })),
+    created_at: moment(placement.createdAtMs),
+  }
+}
