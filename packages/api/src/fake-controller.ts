@@ -15,6 +15,7 @@ import {
   Host,
   Image,
   Instance,
+  type InstanceName,
   Operation,
   type Placement,
   UpdateInstanceRequest,
@@ -153,6 +154,17 @@ export function createFakeController(): FakeController {
     })
   }
 
+  function named({ uuid, called }: { uuid?: string; called?: Partial<InstanceName> | undefined }): Instance {
+    if (uuid || !called) return instances.get(uuid)
+    const { name = '', namespace } = called
+    const found = [...instances.things.values()].filter(
+      (it) => (it.name === name || it.generatedName === name) && (!namespace || it.namespace === namespace),
+    )
+    if (found.length > 1) throw new VpeError('AMBIGUOUS_NAME', `${found.length} instances are named ${name}`)
+    if (!found[0]) throw new VpeError('NOT_FOUND', `there is no instance ${name}`)
+    return found[0]
+  }
+
   function changeInstance(uuid: string | undefined, kind: string, change: Partial<Instance>) {
     const instance = { ...instances.get(uuid), ...change }
     instances.things.set(instance.uuid, instance)
@@ -223,21 +235,13 @@ export function createFakeController(): FakeController {
       return { instance, operationUuid: begin('instance.create', uuid, false) }
     }),
     getInstance: serve('getInstance', ({ uuid }) => ({ instance: instances.get(uuid) })),
-    findInstance: serve('findInstance', ({ name = '', namespace }) => {
-      const found = [...instances.things.values()].filter(
-        (it) => (it.name === name || it.generatedName === name) && (!namespace || it.namespace === namespace),
-      )
-      if (found.length > 1)
-        throw new VpeError('AMBIGUOUS_NAME', `${found.length} instances are named ${name}`)
-      if (!found[0]) throw new VpeError('NOT_FOUND', `there is no instance ${name}`)
-      return { instance: found[0] }
-    }),
+    findInstance: serve('findInstance', (request) => ({ instance: named(request) })),
     listInstances: serve('listInstances', ({ nameContains = '' }) => ({
       instances: [...instances.things.values()].filter((it) => it.name.includes(nameContains)),
     })),
     updateInstance: serve('updateInstance', (partial) => {
       const request = UpdateInstanceRequest.fromPartial(partial)
-      const instance = instances.get(request.uuid)
+      const instance = named(request)
       const name = request.name ?? instance.name
       if (name !== instance.name && hasName(name, instance.namespace)) {
         throw new VpeError('NAME_TAKEN', `an instance is already named ${name}`)
@@ -254,8 +258,8 @@ export function createFakeController(): FakeController {
         task: 'INSTANCE_TASK_UPDATING',
       })
     }),
-    deleteInstance: serve('deleteInstance', ({ uuid }) =>
-      changeInstance(uuid, 'instance.delete', { task: 'INSTANCE_TASK_DELETING' }),
+    deleteInstance: serve('deleteInstance', (request) =>
+      changeInstance(named(request).uuid, 'instance.delete', { task: 'INSTANCE_TASK_DELETING' }),
     ),
     startInstance: serve('startInstance', ({ uuid }) =>
       changeInstance(uuid, 'instance.start', { task: 'INSTANCE_TASK_STARTING', power: 'POWER_ON' }),

@@ -1,6 +1,7 @@
 // Reads the JSON body of a request, and no more of it than the limit: a larger one is refused by its
 // Content-Length, or, where it has none, as soon as the limit is passed. The Content-Type may be
-// missing (the documents' own examples leave it out); another type than JSON is refused.
+// missing (the documents' own examples leave it out), or the one that `curl -d` declares by itself; any
+// other type than JSON is refused.
 
 import { findJsonFault } from './json-fault.ts'
 import { RequestFault } from './request-fault.ts'
@@ -8,6 +9,7 @@ import { RequestFault } from './request-fault.ts'
 export const BODY_BYTES_MAX = 1024 * 1024
 
 const JSON_TYPE = /^application\/(?:[\w.+-]+\+)?json$/
+const CURL_TYPE = 'application/x-www-form-urlencoded'
 const UTF8_CHARSET = /^charset="?(?:utf-?8|us-ascii)"?$/
 
 /** The value that the body holds; undefined when there is no body. */
@@ -32,11 +34,10 @@ function refuseOtherTypes(contentType: string | null): void {
     .toLowerCase()
     .split(';')
     .map((part) => part.trim())
-  if (!JSON_TYPE.test(type)) {
-    const hint = type === 'application/x-www-form-urlencoded' ? ' (curl -d declares this type by itself)' : ''
+  if (!JSON_TYPE.test(type) && type !== CURL_TYPE) {
     throw new RequestFault(
       'UNSUPPORTED_MEDIA_TYPE',
-      `the body is declared as ${type.slice(0, 100)}${hint}; send JSON, with the header Content-Type: application/json`,
+      `the body is declared as ${type.slice(0, 100)}; send JSON, with the header Content-Type: application/json`,
     )
   }
   const charset = parameters.find((parameter) => parameter.startsWith('charset='))

@@ -4,6 +4,7 @@ import { type CloudEvent, connectBus, EVENTS_STREAM } from '@vpe/bus'
 import { TestNatsServer } from '@vpe/bus/testing'
 import { VpeError } from '@vpe/core'
 import { fromClientError, InstanceStatus, OperationStatus, Power, StopCause } from '@vpe/proto'
+import { Metadata } from 'nice-grpc'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { SqliteBackend } from './store/sqlite-backend.ts'
 import { FakeAgent } from './testing/fake-agent.ts'
@@ -197,6 +198,17 @@ describe('requests', () => {
   test('another one with the same key is refused', async () => {
     await harness.create('vm1', 'key-1')
     expect((await refusal(harness.create('vm2', 'key-1'))).code).toBe('IDEMPOTENCY_KEY_REUSED')
+  })
+
+  test('a deletion by name gets its answer again when the name stands for nothing any more', async () => {
+    const answer = await harness.create('vm1')
+    const metadata = Metadata({ 'idempotency-key': 'key-1' })
+    const request = { called: { name: 'vm1', namespace: 'default' } }
+    const deleted = await harness.client.deleteInstance(request, { metadata })
+    expect(uuidOf(deleted)).toBe(uuidOf(answer))
+    await harness.ended(deleted.operationUuid)
+    expect(await harness.client.deleteInstance(request, { metadata })).toEqual(deleted)
+    expect((await refusal(harness.client.deleteInstance(request))).code).toBe('NOT_FOUND')
   })
 
   test('a refused one leaves no trace, and its key can be used again', async () => {

@@ -1,5 +1,5 @@
 // /api/v1/instance: dialect 2, as its document writes it. An instance is named by its generated name or
-// by its user's; the controller looks it up, and the change itself goes by uuid.
+// by its user's; the controller looks it up.
 
 import type { z } from '@hono/zod-openapi'
 import type { ControllerServiceClient, Instance } from '@vpe/proto'
@@ -28,8 +28,8 @@ interface InstanceKey {
 }
 
 export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerServiceClient): void {
-  async function find({ name = '', namespace = '' }: InstanceKey, { read }: ControllerCalls) {
-    const answer = await read((options) => controller.findInstance({ name, namespace }, options))
+  async function find(key: InstanceKey, { read }: ControllerCalls) {
+    const answer = await read((options) => controller.findInstance({ called: called(key) }, options))
     return given(answer.instance, 'the instance')
   }
 
@@ -57,10 +57,10 @@ export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerS
       body: EnvelopeUpdateBody,
       answer: CreateSucceed,
     },
-    async ({ body }, calls) => {
-      const { uuid } = await find({ name: body.name, namespace: body.namespace }, calls)
-      const request = { uuid, image: body.spec?.image, hostIds: body.hostIDs && { values: body.hostIDs } }
-      const answer = await calls.change((options) => controller.updateInstance(request, options))
+    async ({ body }, { change }) => {
+      const hostIds = body.hostIDs && { values: body.hostIDs }
+      const request = { called: called(body), image: body.spec?.image, hostIds }
+      const answer = await change((options) => controller.updateInstance(request, options))
       return succeed('create succeed', nameOf(answer.instance))
     },
   )
@@ -92,12 +92,16 @@ export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerS
       body: EnvelopeDeleteBody,
       answer: DeleteSucceed,
     },
-    async ({ query, body }, calls) => {
-      const { uuid } = await find(oneKey(query, body ?? {}), calls)
-      const answer = await calls.change((options) => controller.deleteInstance({ uuid }, options))
+    async ({ query, body }, { change }) => {
+      const request = { called: called(oneKey(query, body ?? {})) }
+      const answer = await change((options) => controller.deleteInstance(request, options))
       return succeed('delete succeed', nameOf(answer.instance))
     },
   )
+}
+
+function called({ name = '', namespace = '' }: InstanceKey) {
+  return { name, namespace }
 }
 
 /** Query and body may both name the instance; then they must agree, since one of them is a mistake. */

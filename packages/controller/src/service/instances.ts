@@ -20,6 +20,7 @@ import {
   ControllerServiceDefinition,
   type ControllerServiceImplementation,
   type CreateInstanceRequest,
+  type InstanceName,
   type UpdateInstanceRequest,
 } from '@vpe/proto'
 import { commitOfDecision } from '../instance-commit.ts'
@@ -159,8 +160,14 @@ export function instanceMethods({
     }
   }
 
+  /** The instance that a request is about, by uuid or by what it is called. */
+  function named({ uuid, called }: { uuid: string; called?: InstanceName | undefined }): InstanceRecord {
+    if (uuid !== '' || !called) return getOr404(store.instances, 'instance', uuid)
+    return findInstance(store, called.name, called.namespace)
+  }
+
   function update(request: UpdateInstanceRequest) {
-    const instance = getOr404(store.instances, 'instance', request.uuid)
+    const instance = named(request)
     if (request.name !== undefined && request.name !== instance.name) {
       assertInstanceNameFree(store, instance.namespace, request.name)
     }
@@ -190,8 +197,8 @@ export function instanceMethods({
   return {
     createInstance: mutations.method(methods.createInstance, create),
     updateInstance: mutations.method(methods.updateInstance, update),
-    deleteInstance: mutations.method(methods.deleteInstance, ({ uuid }) => {
-      const instance = getOr404(store.instances, 'instance', uuid)
+    deleteInstance: mutations.method(methods.deleteInstance, (request) => {
+      const instance = named(request)
       return carryOut('instance.delete', instance, decideDelete(instance))
     }),
     startInstance: mutations.method(methods.startInstance, ({ uuid }) => {
@@ -206,9 +213,9 @@ export function instanceMethods({
       await store.durable()
       return { instance: instanceToWire(store, getOr404(store.instances, 'instance', uuid)) }
     },
-    async findInstance({ name, namespace }) {
+    async findInstance({ called }) {
       await store.durable()
-      return { instance: instanceToWire(store, findInstance(store, name, namespace)) }
+      return { instance: instanceToWire(store, named({ uuid: '', called })) }
     },
     async listInstances({ nameContains }) {
       await store.durable()
