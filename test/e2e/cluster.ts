@@ -126,7 +126,7 @@ export class Cluster {
   }
 
   pidOf(service: string): number {
-    return Number(JSON.parse(readFileSync(join(this.home, 'run', `${service}.pid`), 'utf8')).pid)
+    return Number(JSON.parse(readFileSync(join(this.home, 'run', `${service}.json`), 'utf8')).pid)
   }
 
   serialLog(uuid: string): string {

@@ -122,7 +122,7 @@ describe('an instance', () => {
     expect(seen.body).toMatchObject({
       code: 200,
       message: 'get succeed',
-      data: { spec: { image: image_uuid }, hostIDs: [host.uuid] },
+      data: { spec: { image: 'demo' }, imageID: image_uuid, hostIDs: [host.uuid] },
     })
     const again = await cluster.request('POST', '/api/v1/instance', {
       name: 'both',
@@ -302,6 +302,6 @@ describe('deploy/quickstart down', () => {
       (await cluster.instances()).every(({ status, task }) => status === 'active' && task === null),
     )
     expect((await cluster.instances()).map(({ uuid }) => uuid)).toEqual(before.map(({ uuid }) => uuid))
-    expect(await cluster.runningDomains()).toEqual(before.map(({ uuid }) => uuid))
+    expect(await cluster.runningDomains()).toEqual(before.map(({ uuid }) => uuid).sort())
   })
 })
