@@ -46,10 +46,12 @@ export async function measureCreateToRunning(cluster: Cluster, rounds: number): 
       const { status, fault } = await isDone
       if (status !== 'succeeded') throw new Error(`creation ${status}: ${fault}`)
 
-      virsh.push(await yardstick(cluster, uuid, work))
+      const twin = await makeTwin(cluster, uuid, work)
+      // Gone before the yardstick is laid on: a guest that boots meanwhile would take its CPU time.
       await cluster.ended(
         (await cluster.ok('DELETE', `/instances/${uuid}`)).headers.get('operation-id') ?? '',
       )
+      virsh.push(await defineAndStart(cluster, twin))
     }
   } finally {
     rmSync(work, { recursive: true, force: true })
@@ -59,42 +61,41 @@ export async function measureCreateToRunning(cluster: Cluster, rounds: number): 
   return { vpeMs, virshMs, ratio: vpeMs.p50 / virshMs.p50, imageImportMs: await measureImport(cluster, 3) }
 }
 
-/** The same XML, under another name, on a copy of the same disk. */
-async function yardstick(cluster: Cluster, uuid: string, work: string): Promise<number> {
-  const twin = randomUUID()
-  const xml = await cluster.virsh('dumpxml', '--inactive', uuid)
+interface Twin {
+  readonly uuid: string
+  readonly xmlFile: string
+}
+
+/** The same XML under another name, with a system disk made in the same way. */
+async function makeTwin(cluster: Cluster, original: string, work: string): Promise<Twin> {
+  const uuid = randomUUID()
+  const xml = await cluster.virsh('dumpxml', '--inactive', original)
   const disk = /<source file='([^']+)'/.exec(xml)?.[1]
   if (!disk) throw new Error('the domain has no disk')
-  const twinDisk = join(work, `${twin}.qcow2`)
+  const twinDisk = join(work, `${uuid}.qcow2`)
   // --force-share: the instance runs on the original.
   const { stdout } = await execa('qemu-img', ['info', '--force-share', '--output=json', disk])
   const info = JSON.parse(stdout)
-  await execa('qemu-img', [
-    'create',
-    '-q',
-    '-f',
-    'qcow2',
-    '-b',
-    info['full-backing-filename'],
-    '-F',
-    info['backing-filename-format'],
-    twinDisk,
-    String(info['virtual-size']),
-  ])
-  const file = join(work, `${twin}.xml`)
+  const backing = ['-b', info['full-backing-filename'], '-F', info['backing-filename-format']]
+  await execa('qemu-img', ['create', '-q', '-f', 'qcow2', ...backing, twinDisk, String(info['virtual-size'])])
+  const xmlFile = join(work, `${uuid}.xml`)
   writeFileSync(
-    file,
+    xmlFile,
     xml
-      .replaceAll(uuid, twin)
-      .replace(disk.replaceAll(uuid, twin), twinDisk)
+      .replace(disk, twinDisk)
+      .replaceAll(original, uuid)
       .replace(/<mac address='[^']+'\/>/, ''),
   )
+  return { uuid, xmlFile }
+}
+
+async function defineAndStart(cluster: Cluster, { uuid, xmlFile }: Twin): Promise<number> {
   const fromMs = performance.now()
-  await execa('virsh', ['-c', cluster.libvirtUri, 'define', file])
-  await execa('virsh', ['-c', cluster.libvirtUri, 'start', `vpe-${twin}`])
+  await execa('virsh', ['-c', cluster.libvirtUri, 'define', xmlFile])
+  await execa('virsh', ['-c', cluster.libvirtUri, 'start', `vpe-${uuid}`])
   const ms = performance.now() - fromMs
-  await cluster.virsh('destroy', twin)
-  await cluster.virsh('undefine', twin)
+  await cluster.virsh('destroy', uuid)
+  await cluster.virsh('undefine', uuid)
   return ms
 }
 
