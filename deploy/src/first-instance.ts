@@ -121,6 +121,8 @@ export async function ensureFirstInstance(
         flavor_uuid: flavor.uuid,
         image_uuid: image.uuid,
         disk_pool: pool.uuid,
+        // So that a guest that goes off, for whatever reason, is seen to come back.
+        ha: true,
         tags: ['demo'],
       })
   const instance = await settled(api, uuid, () => operation, {

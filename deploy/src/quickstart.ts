@@ -28,12 +28,11 @@ program
     const result = await up({ root, statePath, signal: interrupted.signal })
     const { apiUrl } = addresses(result.layout)
     print(summary(result, ownCommand()))
-    if (result.instance && result.instance.status !== 'active') {
-      throw new Trouble(
-        `instance ${result.instance.name} is ${result.instance.status}`,
-        `curl -X POST ${apiUrl}/instances/${result.instance.uuid}/start -H 'Content-Type: application/json' -d '{}'`,
-      )
-    }
+    const { instance } = result
+    if (!instance || instance.status === 'active') return
+    const cure = `curl -X POST ${apiUrl}/instances/${instance.uuid}/start -d '{}'`
+    if (instance.status === 'error') throw new Trouble(`instance ${instance.name} is in error`, cure)
+    print(`\nInstance ${instance.name} is ${instance.status}. To start it: ${cure}`)
   })
 
 program

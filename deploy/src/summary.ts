@@ -6,7 +6,6 @@ import type { UpResult } from './up.ts'
 export function summary({ layout, instance }: UpResult, command: string): string {
   const { apiUrl, libvirtUri } = addresses(layout)
   const { path } = layout.folder
-  const json = "-H 'Content-Type: application/json'"
   const uuid = instance?.uuid ?? '<uuid>'
   return [
     '',
@@ -23,7 +22,7 @@ export function summary({ layout, instance }: UpResult, command: string): string
     'Try:',
     `  curl -s ${apiUrl}/instances`,
     `  curl -s ${apiUrl}/instances/${uuid}`,
-    `  curl -s -X POST ${apiUrl}/instances/${uuid}/stop ${json} -d '{}'`,
+    `  curl -s -X POST ${apiUrl}/instances/${uuid}/stop -d '{}'`,
     '',
     'Stop it all:',
     `  ${command} down            (the instances come back with the next start)`,
