@@ -1,0 +1,507 @@
+// Goal: the agent keeps its promises whatever comes in between. Method: the real agent on a fake host, with
+// time moved by hand. What real libvirt and QEMU do is tested in agent.integration.test.ts.
+
+import { decodeHeartbeat } from '@vpe/bus'
+import { VpeError } from '@vpe/core'
+import fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { Agent } from './agent.ts'
+import { markElement } from './hypervisor/fake.ts'
+import { desiredInstance, FakeHost, reportFrom } from './testing/fake-host.ts'
+import { settle } from './testing/manual-clock.ts'
+
+let host: FakeHost
+let agent: Agent
+beforeEach(async () => {
+  host = new FakeHost()
+  agent = await host.startAgent()
+})
+afterEach(() => agent.stop())
+
+async function restartAgent(): Promise<void> {
+  await agent.stop()
+  agent = await host.startAgent()
+  await settle()
+}
+
+describe('apply', () => {
+  test('makes a guest, says what it does, and reports it', async () => {
+    const desired = desiredInstance()
+    const running = agent.apply(desired)
+    const said: string[] = []
+    running.progress.listen((step) => said.push(step))
+    expect(await running.result).toEqual({
+      uuid: desired.uuid,
+      generation: 1,
+      power: 'on',
+      stopCause: null,
+      fault: '',
+      converging: false,
+    })
+    expect(host.hypervisor.calls).toEqual([
+      `ensure-pool ${desired.diskPool.uuid}`,
+      `define ${desired.uuid}`,
+      `start ${desired.uuid}`,
+    ])
+    expect(said).toContain('importing image 50 %')
+    expect(host.published.some(({ subject }) => subject === `vpe.host.${host.hostId}.changed`)).toBe(true)
+  })
+
+  test('a second time does nothing', async () => {
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    const before = [...host.hypervisor.calls, ...host.files.calls]
+    await agent.apply(desired).result
+    expect([...host.hypervisor.calls, ...host.files.calls]).toEqual(before)
+  })
+
+  test('of one generation at the same time is done once, and both are told', async () => {
+    const desired = desiredInstance()
+    const both = [agent.apply(desired), agent.apply(desired)]
+    const said: string[][] = [[], []]
+    for (const [index, running] of both.entries()) running.progress.listen((step) => said[index]?.push(step))
+    const reports = await Promise.all(both.map(({ result }) => result))
+    expect(reports[0]).toEqual(reports[1])
+    expect(said[0]).toEqual(said[1])
+    expect(host.hypervisor.calls.filter((call) => call.startsWith('start'))).toHaveLength(1)
+  })
+
+  test('of a newer generation takes over from one that waits for a guest to shut down', async () => {
+    host.hypervisor.knobs.ignoresPowerButton = true
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    const stopping = agent.apply({ ...desired, generation: 2, power: 'off' })
+    stopping.result.catch(() => {})
+    await settle()
+    const report = await agent.apply({ ...desired, generation: 3 }).result
+    await expect(stopping.result).rejects.toMatchObject({ code: 'SUPERSEDED' })
+    expect(report).toMatchObject({ generation: 3, power: 'on' })
+    expect(host.hypervisor.calls.some((call) => call.startsWith('destroy'))).toBe(false)
+  })
+
+  test('of a lower generation is refused', async () => {
+    const desired = desiredInstance({ generation: 5 })
+    await agent.apply(desired).result
+    await expect(agent.apply({ ...desired, generation: 4 }).result).rejects.toMatchObject({
+      code: 'STALE_GENERATION',
+    })
+  })
+
+  test('that fails says why, and succeeds when it is called again', async () => {
+    const desired = desiredInstance()
+    host.hypervisor.knobs.failures.push({ call: 'start', words: 'no memory left' })
+    await expect(agent.apply(desired).result).rejects.toMatchObject({
+      code: 'HYPERVISOR_FAILED',
+      message: 'libvirt: no memory left',
+    })
+    expect(await agent.apply(desired).result).toMatchObject({ power: 'on' })
+  })
+
+  test('whose image cannot be had leaves nothing defined', async () => {
+    const desired = desiredInstance()
+    host.files.failures.push({
+      operation: 'import-image',
+      error: new VpeError('IMAGE_INVALID', 'no such image'),
+    })
+    await expect(agent.apply(desired).result).rejects.toMatchObject({ code: 'IMAGE_INVALID' })
+    expect(await reportFrom(agent, desired.uuid)).toBeUndefined()
+  })
+
+  test('with another image rebuilds the disk', async () => {
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    const image = { ...desired.image, uuid: '0a1b2c3d-0000-4000-8000-0000000000bb' }
+    expect(await agent.apply({ ...desired, generation: 2, image }).result).toMatchObject({
+      generation: 2,
+      power: 'on',
+    })
+    expect(host.files.disks.get(desired.uuid)).toBe(image.uuid)
+    expect(host.hypervisor.calls.filter((call) => /^(start|destroy)/.test(call))).toHaveLength(3)
+  })
+
+  test('with another size writes the definition, and a running guest’s mark with it', async () => {
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    await agent.apply({ ...desired, generation: 2, vcpus: 8 }).result
+    expect(host.hypervisor.domainXml(desired.uuid)).toContain('<vcpu>8</vcpu>')
+    expect(host.hypervisor.calls.slice(-2)).toEqual([`define ${desired.uuid}`, `mark ${desired.uuid}`])
+  })
+
+  test('touches no domain of others', async () => {
+    const desired = desiredInstance()
+    host.hypervisor.addForeign(desired.uuid)
+    await expect(agent.apply(desired).result).rejects.toMatchObject({ code: 'CONFLICT' })
+    await expect(
+      agent.remove({ uuid: desired.uuid, generation: 9, diskPool: desired.diskPool }).result,
+    ).rejects.toMatchObject({ code: 'CONFLICT' })
+    expect(host.hypervisor.calls).toEqual([])
+  })
+
+  test('while libvirt is away says so, and works when it is back', async () => {
+    const desired = desiredInstance()
+    host.hypervisor.setAway(true)
+    await expect(agent.apply(desired).result).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    host.hypervisor.setAway(false)
+    expect(await agent.apply(desired).result).toMatchObject({ power: 'on' })
+  })
+
+  test('makes pools ready again after libvirtd was away', async () => {
+    await agent.apply(desiredInstance()).result
+    host.hypervisor.setAway(true)
+    host.hypervisor.setAway(false)
+    await agent.apply(desiredInstance()).result
+    await agent.apply(desiredInstance()).result
+    expect(host.hypervisor.calls.filter((call) => call.startsWith('ensure-pool'))).toHaveLength(2)
+  })
+})
+
+describe('a stop', () => {
+  test('is graceful with a guest that listens', async () => {
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    const report = await agent.apply({ ...desired, generation: 2, power: 'off' }).result
+    expect(report).toMatchObject({ power: 'off', stopCause: 'requested' })
+    expect(host.hypervisor.calls.some((call) => call.startsWith('destroy'))).toBe(false)
+  })
+
+  test('presses the button thrice, then pulls the plug', async () => {
+    host.hypervisor.knobs.ignoresPowerButton = true
+    const desired = desiredInstance({ stopGraceMs: 30_000 })
+    await agent.apply(desired).result
+    const stopping = agent.apply({ ...desired, generation: 2, power: 'off' })
+    const presses = () => host.hypervisor.calls.filter((call) => call.startsWith('shutdown')).length
+    await settle()
+    expect(presses()).toBe(1)
+    await host.clock.advance(29_000)
+    expect(presses()).toBe(3)
+    expect(host.hypervisor.calls.some((call) => call.startsWith('destroy'))).toBe(false)
+    await host.clock.advance(2_000)
+    expect(await stopping.result).toMatchObject({ power: 'off', stopCause: 'requested' })
+  })
+
+  test('ends at once when the guest goes off, also when no event tells', async () => {
+    host.hypervisor.knobs.ignoresPowerButton = true
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    const stopping = agent.apply({ ...desired, generation: 2, power: 'off' })
+    await settle()
+    host.hypervisor.goOffSilently(desired.uuid, 'guest-shutdown')
+    await host.clock.advance(1_100)
+    expect(await stopping.result).toMatchObject({ power: 'off', stopCause: 'requested' })
+  })
+})
+
+describe('a guest that goes off by itself', () => {
+  const ends = [
+    ['guest-shutdown', 'guest'],
+    ['crashed', 'crash'],
+  ] as const
+
+  test.each(ends)(
+    '(%s) stays off, and is known to after a restart of the agent',
+    async (reason, stopCause) => {
+      const desired = desiredInstance()
+      await agent.apply(desired).result
+      host.hypervisor.goOff(desired.uuid, reason)
+      await settle()
+      const expected = { power: 'off', stopCause, generation: 1, converging: false }
+      expect(await reportFrom(agent, desired.uuid)).toMatchObject(expected)
+      await restartAgent()
+      expect(await reportFrom(agent, desired.uuid)).toMatchObject(expected)
+      expect(await agent.apply({ ...desired, generation: 2 }).result).toMatchObject({
+        power: 'on',
+        stopCause: null,
+      })
+    },
+  )
+
+  test('because somebody destroyed it is off for no cause of its own, and stays wanted on', async () => {
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    host.hypervisor.goOff(desired.uuid, 'destroyed')
+    await settle()
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'off', stopCause: null })
+    expect(await agent.apply(desired).result).toMatchObject({ power: 'on' })
+  })
+
+  test('is found by the periodic pass when no event told', async () => {
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    host.published.length = 0
+    host.hypervisor.goOffSilently(desired.uuid, 'crashed')
+    await host.clock.advance(11_000)
+    expect(host.published.map(({ subject }) => subject)).toContain(`vpe.host.${host.hostId}.changed`)
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ stopCause: 'crash' })
+  })
+})
+
+describe('a highly available guest', () => {
+  const starts = () => host.hypervisor.calls.filter((call) => call.startsWith('start')).length
+
+  test.each(['guest-shutdown', 'crashed', 'destroyed'] as const)(
+    'that goes off (%s) is back at once',
+    async (reason) => {
+      const desired = desiredInstance({ ha: true })
+      await agent.apply(desired).result
+      host.hypervisor.goOff(desired.uuid, reason)
+      await settle()
+      expect(await reportFrom(agent, desired.uuid)).toMatchObject({
+        power: 'on',
+        stopCause: null,
+        generation: 1,
+      })
+    },
+  )
+
+  test('that keeps going off is started after growing pauses, then left off with a fault', async () => {
+    const desired = desiredInstance({ ha: true })
+    await agent.apply(desired).result
+    const crash = async () => {
+      host.hypervisor.goOff(desired.uuid, 'crashed')
+      await settle()
+    }
+    await crash()
+    expect(starts()).toBe(2)
+    await crash()
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({
+      power: 'off',
+      stopCause: 'crash',
+      converging: false,
+    })
+    await host.clock.advance(4_900)
+    expect(starts()).toBe(2)
+    await host.clock.advance(200)
+    expect(starts()).toBe(3)
+    await crash()
+    await host.clock.advance(10_100)
+    expect(starts()).toBe(4)
+    await crash()
+    await host.clock.advance(60_000)
+    expect(starts()).toBe(4)
+    const report = await reportFrom(agent, desired.uuid)
+    expect(report?.fault).toContain('3 restarts within 10 minutes')
+    // The same wish again changes nothing; a newer one starts afresh.
+    expect((await agent.apply(desired).result).fault).toBe(report?.fault)
+    expect(await agent.apply({ ...desired, generation: 2 }).result).toMatchObject({ power: 'on', fault: '' })
+    await crash()
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'on' })
+  })
+
+  test('that has run for ten minutes has its restarts forgotten', async () => {
+    const desired = desiredInstance({ ha: true })
+    await agent.apply(desired).result
+    for (let crash = 0; crash < 6; crash++) {
+      host.hypervisor.goOff(desired.uuid, 'crashed')
+      await settle()
+      expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'on', fault: '' })
+      await host.clock.advance(10 * 60_000 + 1)
+    }
+  })
+
+  test('that does not come up is tried again, and counted', async () => {
+    const desired = desiredInstance({ ha: true })
+    await agent.apply(desired).result
+    host.hypervisor.knobs.failures.push({ call: 'start', words: 'busy' })
+    host.hypervisor.goOff(desired.uuid, 'crashed')
+    await settle()
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'off' })
+    await host.clock.advance(5_100)
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'on' })
+  })
+
+  test('that a user stops stays off', async () => {
+    const desired = desiredInstance({ ha: true })
+    await agent.apply(desired).result
+    await agent.apply({ ...desired, generation: 2, power: 'off' }).result
+    await host.clock.advance(60_000)
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'off', stopCause: 'requested' })
+  })
+
+  test('that a user stops while it waits to be started stays off', async () => {
+    const desired = desiredInstance({ ha: true })
+    await agent.apply(desired).result
+    for (let crash = 0; crash < 2; crash++) {
+      host.hypervisor.goOff(desired.uuid, 'crashed')
+      await settle()
+    }
+    await agent.apply({ ...desired, generation: 2, power: 'off' }).result
+    await host.clock.advance(60_000)
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'off' })
+    expect(starts()).toBe(2)
+  })
+
+  test('that crashed while the agent was away is back when the agent is', async () => {
+    const desired = desiredInstance({ ha: true })
+    await agent.apply(desired).result
+    await agent.stop()
+    host.hypervisor.goOffSilently(desired.uuid, 'crashed')
+    agent = await host.startAgent()
+    await settle()
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'on' })
+  })
+
+  test('is not started by its host after a reboot of the host: the controller decides', async () => {
+    const desired = desiredInstance({ ha: true })
+    await agent.apply(desired).result
+    await agent.stop()
+    host.hypervisor.goOffSilently(desired.uuid, 'unknown')
+    host.bootId = 'another boot'
+    agent = await host.startAgent()
+    await host.clock.advance(60_000)
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'off', stopCause: null })
+    expect(await agent.apply(desired).result).toMatchObject({ power: 'on' })
+    host.hypervisor.goOff(desired.uuid, 'crashed')
+    await settle()
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'on' })
+  })
+})
+
+describe('a removal', () => {
+  test('leaves nothing, and absent is success', async () => {
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    const removal = { uuid: desired.uuid, generation: 2, diskPool: desired.diskPool }
+    await agent.remove(removal).result
+    await agent.remove(removal).result
+    expect(await reportFrom(agent, desired.uuid)).toBeUndefined()
+    expect(host.files.disks.size).toBe(0)
+  })
+
+  test('takes over from a convergence, and a late one does not bring the instance back', async () => {
+    const desired = desiredInstance()
+    const gate = Promise.withResolvers<void>()
+    host.files.beforeCall = (operation) => (operation === 'import-image' ? gate.promise : undefined)
+    const creating = agent.apply(desired)
+    creating.result.catch(() => {})
+    await settle()
+    const removing = agent.remove({ uuid: desired.uuid, generation: 2, diskPool: desired.diskPool })
+    gate.resolve()
+    await removing.result
+    await expect(creating.result).rejects.toMatchObject({ code: 'SUPERSEDED' })
+    expect(() => agent.apply(desired)).toThrow(expect.objectContaining({ code: 'STALE_GENERATION' }))
+    expect(host.files.disks.size).toBe(0)
+  })
+
+  test('of a lower generation is refused', async () => {
+    const desired = desiredInstance({ generation: 5 })
+    await agent.apply(desired).result
+    const removing = agent.remove({ uuid: desired.uuid, generation: 4, diskPool: desired.diskPool })
+    await expect(removing.result).rejects.toMatchObject({ code: 'STALE_GENERATION' })
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'on' })
+  })
+})
+
+describe('the inventory', () => {
+  test('knows everything after a restart of the agent', async () => {
+    const wishes = [
+      desiredInstance(),
+      desiredInstance({ power: 'off' }),
+      desiredInstance({ ha: true, generation: 7 }),
+    ]
+    await Promise.all(wishes.map((desired) => agent.apply(desired).result))
+    const before = await agent.inventory()
+    await restartAgent()
+    const after = await agent.inventory()
+    expect(after).toEqual(before)
+    expect(after.reports).toHaveLength(3)
+  })
+
+  test('says of whom somebody is at work on', async () => {
+    host.hypervisor.knobs.ignoresPowerButton = true
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    const stopping = agent.apply({ ...desired, generation: 2, power: 'off' })
+    await settle()
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'on', converging: true })
+    await host.clock.advance(31_000)
+    await stopping.result
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'off', converging: false })
+  })
+
+  test('leaves out what is not this host’s, and complains of a broken mark once', async () => {
+    host.hypervisor.addForeign('0a1b2c3d-0000-4000-8000-0000000000f1')
+    host.hypervisor.addForeign('0a1b2c3d-0000-4000-8000-0000000000f2', markElement({ uuid: 'nonsense' }))
+    await host.clock.advance(25_000)
+    expect((await agent.inventory()).reports).toEqual([])
+    expect(host.logs.filter(({ msg }) => msg === 'domain left alone')).toHaveLength(1)
+  })
+
+  test('has the digest that heartbeats carry', async () => {
+    const digests = () =>
+      host.published.flatMap(({ subject, payload }) => {
+        if (!subject.endsWith('.heartbeat')) return []
+        const decoded = decodeHeartbeat(payload)
+        return 'heartbeat' in decoded ? [decoded.heartbeat.digest] : []
+      })
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    await host.clock.advance(1_000)
+    const { digest } = await agent.inventory()
+    expect(digests().at(-1)).toBe(digest)
+    host.hypervisor.goOff(desired.uuid, 'crashed')
+    await host.clock.advance(1_000)
+    expect(digests().at(-1)).not.toBe(digest)
+    expect(digests().at(-1)).toBe((await agent.inventory()).digest)
+  })
+
+  test('a heartbeat costs no call to the hypervisor', async () => {
+    let calls = 0
+    host.hypervisor.knobs.beforeCall = () => {
+      calls++
+    }
+    await host.clock.advance(5_000)
+    expect(calls).toBe(0)
+  })
+})
+
+describe('whatever happens in between', () => {
+  const happening = fc.constantFrom(
+    'crash',
+    'guest-off',
+    'destroy',
+    'silent',
+    'restart-agent',
+    'fail',
+    'wait',
+    'apply',
+  )
+
+  test('the last wish comes true', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(happening, { maxLength: 12 }),
+        fc.constantFrom('on' as const, 'off' as const),
+        fc.boolean(),
+        async (happenings, power, ha) => {
+          const world = new FakeHost()
+          let live = await world.startAgent()
+          const desired = desiredInstance({ ha, stopGraceMs: 1_000 })
+          let generation = 1
+          const apply = (wish = desired) => live.apply({ ...wish, generation: generation++ })
+          await apply().result
+          for (const what of happenings) {
+            if (what === 'crash') world.hypervisor.goOff(desired.uuid, 'crashed')
+            if (what === 'guest-off') world.hypervisor.goOff(desired.uuid, 'guest-shutdown')
+            if (what === 'destroy') world.hypervisor.goOff(desired.uuid, 'destroyed')
+            if (what === 'silent') world.hypervisor.goOffSilently(desired.uuid, 'crashed')
+            if (what === 'fail') world.hypervisor.knobs.failures.push({ call: 'start', words: 'bad luck' })
+            if (what === 'wait') await world.clock.advance(12_000)
+            if (what === 'apply') apply({ ...desired, vcpus: generation }).result.catch(() => {})
+            if (what === 'restart-agent') {
+              await live.stop()
+              live = await world.startAgent()
+            }
+          }
+          world.hypervisor.knobs.failures.length = 0
+          const last = apply({ ...desired, power })
+          last.result.catch(() => {})
+          await world.clock.advance(2_000)
+          expect(await last.result).toMatchObject({ power, generation: generation - 1, fault: '' })
+          expect(world.files.disks.size).toBe(1)
+          await live.stop()
+        },
+      ),
+      { numRuns: 60 },
+    )
+  }, 60_000)
+})

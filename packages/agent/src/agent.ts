@@ -1,0 +1,291 @@
+// The agent, whole and without sockets: everything it needs comes by argument. It looks at all domains
+// at its start and every few seconds, at one of them when an event says so, keeps guests as they are
+// wanted, and tells the bus that something changed or that it lives.
+
+import { loadavg } from 'node:os'
+import { changedSubject, encodeHeartbeat, HEARTBEAT_INTERVAL_MS, heartbeatSubject } from '@vpe/bus'
+import {
+  type DesiredDiskPool,
+  type DesiredImage,
+  type DesiredInstance,
+  type HostFacts,
+  type InstanceReport,
+  reportOf,
+  VpeError,
+} from '@vpe/core'
+import type { Logger } from 'pino'
+import type { Clock } from './clock.ts'
+import { converge, type HostParts, removeInstance } from './converge.ts'
+import type { HostSettings } from './definition.ts'
+import { DiskPools } from './disk-pools.ts'
+import { Hints } from './hints.ts'
+import { hostFacts } from './host-facts.ts'
+import type { Hypervisor } from './hypervisor/hypervisor.ts'
+import { InstanceTurns } from './instance-turns.ts'
+import { digestOf, Inventory } from './inventory.ts'
+import type { PoolImage } from './pool/pool-protocol.ts'
+import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
+import type { Running } from './progress.ts'
+import { Slots } from './slots.ts'
+import { Upkeep } from './upkeep.ts'
+
+/** Events are hints; this pass finds what they missed. */
+const PASS_INTERVAL_MS = 10_000
+
+/** How much is done at once, over all instances. */
+const SLOTS = 8
+
+/** Removals that are remembered, so that a call that comes late does not bring a removed instance back. */
+const REMOVALS_MAX = 10_000
+
+/** Where the agent publishes; what cannot be delivered is dropped, since nobody relies on it. */
+export interface Publisher {
+  publish(subject: string, payload: string): void
+}
+
+export interface AgentDeps {
+  readonly hostId: string
+  readonly bootId: string
+  readonly version: string
+  readonly hypervisor: Hypervisor
+  readonly files: PoolFiles
+  readonly publisher: Publisher
+  readonly settings: HostSettings
+  /** The highest controller epoch obeyed so far. */
+  readonly epoch: () => number
+  readonly clock: Clock
+  readonly log: Logger
+}
+
+export interface Removal {
+  readonly uuid: string
+  readonly generation: number
+  /** Where the system disk is, in case no domain tells. */
+  readonly diskPool: DesiredDiskPool
+}
+
+export class Agent {
+  readonly diskPools: DiskPools
+  readonly #deps: AgentDeps
+  readonly #host: HostParts
+  readonly #inventory: Inventory
+  readonly #upkeep: Upkeep
+  readonly #turns: InstanceTurns
+  readonly #hints = new Hints()
+  readonly #removals = new Map<string, number>()
+  /** Instances that are being looked at because of an event; true when another came meanwhile. */
+  readonly #looks = new Map<string, boolean>()
+  readonly #stopping = new AbortController()
+  readonly #loops: Promise<void>[] = []
+
+  constructor(deps: AgentDeps) {
+    this.#deps = deps
+    const { hostId, bootId, hypervisor, files, settings, clock, log } = deps
+    this.diskPools = new DiskPools({ hypervisor, files, log })
+    // While somebody was at work, reports said so and counted for little: now they count.
+    this.#turns = new InstanceTurns(() => this.#publish(changedSubject(hostId), ''))
+    this.#inventory = new Inventory({
+      hostId,
+      bootId,
+      hypervisor,
+      log,
+      onChange: (uuid, domain) => {
+        this.#publish(changedSubject(hostId), '')
+        this.#upkeep.consider(uuid, domain)
+      },
+    })
+    this.#host = {
+      hostId,
+      bootId,
+      hypervisor,
+      diskPools: this.diskPools,
+      files,
+      inventory: this.#inventory,
+      settings,
+      hints: this.#hints,
+      slots: new Slots(SLOTS),
+      clock,
+      log,
+    }
+    this.#upkeep = new Upkeep(this.#host, this.#turns)
+  }
+
+  /** Looks at everything once, warms what will be needed, then keeps going until `stop`. */
+  async start(): Promise<void> {
+    const { hypervisor, log } = this.#deps
+    hypervisor.onEvent((event) => {
+      switch (event.kind) {
+        case 'domain':
+          this.#hints.give(event.uuid)
+          void this.#lookSoon(event.uuid)
+          return
+        case 'disconnected':
+          log.warn({ why: event.why }, 'libvirt is away; guests run on')
+          return
+        case 'connected':
+          log.info('libvirt is back')
+          void this.#pass()
+      }
+    })
+    const domains = await this.#inventory.lookAtAll()
+    log.info(
+      { instances: domains.length, running: domains.filter(({ guest }) => guest.power === 'on').length },
+      'instances found',
+    )
+    for (const pool of poolsOf(domains.map(({ mark }) => mark))) this.#deps.files.warm(pool)
+    for (const domain of domains) this.#upkeep.consider(domain.mark.uuid, domain)
+    this.#loops.push(
+      this.#every(PASS_INTERVAL_MS, () => this.#pass()),
+      this.#every(HEARTBEAT_INTERVAL_MS, () => this.#beat()),
+    )
+  }
+
+  /** Ends all work at its next safe point. Guests run on. */
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    this.#upkeep.stop()
+    await this.#turns.stop()
+    await Promise.all(this.#loops)
+  }
+
+  /** Makes an instance match, or joins who is at it. */
+  apply(desired: DesiredInstance): Running<InstanceReport> {
+    const { uuid, generation } = desired
+    const removed = this.#removals.get(uuid) ?? 0
+    if (removed >= generation) {
+      throw new VpeError('STALE_GENERATION', `instance ${uuid} was removed at generation ${removed}`)
+    }
+    return this.#run(uuid, { kind: 'apply', generation }, (signal, progress) =>
+      converge(desired, this.#host, signal, progress),
+    )
+  }
+
+  /** Removes an instance, or joins who is at it. */
+  remove(removal: Removal): Running<void> {
+    const { uuid, generation } = removal
+    return this.#run(uuid, { kind: 'remove', generation }, async (signal, progress) => {
+      await removeInstance(removal, this.#host, signal, progress)
+      this.#rememberRemoval(uuid, generation)
+    })
+  }
+
+  async importImage(
+    pool: DesiredDiskPool,
+    image: DesiredImage,
+    onProgress: (percent: number) => void,
+    signal: AbortSignal,
+  ): Promise<PoolImage> {
+    await this.diskPools.ensure(pool)
+    return this.#deps.files.request(pool, 'import-image', { ...image }, { onProgress, signal })
+  }
+
+  async removeImage(pool: DesiredDiskPool, uuid: string): Promise<void> {
+    await this.#deps.files.request(pool, 'remove-image', { uuid })
+  }
+
+  async describe(): Promise<{ hostId: string; facts: HostFacts; agentVersion: string }> {
+    const { hostId, bootId, hypervisor, settings, version } = this.#deps
+    const facts = hostFacts(await hypervisor.facts(), settings.platform, bootId)
+    return { hostId, facts, agentVersion: version }
+  }
+
+  /** Everything, freshly looked at. */
+  async inventory(): Promise<{ hostId: string; bootId: string; reports: InstanceReport[]; digest: string }> {
+    const { hostId, bootId } = this.#deps
+    const busyBefore = new Set(
+      this.#inventory
+        .domains()
+        .map(({ mark }) => mark.uuid)
+        .filter((uuid) => this.#turns.isBusy(uuid)),
+    )
+    const domains = await this.#inventory.lookAtAll()
+    const reports = domains.map((domain) => {
+      const { uuid } = domain.mark
+      return reportOf(domain, bootId, busyBefore.has(uuid) || this.#turns.isBusy(uuid))
+    })
+    return { hostId, bootId, reports, digest: digestOf(reports) }
+  }
+
+  #run<T>(
+    uuid: string,
+    job: { kind: 'apply' | 'remove'; generation: number },
+    work: Parameters<InstanceTurns['run']>[2] &
+      ((...args: Parameters<Parameters<InstanceTurns['run']>[2]>) => Promise<T>),
+  ): Running<T> {
+    const running = this.#turns.run<T>(uuid, job, work)
+    if (!running) throw new Error('only upkeep is ever skipped')
+    // Whatever the end was, look what it left: a guest that should be on may need keeping.
+    const look = () => void this.#lookSoon(uuid)
+    running.result.then(look, look)
+    return running
+  }
+
+  #rememberRemoval(uuid: string, generation: number): void {
+    this.#removals.set(uuid, generation)
+    const oldest = this.#removals.keys().next().value
+    if (this.#removals.size > REMOVALS_MAX && oldest !== undefined) this.#removals.delete(oldest)
+  }
+
+  /** Looks at one instance now, and once more if asked to meanwhile. */
+  async #lookSoon(uuid: string): Promise<void> {
+    if (this.#looks.has(uuid)) {
+      this.#looks.set(uuid, true)
+      return
+    }
+    try {
+      do {
+        this.#looks.set(uuid, false)
+        const domain = await this.#inventory.look(uuid)
+        this.#upkeep.consider(uuid, domain)
+      } while (this.#looks.get(uuid) && !this.#stopping.signal.aborted)
+    } catch (error) {
+      this.#ignoreIfExpected(error, uuid)
+    } finally {
+      this.#looks.delete(uuid)
+    }
+  }
+
+  async #pass(): Promise<void> {
+    try {
+      for (const domain of await this.#inventory.lookAtAll()) this.#upkeep.consider(domain.mark.uuid, domain)
+    } catch (error) {
+      this.#ignoreIfExpected(error, null)
+    }
+  }
+
+  /** libvirt may be away, and domains may be somebody else's: neither is news here. */
+  #ignoreIfExpected(error: unknown, uuid: string | null): void {
+    if (error instanceof VpeError && (error.code === 'UNAVAILABLE' || error.code === 'CONFLICT')) return
+    this.#deps.log.error(
+      { instance: uuid ?? undefined, err: error },
+      'a look failed; the next pass tries again',
+    )
+  }
+
+  async #beat(): Promise<void> {
+    const { hostId, bootId, epoch } = this.#deps
+    const [load1 = 0] = loadavg()
+    const heartbeat = { hostId, bootId, epoch: epoch(), digest: this.#inventory.digest(), load1 }
+    this.#publish(heartbeatSubject(hostId), encodeHeartbeat(heartbeat))
+  }
+
+  async #every(intervalMs: number, work: () => Promise<void>): Promise<void> {
+    const { signal } = this.#stopping
+    while (!signal.aborted) {
+      await work()
+      await this.#deps.clock.sleep(intervalMs, signal).catch(() => {})
+    }
+  }
+
+  #publish(subject: string, payload: string): void {
+    this.#deps.publisher.publish(subject, payload)
+  }
+}
+
+function poolsOf(marks: readonly { diskPoolUuid: string; diskPoolPath: string }[]): readonly PoolRef[] {
+  return [
+    ...new Map(
+      marks.map((mark) => [mark.diskPoolUuid, { uuid: mark.diskPoolUuid, path: mark.diskPoolPath }]),
+    ).values(),
+  ]
+}

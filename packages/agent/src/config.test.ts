@@ -1,0 +1,36 @@
+import { describe, expect, test } from 'vitest'
+import { loadConfig } from './config.ts'
+
+const enough = { VPE_AGENT_STATE_DIR: '/state' }
+
+describe('the settings', () => {
+  test('have defaults', () => {
+    expect(loadConfig(enough)).toEqual({
+      listen: '127.0.0.1:7702',
+      stateDir: '/state',
+      libvirtUri: 'qemu:///system',
+      natsUrl: 'nats://127.0.0.1:4222',
+      imageDirs: [],
+      bridge: undefined,
+      logLevel: 'info',
+    })
+  })
+
+  test('list folders with colons between them', () => {
+    expect(loadConfig({ ...enough, VPE_AGENT_IMAGE_DIRS: '/a:/b c' }).imageDirs).toEqual(['/a', '/b c'])
+  })
+
+  test('set to nothing are not set', () => {
+    expect(loadConfig({ ...enough, VPE_AGENT_BRIDGE: '' }).bridge).toBeUndefined()
+  })
+
+  test.each([
+    [{}, 'VPE_AGENT_STATE_DIR is not set'],
+    [{ VPE_AGENT_STATE_DIR: 'state' }, 'VPE_AGENT_STATE_DIR=state: must be an absolute path'],
+    [{ ...enough, VPE_AGENT_LISTEN: '0.0.0.0:7702' }, 'VPE_AGENT_LISTEN=0.0.0.0:7702'],
+    [{ ...enough, VPE_AGENT_LISTEN: '7702' }, 'VPE_AGENT_LISTEN=7702: must be host:port'],
+    [{ ...enough, VPE_AGENT_IMAGE_DIRS: '/a:b' }, 'VPE_AGENT_IMAGE_DIRS=/a:b: must be an absolute path'],
+    [{ ...enough, VPE_AGENT_BRIDGE: 'a bridge' }, 'VPE_AGENT_BRIDGE=a bridge: must be the name of a bridge'],
+    [{ ...enough, VPE_LOG_LEVEL: 'loud' }, 'VPE_LOG_LEVEL=loud'],
+  ])('%j: %s', (environment, words) => expect(() => loadConfig(environment)).toThrow(words))
+})

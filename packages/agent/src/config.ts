@@ -1,0 +1,65 @@
+// The settings of an agent, from its environment. Judged once, at the start; what is wrong is said with
+// the name of the variable.
+
+import { assertLoopback } from '@vpe/proto'
+import { z } from 'zod'
+
+const absolutePath = z.string().startsWith('/', 'must be an absolute path')
+
+const environmentSchema = z.object({
+  VPE_AGENT_LISTEN: z
+    .string()
+    .regex(/^\S+:\d+$/, 'must be host:port')
+    .default('127.0.0.1:7702'),
+  VPE_AGENT_STATE_DIR: absolutePath,
+  VPE_LIBVIRT_URI: z.string().min(1).default('qemu:///system'),
+  VPE_NATS_URL: z.string().min(1).default('nats://127.0.0.1:4222'),
+  VPE_AGENT_IMAGE_DIRS: z
+    .string()
+    .default('')
+    .transform((text) => text.split(':').filter((dir) => dir !== ''))
+    .pipe(z.array(absolutePath)),
+  VPE_AGENT_BRIDGE: z
+    .string()
+    // IFNAMSIZ, and what the kernel takes in the name of an interface.
+    .regex(/^[^\s/:]{1,15}$/, 'must be the name of a bridge')
+    .optional(),
+  VPE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info'),
+})
+
+export interface AgentConfig {
+  readonly listen: string
+  readonly stateDir: string
+  readonly libvirtUri: string
+  readonly natsUrl: string
+  readonly imageDirs: readonly string[]
+  readonly bridge: string | undefined
+  readonly logLevel: string
+}
+
+/**
+ * @throws Error that names each variable at fault
+ */
+export function loadConfig(environment: Readonly<Record<string, string | undefined>>): AgentConfig {
+  // A variable that is set to nothing is taken as not set.
+  const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''))
+  const parsed = environmentSchema.safeParse(given)
+  if (!parsed.success) {
+    const faults = parsed.error.issues.map(({ path, message }) => {
+      const name = String(path[0])
+      return given[name] === undefined ? `${name} is not set` : `${name}=${given[name]}: ${message}`
+    })
+    throw new Error(faults.join('\n'))
+  }
+  const { data } = parsed
+  assertLoopback(data.VPE_AGENT_LISTEN, 'VPE_AGENT_LISTEN')
+  return {
+    listen: data.VPE_AGENT_LISTEN,
+    stateDir: data.VPE_AGENT_STATE_DIR,
+    libvirtUri: data.VPE_LIBVIRT_URI,
+    natsUrl: data.VPE_NATS_URL,
+    imageDirs: data.VPE_AGENT_IMAGE_DIRS,
+    bridge: data.VPE_AGENT_BRIDGE,
+    logLevel: data.VPE_LOG_LEVEL,
+  }
+}

@@ -1,0 +1,161 @@
+// Makes libvirt match what is wanted of one instance: look, plan, carry out, look again, until nothing is
+// left to do. All decisions are core's; this is the loop around them.
+
+import {
+  type DesiredInstance,
+  type HostPlan,
+  type HostStep,
+  type HostStepKind,
+  type InstanceReport,
+  type ObservedInstance,
+  planConvergence,
+  planRemoval,
+  reportOf,
+  VpeError,
+} from '@vpe/core'
+import type { Logger } from 'pino'
+import type { Clock } from './clock.ts'
+import type { HostSettings } from './definition.ts'
+import type { DiskPools } from './disk-pools.ts'
+import { describeStep, execute, type StepContext } from './executors.ts'
+import type { Hints } from './hints.ts'
+import type { Hypervisor } from './hypervisor/hypervisor.ts'
+import type { Inventory } from './inventory.ts'
+import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
+import type { Progress } from './progress.ts'
+import type { Slots } from './slots.ts'
+
+/** A convergence that is still not done after so many plans goes round in circles. */
+const ROUNDS_MAX = 6
+
+/** What all work on this host shares. */
+export interface HostParts {
+  readonly hostId: string
+  readonly bootId: string
+  readonly hypervisor: Hypervisor
+  readonly diskPools: DiskPools
+  readonly files: PoolFiles
+  readonly inventory: Inventory
+  readonly settings: HostSettings
+  readonly hints: Hints
+  readonly slots: Slots
+  readonly clock: Clock
+  readonly log: Logger
+}
+
+/** Steps that mostly wait, for a guest or for another machine: they hold no slot. */
+const WAITING: ReadonlySet<HostStepKind> = new Set(['ensure-disk-pool', 'ensure-image', 'shutdown'])
+
+/**
+ * Makes one instance match.
+ * @throws VpeError with a reason when it cannot, or the signal's own when somebody took over
+ */
+export async function converge(
+  desired: DesiredInstance,
+  host: HostParts,
+  signal: AbortSignal,
+  progress: Progress,
+): Promise<InstanceReport> {
+  const context = stepContext(desired.uuid, desired.diskPool, desired, host, signal, progress)
+  let isGraceSpent = false
+  let last: HostStep | undefined
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    signal.throwIfAborted()
+    const observed = await observe(desired, isGraceSpent, host)
+    const steps = stepsOf(desired.uuid, planConvergence(desired, observed))
+    if (steps.length === 0) return report(observed, desired, host)
+    for (const step of steps) {
+      await carryOut(step, context, host)
+      if (step.kind === 'shutdown') isGraceSpent = true
+      last = step
+    }
+  }
+  const what = last ? `; last: ${describeStep(last)}` : ''
+  throw new VpeError(
+    'HYPERVISOR_FAILED',
+    `instance ${desired.uuid} does not come to rest after ${ROUNDS_MAX} rounds${what}`,
+  )
+}
+
+/** Leaves nothing of an instance. */
+export async function removeInstance(
+  removal: { readonly uuid: string; readonly generation: number; readonly diskPool: PoolRef },
+  host: HostParts,
+  signal: AbortSignal,
+  progress: Progress,
+): Promise<void> {
+  const { uuid, generation } = removal
+  const domain = await host.inventory.look(uuid)
+  // The mark knows where the disk is; without a domain only the caller does.
+  const pool = domain ? { uuid: domain.mark.diskPoolUuid, path: domain.mark.diskPoolPath } : removal.diskPool
+  const context = stepContext(uuid, pool, null, host, signal, progress)
+  for (const step of stepsOf(uuid, planRemoval(generation, domain))) await carryOut(step, context, host)
+  await host.inventory.look(uuid)
+}
+
+async function carryOut(step: HostStep, context: StepContext, host: HostParts): Promise<void> {
+  context.signal.throwIfAborted()
+  const { clock, log, slots } = host
+  const words = describeStep(step)
+  context.say(words)
+  const startMs = clock.nowMs()
+  const work = () => execute(step, context)
+  await (WAITING.has(step.kind) ? work() : slots.run(work))
+  const ms = Math.round(clock.nowMs() - startMs)
+  log.info({ instance: context.uuid, step: step.kind, why: step.why, ms }, 'step done')
+}
+
+async function observe(
+  desired: DesiredInstance,
+  isGraceSpent: boolean,
+  host: HostParts,
+): Promise<ObservedInstance> {
+  const { hostId, bootId, inventory, files, diskPools } = host
+  const domain = await inventory.look(desired.uuid)
+  if (domain) return { hostId, bootId, domain, systemDisk: null, isGraceSpent }
+  // Nobody can say whether the disk is there before the pool is.
+  await diskPools.ensure(desired.diskPool)
+  const disk = await files.request(desired.diskPool, 'find-system-disk', { instanceUuid: desired.uuid })
+  return {
+    hostId,
+    bootId,
+    domain,
+    systemDisk: disk.isFound ? { imageUuid: disk.imageUuid } : null,
+    isGraceSpent,
+  }
+}
+
+function report(observed: ObservedInstance, desired: DesiredInstance, host: HostParts): InstanceReport {
+  if (!observed.domain) throw new Error(`instance ${desired.uuid} was planned to rest without a domain`)
+  return reportOf(observed.domain, host.bootId, false)
+}
+
+function stepsOf(uuid: string, plan: HostPlan): readonly HostStep[] {
+  if ('refused' in plan) throw new VpeError(plan.code, `instance ${uuid}: ${plan.refused}`)
+  return plan.steps
+}
+
+function stepContext(
+  uuid: string,
+  pool: PoolRef,
+  desired: DesiredInstance | null,
+  host: HostParts,
+  signal: AbortSignal,
+  progress: Progress,
+): StepContext {
+  const { hypervisor, diskPools, files, settings, clock, inventory, hints } = host
+  return {
+    hypervisor,
+    diskPools,
+    files,
+    settings,
+    clock,
+    uuid,
+    pool,
+    desired,
+    signal,
+    say: (step) => progress.say(step),
+    isOn: async () => (await inventory.look(uuid))?.guest.power === 'on',
+    nextHint: (either) => hints.next(uuid, either),
+  }
+}

@@ -1,0 +1,108 @@
+// The definition of an instance's domain. Pure: the same instance on the same kind of host gives the
+// same text, so that a change of it shows in a test.
+
+import { createHash } from 'node:crypto'
+import type { InstanceMark } from '@vpe/core'
+import { MARK_NAMESPACE, MARK_PREFIX, markAttributes } from './instance-mark.ts'
+import { attributes, buildXml, printable, type XmlNode } from './xml.ts'
+
+/** What of the host goes into every definition. */
+export interface Platform {
+  /** `kvm`, `qemu` where only software emulation works, `test` for libvirt's mock driver. */
+  readonly domainType: 'kvm' | 'qemu' | 'test'
+  readonly arch: string
+  /** Undefined leaves the choice to libvirt. */
+  readonly machine: string | undefined
+  readonly cpu: 'host-model' | 'host-passthrough' | 'maximum' | undefined
+}
+
+export interface DomainDefinition {
+  readonly mark: InstanceMark
+  readonly platform: Platform
+  readonly systemDiskPath: string
+  /** What the guest says on its serial line is appended here. */
+  readonly consoleLogPath: string
+  /** Undefined for user-mode networking: the guest reaches out, nobody reaches in. */
+  readonly bridge: string | undefined
+}
+
+export function domainName(uuid: string): string {
+  return `vpe-${uuid}`
+}
+
+/** The text for virDomainDefineXML. */
+export function domainXml({ mark, platform, ...host }: DomainDefinition): string {
+  const isX86 = platform.arch === 'x86_64'
+  return buildXml({
+    domain: {
+      '@type': platform.domainType,
+      name: domainName(mark.uuid),
+      uuid: mark.uuid,
+      title: printable(mark.name) || undefined,
+      metadata: {
+        [`${MARK_PREFIX}:instance`]: {
+          [`@xmlns:${MARK_PREFIX}`]: MARK_NAMESPACE,
+          ...attributes(markAttributes(mark)),
+        },
+      },
+      memory: { '@unit': 'MiB', '#text': mark.memoryMib },
+      vcpu: mark.vcpus,
+      os: {
+        type: { '@arch': platform.arch, '@machine': platform.machine, '#text': 'hvm' },
+        boot: { '@dev': 'hd' },
+      },
+      features: isX86 ? { acpi: {}, apic: {} } : { acpi: {} },
+      cpu: platform.cpu && { '@mode': platform.cpu },
+      clock: { '@offset': 'utc' },
+      // Off is off: vpe decides what comes after, not QEMU.
+      on_poweroff: 'destroy',
+      on_reboot: 'restart',
+      on_crash: 'destroy',
+      devices: {
+        disk: {
+          '@type': 'file',
+          '@device': 'disk',
+          // cache=none: a disk that may move to another host must leave nothing in this one's page cache.
+          driver: {
+            '@name': 'qemu',
+            '@type': 'qcow2',
+            '@cache': 'none',
+            '@io': 'threads',
+            '@discard': 'unmap',
+          },
+          source: { '@file': host.systemDiskPath },
+          target: { '@dev': 'vda', '@bus': 'virtio' },
+        },
+        interface: networkInterface(mark.uuid, host.bridge),
+        serial: {
+          '@type': 'pty',
+          log: { '@file': host.consoleLogPath, '@append': 'on' },
+          target: { '@port': '0' },
+        },
+        // A unix socket in a folder of libvirt's choice: never on a network.
+        graphics: { '@type': 'vnc', listen: { '@type': 'socket' } },
+        // What every boot loader and kernel can draw on without a driver.
+        video: { model: { '@type': isX86 ? 'vga' : 'virtio' } },
+        rng: { '@model': 'virtio', backend: { '@model': 'random', '#text': '/dev/urandom' } },
+        memballoon: { '@model': 'virtio' },
+        ...(isX86 ? { panic: { '@model': 'isa' } } : {}),
+      },
+    },
+  })
+}
+
+/** The same address for the same instance, wherever it runs. */
+export function macAddress(uuid: string): string {
+  const hash = createHash('sha256').update(uuid).digest()
+  const tail = [...hash.subarray(0, 3)].map((byte) => byte.toString(16).padStart(2, '0'))
+  return ['52', '54', '00', ...tail].join(':')
+}
+
+function networkInterface(uuid: string, bridge: string | undefined): XmlNode {
+  return {
+    '@type': bridge ? 'bridge' : 'user',
+    mac: { '@address': macAddress(uuid) },
+    ...(bridge ? { source: { '@bridge': bridge } } : {}),
+    model: { '@type': 'virtio' },
+  }
+}

@@ -1,0 +1,105 @@
+// What each step of a plan does: a flat table. Every one is idempotent, for a plan is made anew from what
+// is seen and may come to the same step again.
+
+import { rm } from 'node:fs/promises'
+import type { DesiredInstance, HostStep, HostStepKind } from '@vpe/core'
+import { consoleLogPath, definitionXml, type HostSettings } from './definition.ts'
+import type { DiskPools } from './disk-pools.ts'
+import type { Hypervisor } from './hypervisor/hypervisor.ts'
+import { formatMark } from './instance-mark.ts'
+import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
+import { type GuestWatch, shutDown } from './shut-down.ts'
+
+export interface StepContext extends GuestWatch {
+  readonly hypervisor: Hypervisor
+  readonly diskPools: DiskPools
+  readonly files: PoolFiles
+  readonly settings: HostSettings
+  readonly uuid: string
+  readonly pool: PoolRef
+  /** Absent when the instance is being removed. */
+  readonly desired: DesiredInstance | null
+  readonly signal: AbortSignal
+  readonly say: (step: string) => void
+}
+
+type Executor<K extends HostStepKind> = (
+  step: Extract<HostStep, { kind: K }>,
+  context: StepContext,
+) => Promise<unknown>
+
+const EXECUTORS: { readonly [K in HostStepKind]: Executor<K> } = {
+  'ensure-disk-pool': (_step, { diskPools, pool }) => diskPools.ensure(pool),
+
+  'ensure-image': (_step, { files, pool, desired, signal, say }) =>
+    files.request(
+      pool,
+      'import-image',
+      { ...wanted(desired).image },
+      {
+        signal,
+        onProgress: (percent) => say(`importing image ${percent} %`),
+      },
+    ),
+
+  'make-system-disk': (_step, { files, pool, desired, signal, say }) => {
+    const { uuid, image, diskPool, diskBytes } = wanted(desired)
+    const disk = { instanceUuid: uuid, imageUuid: image.uuid, kind: diskPool.systemDisks, diskBytes }
+    const onProgress = (percent: number) => say(`copying the image ${percent} %`)
+    return files.request(pool, 'make-system-disk', disk, { signal, onProgress })
+  },
+
+  define: ({ mark }, { hypervisor, settings, uuid, isOn }) =>
+    hypervisor.defineDomain(definitionXml(mark, settings)).then(async () => {
+      // A running guest keeps its definition, and with it the old mark, until it stops.
+      if (await isOn()) await hypervisor.writeMark(uuid, formatMark(mark))
+    }),
+
+  mark: ({ mark }, { hypervisor, uuid }) => hypervisor.writeMark(uuid, formatMark(mark)),
+
+  start: (_step, { hypervisor, uuid }) => hypervisor.startDomain(uuid),
+
+  shutdown: ({ graceMs }, context) => shutDown(graceMs, context),
+
+  'power-off': (_step, { hypervisor, uuid }) => hypervisor.destroyDomain(uuid),
+
+  undefine: (_step, { hypervisor, uuid }) => hypervisor.undefineDomain(uuid),
+
+  'remove-system-disk': (_step, { files, pool, uuid }) =>
+    files.request(pool, 'remove-system-disk', { instanceUuid: uuid }),
+
+  'remove-console-log': (_step, { settings, uuid }) => rm(consoleLogPath(settings, uuid), { force: true }),
+}
+
+/** Carries one step out. */
+export async function execute(step: HostStep, context: StepContext): Promise<void> {
+  // The table's type says that key and argument belong together; the compiler cannot follow through an index.
+  const executor = EXECUTORS[step.kind] as Executor<HostStepKind>
+  await executor(step, context)
+}
+
+const WORDS: { readonly [K in HostStepKind]: string } = {
+  'ensure-disk-pool': 'making the disk pool ready',
+  'ensure-image': 'making sure of the image',
+  'make-system-disk': 'making the system disk',
+  define: 'defining the domain',
+  mark: 'writing down what is wanted',
+  start: 'starting the guest',
+  shutdown: 'asking the guest to shut down',
+  'power-off': 'powering the guest off',
+  undefine: 'removing the domain',
+  'remove-system-disk': 'removing the system disk',
+  'remove-console-log': 'removing the console log',
+}
+
+/** The step, for people. */
+export function describeStep(step: HostStep): string {
+  return step.kind === 'shutdown'
+    ? `${WORDS.shutdown}, for up to ${step.graceMs / 1000} s`
+    : `${WORDS[step.kind]}: ${step.why}`
+}
+
+function wanted(desired: DesiredInstance | null): DesiredInstance {
+  if (!desired) throw new Error('this step belongs to a convergence, not to a removal')
+  return desired
+}

@@ -1,0 +1,188 @@
+// A hypervisor in memory, with the manners of libvirt as far as the agent relies on them. For breadth:
+// tables, races, simulation and scale. What it proves about the agent it does not prove about libvirt;
+// the contract tests hold both to the same shape.
+
+import { type GuestState, type OffReason, VpeError } from '@vpe/core'
+import { MARK_NAMESPACE, MARK_PREFIX } from '../instance-mark.ts'
+import { attributes, buildXml, parseXml } from '../xml.ts'
+import type { Hypervisor, HypervisorDomain, HypervisorEvent, HypervisorFacts } from './hypervisor.ts'
+
+/** How the world misbehaves; change them at any time. */
+export interface FakeKnobs {
+  /** Guests do nothing when their power button is pressed. */
+  ignoresPowerButton: boolean
+  /** Calls fail as if libvirtd were away. */
+  isAway: boolean
+  /** The next calls of these names fail with these words, once each. */
+  readonly failures: { readonly call: string; readonly words: string }[]
+  /** Called before each call takes effect; may wait. */
+  beforeCall: (call: string, uuid: string) => Promise<void> | void
+}
+
+interface FakeDomain {
+  readonly uuid: string
+  readonly name: string
+  xml: string
+  markXml: string | null
+  guest: GuestState
+}
+
+const CAPABILITIES =
+  "<capabilities><host><cpu><arch>x86_64</arch></cpu></host><guest><os_type>hvm</os_type><arch name='x86_64'><machine>q35</machine><domain type='qemu'/></arch></guest></capabilities>"
+
+export class FakeHypervisor implements Hypervisor {
+  readonly knobs: FakeKnobs = {
+    ignoresPowerButton: false,
+    isAway: false,
+    failures: [],
+    beforeCall: () => {},
+  }
+  /** What was called with effect, in order: `start <uuid>`. */
+  readonly calls: string[] = []
+  readonly pools = new Map<string, string>()
+  readonly #domains = new Map<string, FakeDomain>()
+  readonly #listeners = new Set<(event: HypervisorEvent) => void>()
+
+  async facts(): Promise<HypervisorFacts> {
+    await this.#enter('facts', '')
+    const versions = { libvirtVersion: '9.0.0', hypervisorVersion: '7.2.0' }
+    return { cpus: 4, ...versions, capabilities: CAPABILITIES }
+  }
+
+  async listDomains(): Promise<readonly HypervisorDomain[]> {
+    await this.#enter('list', '')
+    return [...this.#domains.values()].map(snapshot)
+  }
+
+  async findDomain(uuid: string): Promise<HypervisorDomain | null> {
+    await this.#enter('find', uuid)
+    const domain = this.#domains.get(uuid)
+    return domain ? snapshot(domain) : null
+  }
+
+  async defineDomain(xml: string): Promise<void> {
+    const { domain } = parseXml(xml) as {
+      domain: { name: string; uuid: string; metadata?: { instance?: object } }
+    }
+    await this.#enter('define', domain.uuid)
+    const mark = domain.metadata?.instance
+    const markXml = mark ? buildXml({ instance: { ...mark } }) : null
+    const known = this.#domains.get(domain.uuid)
+    if (known) Object.assign(known, { xml, markXml })
+    else {
+      const guest = { power: 'off', reason: 'unknown' } as const
+      this.#domains.set(domain.uuid, { uuid: domain.uuid, name: domain.name, xml, markXml, guest })
+    }
+    this.#tell({ kind: 'domain', uuid: domain.uuid })
+  }
+
+  async writeMark(uuid: string, markXml: string): Promise<void> {
+    await this.#enter('mark', uuid)
+    this.#domain(uuid).markXml = markXml
+  }
+
+  async startDomain(uuid: string): Promise<void> {
+    const domain = this.#domain(uuid)
+    try {
+      await this.#enter('start', uuid)
+    } catch (error) {
+      if (domain.guest.power === 'off') domain.guest = { power: 'off', reason: 'start-failed' }
+      throw error
+    }
+    this.#setGuest(uuid, { power: 'on' })
+  }
+
+  async shutdownDomain(uuid: string): Promise<void> {
+    await this.#enter('shutdown', uuid)
+    if (!this.knobs.ignoresPowerButton) this.goOff(uuid, 'guest-shutdown')
+  }
+
+  async destroyDomain(uuid: string): Promise<void> {
+    await this.#enter('destroy', uuid)
+    this.goOff(uuid, 'destroyed')
+  }
+
+  async undefineDomain(uuid: string): Promise<void> {
+    await this.#enter('undefine', uuid)
+    this.#domains.delete(uuid)
+    this.#tell({ kind: 'domain', uuid })
+  }
+
+  async ensurePool(uuid: string, path: string): Promise<void> {
+    await this.#enter('ensure-pool', uuid)
+    this.pools.set(uuid, path)
+  }
+
+  async forgetPool(uuid: string): Promise<void> {
+    await this.#enter('forget-pool', uuid)
+    this.pools.delete(uuid)
+  }
+
+  onEvent(listener: (event: HypervisorEvent) => void): void {
+    this.#listeners.add(listener)
+  }
+
+  async close(): Promise<void> {
+    this.#listeners.clear()
+  }
+
+  /** A guest goes off, whoever did it. */
+  goOff(uuid: string, reason: OffReason): void {
+    if (this.#domains.get(uuid)?.guest.power !== 'off') this.#setGuest(uuid, { power: 'off', reason })
+  }
+
+  /** As `goOff`, but nobody is told: events are hints. */
+  goOffSilently(uuid: string, reason: OffReason): void {
+    this.#domain(uuid).guest = { power: 'off', reason }
+  }
+
+  /** libvirtd goes away, or comes back. */
+  setAway(isAway: boolean): void {
+    this.knobs.isAway = isAway
+    this.#tell(isAway ? { kind: 'disconnected', why: 'the fake is away' } : { kind: 'connected' })
+  }
+
+  /** A domain that vpe has not made. */
+  addForeign(uuid: string, markXml: string | null = null): void {
+    this.#domains.set(uuid, { uuid, name: `foreign-${uuid}`, xml: '', markXml, guest: { power: 'on' } })
+  }
+
+  domainXml(uuid: string): string {
+    return this.#domain(uuid).xml
+  }
+
+  async #enter(call: string, uuid: string): Promise<void> {
+    await this.knobs.beforeCall(call, uuid)
+    if (this.knobs.isAway) throw new VpeError('UNAVAILABLE', 'libvirt does not answer: the fake is away')
+    const index = this.knobs.failures.findIndex((failure) => failure.call === call)
+    const [failure] = index < 0 ? [] : this.knobs.failures.splice(index, 1)
+    if (failure) throw new VpeError('HYPERVISOR_FAILED', `libvirt: ${failure.words}`)
+    if (!['facts', 'list', 'find'].includes(call)) this.calls.push(`${call} ${uuid}`)
+  }
+
+  #setGuest(uuid: string, guest: GuestState): void {
+    this.#domain(uuid).guest = guest
+    this.#tell({ kind: 'domain', uuid })
+  }
+
+  #domain(uuid: string): FakeDomain {
+    const domain = this.#domains.get(uuid)
+    if (!domain) throw new VpeError('HYPERVISOR_FAILED', `libvirt: no domain with matching uuid '${uuid}'`)
+    return domain
+  }
+
+  #tell(event: HypervisorEvent): void {
+    for (const listener of this.#listeners) queueMicrotask(() => listener(event))
+  }
+}
+
+/** The mark element of a foreign domain, for tests. */
+export function markElement(record: Readonly<Record<string, string>>): string {
+  return buildXml({
+    [`${MARK_PREFIX}:instance`]: { [`@xmlns:${MARK_PREFIX}`]: MARK_NAMESPACE, ...attributes(record) },
+  })
+}
+
+function snapshot({ uuid, name, guest, markXml }: FakeDomain): HypervisorDomain {
+  return { uuid, name, guest, markXml }
+}

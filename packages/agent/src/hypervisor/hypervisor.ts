@@ -1,0 +1,57 @@
+// The one door to the hypervisor. Narrow on purpose: what the agent needs, in the agent's words, so
+// that libvirt and the stateful fake are two fillings of the same shape and a contract test can hold
+// both to it.
+
+import type { GuestState } from '@vpe/core'
+
+/** A domain, whoever made it. */
+export interface HypervisorDomain {
+  readonly uuid: string
+  readonly name: string
+  readonly guest: GuestState
+  /** The element that vpe has put into its metadata; null for domains of others. */
+  readonly markXml: string | null
+}
+
+export interface HypervisorFacts {
+  readonly cpus: number
+  readonly libvirtVersion: string
+  readonly hypervisorVersion: string
+  /** What virConnectGetCapabilities says. */
+  readonly capabilities: string
+}
+
+/** Events are hints to look again: they may be missed, come late or come twice. */
+export type HypervisorEvent =
+  | { readonly kind: 'domain'; readonly uuid: string }
+  | { readonly kind: 'connected' }
+  | { readonly kind: 'disconnected'; readonly why: string }
+
+/**
+ * Methods reject with VpeError: UNAVAILABLE while the hypervisor does not answer (whether the call took
+ * effect is then unknown), DISK_POOL_FAILED for pools, HYPERVISOR_FAILED otherwise. What is asked for
+ * and is so already is success.
+ */
+export interface Hypervisor {
+  facts(): Promise<HypervisorFacts>
+  listDomains(): Promise<readonly HypervisorDomain[]>
+  findDomain(uuid: string): Promise<HypervisorDomain | null>
+  /** Defines a domain or changes its definition; a running guest keeps its own until it stops. */
+  defineDomain(xml: string): Promise<void>
+  /** Writes the mark, of a running guest as well as of the definition. */
+  writeMark(uuid: string, markXml: string): Promise<void>
+  /** Resolves when the guest runs. */
+  startDomain(uuid: string): Promise<void>
+  /** Presses the power button; whether the guest obeys, the events tell. */
+  shutdownDomain(uuid: string): Promise<void>
+  /** Pulls the plug. Resolves when the guest is gone. */
+  destroyDomain(uuid: string): Promise<void>
+  /** Removes the definition of a guest that is off, and what libvirt keeps beside it. */
+  undefineDomain(uuid: string): Promise<void>
+  /** Makes a folder into a started storage pool. */
+  ensurePool(uuid: string, path: string): Promise<void>
+  /** Stops and forgets a pool; files stay. */
+  forgetPool(uuid: string): Promise<void>
+  onEvent(listener: (event: HypervisorEvent) => void): void
+  close(): Promise<void>
+}

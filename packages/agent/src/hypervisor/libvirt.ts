@@ -1,0 +1,330 @@
+// The hypervisor by way of libvirt.
+//
+// Three connections, because calls on one share few places: looking (and events) must not wait behind
+// a guest that takes a minute to die, and nothing must wait behind a storage pool that hangs.
+
+import type { GuestState, OffReason } from '@vpe/core'
+import { VpeError } from '@vpe/core'
+import {
+  type Connection,
+  connect,
+  type Domain,
+  type DomainState,
+  isLibvirtError,
+  LibvirtError,
+  type StoragePool,
+} from '@vpe/node-libvirt'
+import { MARK_NAMESPACE, MARK_PREFIX } from '../instance-mark.ts'
+import { buildXml, parseXml } from '../xml.ts'
+import type { Hypervisor, HypervisorDomain, HypervisorEvent, HypervisorFacts } from './hypervisor.ts'
+
+const SHUTOFF_REASONS: Readonly<Record<string, OffReason>> = {
+  shutdown: 'guest-shutdown',
+  crashed: 'crashed',
+  // libvirtd came back and found its process gone.
+  daemon: 'crashed',
+  destroyed: 'destroyed',
+  failed: 'start-failed',
+}
+
+/** Connects. Rejects with VpeError UNAVAILABLE when libvirt does not answer. */
+export async function openLibvirt(uri: string): Promise<Hypervisor> {
+  const opened: Connection[] = []
+  try {
+    for (let index = 0; index < 3; index++) opened.push(await connect(uri))
+    const [look, work, storage] = opened
+    if (!look || !work || !storage) throw new Error('three connections were just opened')
+    return new LibvirtHypervisor(look, work, storage)
+  } catch (error) {
+    await Promise.all(opened.map((connection) => connection.close()))
+    throw isLibvirtError(error)
+      ? new VpeError('UNAVAILABLE', `libvirt at ${uri} does not answer: ${error.message}`, { cause: error })
+      : error
+  }
+}
+
+class LibvirtHypervisor implements Hypervisor {
+  readonly #look: Connection
+  readonly #work: Connection
+  readonly #storage: Connection
+  readonly #listeners = new Set<(event: HypervisorEvent) => void>()
+  /** Guests whose process was told to end by a signal from the host: no will of the guest's. */
+  readonly #endedByHost = new Set<string>()
+  #isConnected = true
+  #isShapeValidated = false
+
+  constructor(look: Connection, work: Connection, storage: Connection) {
+    this.#look = look
+    this.#work = work
+    this.#storage = storage
+    look.on('lifecycle', ({ domain, event, detail }) => {
+      if (event === 'shutdown' && detail === 'host') this.#endedByHost.add(domain.uuid)
+      if (event === 'started' || event === 'undefined') this.#endedByHost.delete(domain.uuid)
+      this.#tell({ kind: 'domain', uuid: domain.uuid })
+    })
+    for (const connection of this.#connections()) {
+      connection.on('disconnected', ({ reason }) => this.#disconnected(reason))
+      connection.on('connected', () => this.#connected())
+    }
+  }
+
+  facts(): Promise<HypervisorFacts> {
+    return translate(async () => {
+      const [node, libvirtVersion, hypervisorVersion, capabilities] = await Promise.all([
+        this.#look.nodeInfo(),
+        this.#look.libVersion(),
+        this.#look.hypervisorVersion(),
+        this.#look.capabilities(),
+      ])
+      return { cpus: node.cpus, libvirtVersion, hypervisorVersion, capabilities }
+    })
+  }
+
+  listDomains(): Promise<readonly HypervisorDomain[]> {
+    return translate(async () => {
+      const domains = await this.#look.listDomains()
+      const seen = await Promise.all(domains.map((domain) => unlessGone(this.#read(domain))))
+      return seen.filter((domain) => domain !== null)
+    })
+  }
+
+  findDomain(uuid: string): Promise<HypervisorDomain | null> {
+    return translate(() =>
+      unlessGone(this.#look.lookupDomainByUuid(uuid).then((domain) => this.#read(domain))),
+    )
+  }
+
+  defineDomain(xml: string): Promise<void> {
+    return translate(async () => {
+      // Definitions differ in values, not in shape: what libvirt's schema has passed once it passes again,
+      // and each check costs 50 ms, as long as all the rest of making a guest ready.
+      await this.#work.defineDomain(xml, { validate: !this.#isShapeValidated })
+      this.#isShapeValidated = true
+    })
+  }
+
+  writeMark(uuid: string, markXml: string): Promise<void> {
+    const element = { uri: MARK_NAMESPACE, key: MARK_PREFIX, xml: markXml }
+    const domain = this.#work.domain(uuid)
+    return translate(async () => {
+      if (await domain.isActive()) {
+        try {
+          await domain.setMetadata({ ...element, live: true, config: true })
+          return
+        } catch (error) {
+          // It went off in between.
+          if (!isLibvirtError(error, 'OPERATION_INVALID')) throw error
+        }
+      }
+      await domain.setMetadata({ ...element, config: true })
+    })
+  }
+
+  startDomain(uuid: string): Promise<void> {
+    return translate(async () => {
+      const domain = this.#work.domain(uuid)
+      try {
+        await domain.start()
+      } catch (error) {
+        if (!isLibvirtError(error, 'OPERATION_INVALID') || !(await domain.isActive())) throw error
+      }
+    })
+  }
+
+  shutdownDomain(uuid: string): Promise<void> {
+    return translate(() => unlessOff(this.#work.domain(uuid).shutdown({ acpiPowerButton: true })))
+  }
+
+  destroyDomain(uuid: string): Promise<void> {
+    return translate(() => unlessOff(this.#work.domain(uuid).destroy()))
+  }
+
+  undefineDomain(uuid: string): Promise<void> {
+    return translate(async () => {
+      const domain = this.#work.domain(uuid)
+      const flags = { managedSave: true, snapshotsMetadata: true, nvram: true }
+      try {
+        await unlessGone(domain.undefine({ ...flags, checkpointsMetadata: true }))
+      } catch (error) {
+        // Not every driver knows every flag.
+        if (!isLibvirtError(error, 'INVALID_ARG', 'NO_SUPPORT', 'ARGUMENT_UNSUPPORTED')) throw error
+        await unlessGone(domain.undefine(flags))
+      }
+    })
+  }
+
+  ensurePool(uuid: string, path: string): Promise<void> {
+    return translate(
+      async () => {
+        const known = await this.#findPool(uuid)
+        if (known && targetPath(await known.xml({ inactive: true })) !== path) await this.#forget(known)
+        // Defining it anew changes nothing, and tells of another pool on the same folder.
+        const pool = await this.#storage.defineStoragePool(poolXml(uuid, path))
+        await pool.setAutostart(false)
+        if (await pool.isActive()) return
+        await pool.build()
+        await pool.start()
+      },
+      (error) => poolFault(error, path),
+    )
+  }
+
+  forgetPool(uuid: string): Promise<void> {
+    return translate(
+      async () => {
+        const pool = await this.#findPool(uuid)
+        if (pool) await this.#forget(pool)
+      },
+      (error) => poolFault(error, uuid),
+    )
+  }
+
+  onEvent(listener: (event: HypervisorEvent) => void): void {
+    this.#listeners.add(listener)
+  }
+
+  async close(): Promise<void> {
+    this.#listeners.clear()
+    await Promise.all(this.#connections().map((connection) => connection.close()))
+  }
+
+  async #read(domain: Domain): Promise<HypervisorDomain> {
+    const [state, markXml] = await Promise.all([domain.state(), this.#readMark(domain)])
+    return { uuid: domain.uuid, name: domain.name, guest: this.#guestState(domain.uuid, state), markXml }
+  }
+
+  /** The definition's mark, which is never older than the running guest's. */
+  async #readMark(domain: Domain): Promise<string | null> {
+    try {
+      return (await domain.metadata(MARK_NAMESPACE, { config: true })) ?? null
+    } catch (error) {
+      // Somebody undefined it while it runs: it is not ours to keep any more, but it is there.
+      if (!isLibvirtError(error, 'OPERATION_INVALID')) throw error
+      return (await domain.metadata(MARK_NAMESPACE)) ?? null
+    }
+  }
+
+  #guestState(uuid: string, { state, reason }: DomainState): GuestState {
+    if (state === 'crashed') return { power: 'panicked' }
+    if (state !== 'shutoff') return { power: 'on' }
+    const known = SHUTOFF_REASONS[reason] ?? 'unknown'
+    return {
+      power: 'off',
+      reason: known === 'guest-shutdown' && this.#endedByHost.has(uuid) ? 'destroyed' : known,
+    }
+  }
+
+  async #findPool(uuid: string): Promise<StoragePool | null> {
+    try {
+      const pool = await this.#storage.lookupStoragePoolByUuid(uuid)
+      if (pool.name === poolName(uuid)) return pool
+      throw new VpeError(
+        'DISK_POOL_FAILED',
+        `libvirt has a storage pool ${pool.name} of that id which is not vpe's`,
+      )
+    } catch (error) {
+      if (isLibvirtError(error, 'NO_STORAGE_POOL')) return null
+      throw error
+    }
+  }
+
+  async #forget(pool: StoragePool): Promise<void> {
+    if (await pool.isActive()) await pool.destroy()
+    await pool.undefine()
+  }
+
+  #connections(): readonly Connection[] {
+    return [this.#look, this.#work, this.#storage]
+  }
+
+  #disconnected(why: string): void {
+    if (!this.#isConnected) return
+    this.#isConnected = false
+    this.#tell({ kind: 'disconnected', why })
+  }
+
+  #connected(): void {
+    if (this.#isConnected || !this.#connections().every((connection) => connection.isConnected)) return
+    this.#isConnected = true
+    this.#tell({ kind: 'connected' })
+  }
+
+  #tell(event: HypervisorEvent): void {
+    for (const listener of this.#listeners) listener(event)
+  }
+}
+
+function poolName(uuid: string): string {
+  return `vpe-${uuid}`
+}
+
+function poolXml(uuid: string, path: string): string {
+  return buildXml({ pool: { '@type': 'dir', name: poolName(uuid), uuid, target: { path } } })
+}
+
+function targetPath(xml: string): unknown {
+  const { pool } = parseXml(xml) as { pool?: { target?: { path?: unknown } } }
+  return pool?.target?.path
+}
+
+async function unlessGone<T>(call: Promise<T>): Promise<T | null> {
+  try {
+    return await call
+  } catch (error) {
+    if (isLibvirtError(error, 'NO_DOMAIN')) return null
+    throw error
+  }
+}
+
+/** OPERATION_INVALID is what libvirt answers for a guest that does not run. */
+async function unlessOff(call: Promise<void>): Promise<void> {
+  try {
+    await call
+  } catch (error) {
+    if (!isLibvirtError(error, 'NO_DOMAIN', 'OPERATION_INVALID')) throw error
+  }
+}
+
+async function translate<T>(
+  work: () => Promise<T>,
+  explain: (error: LibvirtError) => VpeError = hypervisorFault,
+): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!(error instanceof LibvirtError)) throw error
+    if (isLibvirtError(error, 'NO_CONNECT', 'INVALID_CONN')) {
+      throw new VpeError('UNAVAILABLE', `libvirt does not answer: ${error.message}`, { cause: error })
+    }
+    throw explain(error)
+  }
+}
+
+/** What is known to help, by what libvirt says. */
+const MENDS: readonly (readonly [RegExp, string])[] = [
+  [/Failed to get "write" lock/, 'its disk is in use by another process, perhaps on another host'],
+  [/Permission denied/, 'let the user that QEMU runs as reach the file (qemu.conf: user, dynamic_ownership)'],
+  [
+    /cannot set up guest memory|Cannot allocate memory/,
+    'free some memory on the host, or choose a smaller flavor',
+  ],
+  [/does not support O_DIRECT/, 'move the disk pool to a folder on ext4, xfs or NFS'],
+  [/Device '.*' could not be initialized|could not find.*\.rom/, 'install qemu-system with all its parts'],
+  [/virtlogd|Failed to connect socket to .*virtlog/, 'start virtlogd'],
+  [/authentication|access denied/i, 'let the user of the agent manage libvirt (group libvirt)'],
+]
+
+function hypervisorFault(error: LibvirtError): VpeError {
+  const mend = MENDS.find(([words]) => words.test(error.message))?.[1]
+  return new VpeError('HYPERVISOR_FAILED', `libvirt: ${error.message}${mend ? `; ${mend}` : ''}`, {
+    cause: error,
+  })
+}
+
+function poolFault(error: LibvirtError, path: string): VpeError {
+  const conflict = /pool source conflict with pool: '(.*)'/.exec(error.message)?.[1]
+  const mend = conflict
+    ? `the folder belongs to libvirt's storage pool ${conflict}: choose another folder, or give that pool up with virsh pool-destroy ${conflict} and pool-undefine ${conflict}`
+    : 'choose a folder that libvirtd can make and write'
+  return new VpeError('DISK_POOL_FAILED', `disk pool ${path}: ${error.message}; ${mend}`, { cause: error })
+}

@@ -1,0 +1,101 @@
+// The mark of an instance, as XML: the element that makes a libvirt domain one of vpe's, and all that
+// this host remembers of it. Attributes only, so that it can be read with any tool:
+//
+//   virsh metadata vpe-<uuid> --uri https://vpe.dev/xmlns/instance/1
+//
+// What is read back was written by some version of this file or by a person with an editor, so it is
+// checked like any input; a mark that does not hold is no mark, and its domain is left alone.
+
+import type { InstanceMark } from '@vpe/core'
+import { z } from 'zod'
+import { attributes, attributesOf, buildXml, parseXml, printable } from './xml.ts'
+
+export const MARK_NAMESPACE = 'https://vpe.dev/xmlns/instance/1'
+export const MARK_PREFIX = 'vpe'
+
+const flag = z.enum(['yes', 'no']).transform((text) => text === 'yes')
+const count = z
+  .string()
+  .regex(/^\d{1,15}$/)
+  .transform(Number)
+
+const markSchema = z.object({
+  uuid: z.uuid(),
+  host: z.uuid(),
+  generation: count,
+  epoch: count,
+  name: z.string(),
+  power: z.enum(['on', 'off']),
+  ha: flag,
+  vcpus: count,
+  'memory-mib': count,
+  image: z.uuid(),
+  pool: z.uuid(),
+  'pool-path': z.string().startsWith('/'),
+  boot: z.string(),
+  'stop-cause': z
+    .enum(['', 'requested', 'guest', 'crash'])
+    .transform((cause) => (cause === '' ? null : cause)),
+  fault: z.string(),
+})
+
+/** The attributes of the mark, for whoever builds XML around it. */
+export function markAttributes(mark: InstanceMark): Record<keyof z.input<typeof markSchema>, string> {
+  return {
+    uuid: mark.uuid,
+    host: mark.hostId,
+    generation: String(mark.generation),
+    epoch: String(mark.epoch),
+    name: printable(mark.name),
+    power: mark.power,
+    ha: mark.ha ? 'yes' : 'no',
+    vcpus: String(mark.vcpus),
+    'memory-mib': String(mark.memoryMib),
+    image: mark.imageUuid,
+    pool: mark.diskPoolUuid,
+    'pool-path': mark.diskPoolPath,
+    boot: mark.bootId,
+    'stop-cause': mark.stopCause ?? '',
+    fault: printable(mark.fault),
+  }
+}
+
+/** The element on its own. libvirt adds namespace and prefix when it stores it. */
+export function formatMark(mark: InstanceMark): string {
+  return buildXml({ instance: attributes(markAttributes(mark)) })
+}
+
+/** The mark in an element, or why it is none. */
+export function parseMark(xml: string): { mark: InstanceMark } | { refused: string } {
+  let root: unknown
+  try {
+    root = attributesOf(parseXml(xml).instance)
+  } catch (error) {
+    return { refused: `not XML: ${error instanceof Error ? error.message : error}` }
+  }
+  const parsed = markSchema.safeParse(root)
+  if (!parsed.success)
+    return {
+      refused: parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; '),
+    }
+  const { data } = parsed
+  return {
+    mark: {
+      uuid: data.uuid,
+      hostId: data.host,
+      generation: data.generation,
+      epoch: data.epoch,
+      name: data.name,
+      power: data.power,
+      ha: data.ha,
+      vcpus: data.vcpus,
+      memoryMib: data['memory-mib'],
+      imageUuid: data.image,
+      diskPoolUuid: data.pool,
+      diskPoolPath: data['pool-path'],
+      bootId: data.boot,
+      stopCause: data['stop-cause'],
+      fault: data.fault,
+    },
+  }
+}

@@ -1,0 +1,141 @@
+// The agent's process: reads the environment, opens what the agent needs, starts it, and stops it in
+// reverse. libvirt is waited for, however long; NATS only for a moment, since the agent works without.
+
+import { mkdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { VpeError } from '@vpe/core'
+import { AgentServiceDefinition, createRpcServer } from '@vpe/proto'
+import { pino } from 'pino'
+import { z } from 'zod'
+import { Agent } from './agent.ts'
+import { systemClock } from './clock.ts'
+import { type AgentConfig, loadConfig } from './config.ts'
+import { EpochLedger } from './epoch-ledger.ts'
+import { loadHostId, readBootId } from './host-identity.ts'
+import type { Hypervisor } from './hypervisor/hypervisor.ts'
+import { openLibvirt } from './hypervisor/libvirt.ts'
+import { openNatsPublisher } from './nats-publisher.ts'
+import { choosePlatform, detectKvm } from './platform.ts'
+import { PoolWorkers } from './pool/pool-workers.ts'
+import { createAgentService } from './service.ts'
+
+const LIBVIRT_RETRY_MS = 1_000
+const NATS_WAIT_MS = 2_000
+/** How long calls under way may take to end when the agent stops. */
+const STOP_MS = 10_000
+
+const config = readConfig()
+const log = pino({ name: 'vpe-agent', level: config.logLevel, timestamp: pino.stdTimeFunctions.isoTime })
+const stopping = new AbortController()
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  process.once(signal, () => {
+    log.info({ signal }, 'stopping; guests run on')
+    stopping.abort()
+  })
+}
+
+try {
+  await run(config)
+  process.exit(0)
+} catch (error) {
+  if (stopping.signal.aborted) process.exit(0)
+  log.fatal({ err: error }, 'the agent cannot go on')
+  process.exit(1)
+}
+
+async function run({ stateDir, libvirtUri, natsUrl, imageDirs, bridge, listen }: AgentConfig): Promise<void> {
+  const consoleDir = join(stateDir, 'console')
+  await mkdir(consoleDir, { recursive: true })
+  const [hostId, bootId, epochs, version] = await Promise.all([
+    loadHostId(stateDir),
+    readBootId(),
+    EpochLedger.load(stateDir),
+    readVersion(),
+  ])
+  log.info({ host: hostId, version, epoch: epochs.epoch, stateDir }, 'starting')
+
+  const publisher = openNatsPublisher(natsUrl, `vpe-agent ${hostId}`, log)
+  publisher.connected.then(() => log.info({ natsUrl }, 'connected to NATS'))
+  const hypervisor = await waitForLibvirt(libvirtUri)
+  const { capabilities, libvirtVersion, hypervisorVersion } = await hypervisor.facts()
+  const platform = choosePlatform(capabilities, await detectKvm())
+  log.info({ libvirtUri, libvirtVersion, hypervisorVersion, ...platform }, 'connected to libvirt')
+  await atMost(NATS_WAIT_MS, publisher.connected, () => {
+    log.warn({ natsUrl }, 'NATS is away; working on without it and connecting when it comes')
+  })
+
+  const clock = systemClock
+  const files = new PoolWorkers({ hostId, imageDirs, clock, log })
+  const settings = { platform, consoleDir, bridge }
+  const epoch = () => epochs.epoch
+  const agent = new Agent({
+    hostId,
+    bootId,
+    version,
+    hypervisor,
+    files,
+    publisher,
+    settings,
+    epoch,
+    clock,
+    log,
+  })
+  await agent.start()
+  const server = createRpcServer((error, method) => log.error({ err: error, method }, 'a call met a defect'))
+  server.add(AgentServiceDefinition, createAgentService(agent, epochs))
+  await server.listen(listen)
+  log.info({ listen }, 'ready')
+
+  await aborted(stopping.signal)
+  const calls = server.shutdown()
+  await agent.stop()
+  await atMost(STOP_MS, calls, () => server.forceShutdown())
+  files.close()
+  await publisher.close()
+  await atMost(STOP_MS, hypervisor.close(), () => log.warn('libvirt does not let go; ending all the same'))
+  log.info('stopped')
+}
+
+async function waitForLibvirt(uri: string): Promise<Hypervisor> {
+  for (let said = ''; ; ) {
+    try {
+      return await openLibvirt(uri)
+    } catch (error) {
+      if (!(error instanceof VpeError)) throw error
+      if (error.message !== said) log.warn({ why: error.message }, 'waiting for libvirt')
+      said = error.message
+    }
+    await systemClock.sleep(LIBVIRT_RETRY_MS, stopping.signal)
+  }
+}
+
+async function atMost(ms: number, work: Promise<unknown>, otherwise: () => void): Promise<void> {
+  const over = new AbortController()
+  const isLate = systemClock.sleep(ms, over.signal).then(
+    () => true,
+    () => false,
+  )
+  if (await Promise.race([work.then(() => false), isLate])) otherwise()
+  over.abort()
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}
+
+async function readVersion(): Promise<string> {
+  const text = await readFile(new URL('../package.json', import.meta.url), 'utf8')
+  return z.object({ version: z.string() }).parse(JSON.parse(text)).version
+}
+
+function readConfig(): AgentConfig {
+  try {
+    return loadConfig(process.env)
+  } catch (error) {
+    process.stderr.write(`vpe-agent: ${error instanceof Error ? error.message : error}\n`)
+    process.exit(1)
+  }
+}

@@ -1,0 +1,57 @@
+// What files of vpe in a pool are called. Names are all that tells them apart from files of others, so
+// nothing else is ever opened, changed or deleted there.
+
+import { join } from 'node:path'
+import type { DiskFormat } from '@vpe/core'
+
+const uuid = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
+const temporary = new RegExp(`^(?:image|instance)-${uuid}\\.(${uuid})\\.(\\d+)\\.(\\d+)(?:\\.\\w+)?\\.tmp$`)
+const systemDisk = new RegExp(`^instance-(${uuid})\\.qcow2$`)
+const image = new RegExp(`^image-(${uuid})\\.(?:qcow2|raw)$`)
+
+/** Who writes a temporary file: another host of a shared pool must not take it for a leftover of its own. */
+export interface TemporaryOwner {
+  readonly hostId: string
+  readonly pid: number
+  /** Start time of the process in clock ticks: a pid alone comes back. */
+  readonly startTicks: string
+}
+
+export function imageFile(imageUuid: string, format: DiskFormat): string {
+  return `image-${imageUuid}.${format}`
+}
+
+/** What is known of an image, beside it. */
+export function imageRecordFile(imageUuid: string): string {
+  return `image-${imageUuid}.json`
+}
+
+export function systemDiskFile(instanceUuid: string): string {
+  return `instance-${instanceUuid}.qcow2`
+}
+
+/** For the domain's definition: a name, nothing is touched. */
+export function systemDiskPath(poolPath: string, instanceUuid: string): string {
+  return join(poolPath, systemDiskFile(instanceUuid))
+}
+
+/** A file under construction; `what` is `image-<uuid>` or `instance-<uuid>`. */
+export function temporaryFile(what: string, owner: TemporaryOwner, part = ''): string {
+  return `${what}.${owner.hostId}.${owner.pid}.${owner.startTicks}${part && `.${part}`}.tmp`
+}
+
+/** Who wrote a temporary file; null for any other file. */
+export function temporaryOwner(name: string): TemporaryOwner | null {
+  const [, hostId, pid, startTicks] = temporary.exec(name) ?? []
+  return hostId && pid && startTicks ? { hostId, pid: Number(pid), startTicks } : null
+}
+
+/** The instance whose system disk this is; null for any other file. */
+export function instanceOfSystemDisk(name: string): string | null {
+  return systemDisk.exec(name)?.[1] ?? null
+}
+
+/** The image that this is a copy of; null for any other file. */
+export function imageOfFile(name: string): string | null {
+  return image.exec(name)?.[1] ?? null
+}

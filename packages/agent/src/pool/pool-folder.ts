@@ -1,0 +1,86 @@
+// The folder of a pool, as its worker sees it: names become paths, temporary files carry their owner's
+// name, and what a dead worker of this host left behind is cleared away.
+
+import { constants } from 'node:fs'
+import { open, readdir, readFile, rm, stat, statfs } from 'node:fs/promises'
+import { join } from 'node:path'
+import { VpeError } from '@vpe/core'
+import { temporaryFile, temporaryOwner } from './pool-files.ts'
+import type { WorkerSettings } from './pool-protocol.ts'
+
+export class PoolFolder {
+  readonly root: string
+  readonly imageDirs: readonly string[]
+  readonly #owner: { hostId: string; pid: number; startTicks: string }
+
+  constructor(settings: WorkerSettings, startTicks: string) {
+    this.root = settings.poolPath
+    this.imageDirs = settings.imageDirs
+    this.#owner = { hostId: settings.hostId, pid: process.pid, startTicks }
+  }
+
+  path(name: string): string {
+    return join(this.root, name)
+  }
+
+  /** The path of a file under construction; `what` is `image-<uuid>` or `instance-<uuid>`. */
+  temporary(what: string, part = ''): string {
+    return this.path(temporaryFile(what, this.#owner, part))
+  }
+
+  /** Makes renames and links in the folder durable. */
+  async sync(): Promise<void> {
+    const folder = await open(this.root, 'r')
+    try {
+      await folder.sync()
+    } finally {
+      await folder.close()
+    }
+  }
+
+  /**
+   * @throws VpeError DISK_POOL_FAILED when guests' disks cannot lie here
+   */
+  async check(): Promise<void> {
+    const info = await stat(this.root)
+    if (!info.isDirectory()) throw new VpeError('DISK_POOL_FAILED', `${this.root} is not a folder`)
+    const path = this.temporary('instance-00000000-0000-0000-0000-000000000000', 'check')
+    try {
+      const file = await open(path, constants.O_CREAT | constants.O_RDWR | constants.O_DIRECT, 0o600)
+      await file.close()
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error
+      const message = `the filesystem of ${this.root} cannot bypass the page cache (O_DIRECT), as guests' disks must; use a folder on ext4, xfs or NFS`
+      throw new VpeError('DISK_POOL_FAILED', message, { cause: error })
+    } finally {
+      await rm(path, { force: true })
+    }
+  }
+
+  async usage(): Promise<{ capacityBytes: number; availableBytes: number }> {
+    const { bsize, blocks, bavail } = await statfs(this.root)
+    return { capacityBytes: bsize * blocks, availableBytes: bsize * bavail }
+  }
+
+  /** Removes what dead workers of this host left behind. */
+  async clearLeftovers(): Promise<void> {
+    for (const name of await readdir(this.root)) {
+      const owner = temporaryOwner(name)
+      if (!owner || owner.hostId !== this.#owner.hostId) continue
+      const isAlive = (await startTicksOf(owner.pid)) === owner.startTicks
+      if (!isAlive) await rm(this.path(name), { force: true })
+    }
+  }
+}
+
+/** Start time of a process in clock ticks since boot; null when there is none. */
+export async function startTicksOf(pid: number | 'self'): Promise<string | null> {
+  try {
+    const line = await readFile(`/proc/${pid}/stat`, 'utf8')
+    // The second field is the program's name in parentheses, and may hold spaces and parentheses itself.
+    const [state, ...fields] = line.slice(line.lastIndexOf(')') + 2).split(' ')
+    return state === 'Z' ? null : (fields[18] ?? null)
+  } catch {
+    return null
+  }
+}

@@ -1,0 +1,101 @@
+// What an agent and the worker of a pool say to each other. Both check what they get: the worker lives
+// as close to foreign files as anything of vpe does.
+
+import { ERROR_CODES } from '@vpe/core'
+import { z } from 'zod'
+
+const id = z.int().nonnegative()
+const sizeBytes = z.int().nonnegative()
+
+/** The one argument of the worker, as JSON. */
+export const workerSettingsSchema = z.object({
+  poolPath: z.string().startsWith('/'),
+  hostId: z.uuid(),
+  /** Folders below which file:// images may lie. */
+  imageDirs: z.array(z.string().startsWith('/')),
+})
+export type WorkerSettings = z.infer<typeof workerSettingsSchema>
+
+export const imageRecordSchema = z.object({
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  format: z.enum(['qcow2', 'raw']),
+  sizeBytes,
+  virtualSizeBytes: sizeBytes,
+})
+/** What is known of an image once it is in a pool. */
+export type PoolImage = z.infer<typeof imageRecordSchema>
+
+const operations = {
+  /** Whether the folder is there, writable, and fit for guests' disks; and how full it is. */
+  check: {
+    arguments: z.object({}),
+    result: z.object({ capacityBytes: sizeBytes, availableBytes: sizeBytes }),
+  },
+  'import-image': {
+    arguments: z.object({ uuid: z.uuid(), url: z.string(), sha256: z.string() }),
+    result: imageRecordSchema,
+  },
+  'remove-image': { arguments: z.object({ uuid: z.uuid() }), result: z.object({}) },
+  'find-system-disk': {
+    arguments: z.object({ instanceUuid: z.uuid() }),
+    result: z.object({ isFound: z.boolean(), imageUuid: z.uuid().nullable() }),
+  },
+  'make-system-disk': {
+    arguments: z.object({
+      instanceUuid: z.uuid(),
+      imageUuid: z.uuid(),
+      kind: z.enum(['overlay', 'copy']),
+      diskBytes: sizeBytes,
+    }),
+    result: z.object({ virtualSizeBytes: sizeBytes }),
+  },
+  'remove-system-disk': { arguments: z.object({ instanceUuid: z.uuid() }), result: z.object({}) },
+} as const
+
+export type PoolOperation = keyof typeof operations
+export type PoolArguments<O extends PoolOperation> = z.infer<(typeof operations)[O]['arguments']>
+export type PoolResult<O extends PoolOperation> = z.infer<(typeof operations)[O]['result']>
+
+/** What an operation may answer; the worker is not trusted to have got it right. */
+export function parseResult<O extends PoolOperation>(operation: O, value: unknown): PoolResult<O> {
+  return operations[operation].result.parse(value) as PoolResult<O>
+}
+
+/** One operation to carry out. */
+export type PoolRequest = {
+  [O in PoolOperation]: {
+    readonly id: number
+    readonly operation: O
+    readonly arguments: PoolArguments<O>
+  }
+}[PoolOperation]
+
+function requestOf<O extends PoolOperation>(operation: O): z.ZodType<Extract<PoolRequest, { operation: O }>> {
+  const schema = z.object({
+    id,
+    operation: z.literal(operation),
+    arguments: operations[operation].arguments,
+  })
+  // The table above says what the compiler cannot follow through a type parameter.
+  return schema as unknown as z.ZodType<Extract<PoolRequest, { operation: O }>>
+}
+
+/** Agent to worker. */
+export const toWorkerSchema = z.union([
+  requestOf('check'),
+  requestOf('import-image'),
+  requestOf('remove-image'),
+  requestOf('find-system-disk'),
+  requestOf('make-system-disk'),
+  requestOf('remove-system-disk'),
+  z.object({ id, operation: z.literal('cancel') }),
+])
+export type ToWorker = z.infer<typeof toWorkerSchema>
+
+/** Worker to agent. */
+export const fromWorkerSchema = z.discriminatedUnion('kind', [
+  z.object({ id, kind: z.literal('progress'), percent: z.number().min(0).max(100) }),
+  z.object({ id, kind: z.literal('done'), result: z.unknown() }),
+  z.object({ id, kind: z.literal('failed'), code: z.enum(ERROR_CODES), message: z.string() }),
+])
+export type FromWorker = z.infer<typeof fromWorkerSchema>

@@ -1,0 +1,159 @@
+// The process that does all file work of one disk pool. It is a process of its own because a pool can
+// hang: a few file calls that never return stop every other file call of a Node process, and the
+// process cannot even exit. So the agent never touches a pool; it asks this worker, and gives it up
+// when it does not answer.
+//
+// Started by pool-workers.ts, with its settings as its one argument; ends when the agent does.
+
+import { VpeError } from '@vpe/core'
+import { type ImportContext, importImage } from './import-image.ts'
+import { PoolFolder, startTicksOf } from './pool-folder.ts'
+import {
+  type FromWorker,
+  type PoolImage,
+  type PoolRequest,
+  toWorkerSchema,
+  type WorkerSettings,
+  workerSettingsSchema,
+} from './pool-protocol.ts'
+import { findSystemDisk, makeSystemDisk, removeImage, removeSystemDisk } from './system-disk.ts'
+
+/** An import that several may wait for. */
+interface SharedImport {
+  readonly result: Promise<PoolImage>
+  readonly abort: AbortController
+  readonly listeners: Set<(percent: number) => void>
+}
+
+const settings: WorkerSettings = workerSettingsSchema.parse(JSON.parse(process.argv[2] ?? 'null'))
+const folder = new PoolFolder(settings, (await startTicksOf('self')) ?? '0')
+const underWay = new Map<number, AbortController>()
+const imports = new Map<string, SharedImport>()
+let isCleared = false
+
+process.on('message', (message) => {
+  const request = toWorkerSchema.parse(message)
+  if (request.operation === 'cancel') underWay.get(request.id)?.abort()
+  else void answer(request)
+})
+// Without an agent there is nobody to work for; a child program would otherwise write on.
+process.on('disconnect', () => {
+  for (const abort of underWay.values()) abort.abort()
+  process.exit()
+})
+
+async function answer(request: PoolRequest): Promise<void> {
+  const abort = new AbortController()
+  underWay.set(request.id, abort)
+  const onProgress = throttle((percent) => send({ id: request.id, kind: 'progress', percent }))
+  try {
+    const result = await carryOut(request, { signal: abort.signal, onProgress })
+    send({ id: request.id, kind: 'done', result })
+  } catch (error) {
+    const { code, message } = describe(error)
+    send({ id: request.id, kind: 'failed', code, message })
+  } finally {
+    underWay.delete(request.id)
+  }
+}
+
+async function carryOut(request: PoolRequest, context: ImportContext): Promise<unknown> {
+  if (!isCleared) {
+    await folder.clearLeftovers()
+    isCleared = true
+  }
+  switch (request.operation) {
+    case 'check':
+      await folder.check()
+      return folder.usage()
+    case 'import-image':
+      return joinImport(request.arguments, context)
+    case 'remove-image':
+      await removeImage(folder, request.arguments)
+      return {}
+    case 'find-system-disk':
+      return findSystemDisk(folder, request.arguments)
+    case 'make-system-disk':
+      return makeSystemDisk(folder, request.arguments, context)
+    case 'remove-system-disk':
+      await removeSystemDisk(folder, request.arguments)
+      return {}
+    default:
+      throw new Error(`no such operation: ${JSON.stringify(request satisfies never)}`)
+  }
+}
+
+/** One import for all who ask for the same image; it ends early only when the last of them has left. */
+async function joinImport(
+  image: Extract<PoolRequest, { operation: 'import-image' }>['arguments'],
+  { signal, onProgress }: ImportContext,
+): Promise<PoolImage> {
+  const key = JSON.stringify(image)
+  const running = imports.get(key) ?? startImport(key, image)
+  running.listeners.add(onProgress)
+  const left = Promise.withResolvers<never>()
+  const leave = () => left.reject(signal.reason)
+  signal.addEventListener('abort', leave, { once: true })
+  try {
+    return await Promise.race([running.result, left.promise])
+  } finally {
+    signal.removeEventListener('abort', leave)
+    running.listeners.delete(onProgress)
+    if (running.listeners.size === 0) running.abort.abort()
+  }
+}
+
+function startImport(key: string, image: Parameters<typeof importImage>[1]): SharedImport {
+  const abort = new AbortController()
+  const listeners = new Set<(percent: number) => void>()
+  const onProgress = (percent: number) => {
+    for (const listener of listeners) listener(percent)
+  }
+  const result = importImage(folder, image, { signal: abort.signal, onProgress }).finally(() =>
+    imports.delete(key),
+  )
+  // When everybody has left nobody hears of its end.
+  result.catch(() => {})
+  const running = { result, abort, listeners }
+  imports.set(key, running)
+  return running
+}
+
+/** Whole percents, each once. */
+function throttle(tell: (percent: number) => void): (percent: number) => void {
+  let told = -1
+  return (percent) => {
+    const whole = Math.floor(percent)
+    if (whole <= told) return
+    told = whole
+    tell(whole)
+  }
+}
+
+const MENDS: Readonly<Record<string, string>> = {
+  ENOSPC: 'free some space there',
+  EDQUOT: 'raise the quota',
+  EROFS: 'mount it read-write',
+  EACCES: 'let the agent in',
+  ENOENT: 'make the folder, or mount what belongs there',
+  EIO: 'check the storage',
+  ESTALE: 'mount it anew',
+}
+
+function describe(error: unknown): { code: VpeError['code']; message: string } {
+  if (error instanceof VpeError) return error
+  if (error instanceof Error && error.name === 'AbortError')
+    return { code: 'SUPERSEDED', message: 'it was cancelled' }
+  const { code: errno, message } = error as NodeJS.ErrnoException
+  if (errno === undefined)
+    return { code: 'INTERNAL', message: error instanceof Error ? message : String(error) }
+  const mend = MENDS[errno]
+  return {
+    code: 'DISK_POOL_FAILED',
+    message: `disk pool at ${folder.root}: ${message}${mend ? `; ${mend}` : ''}`,
+  }
+}
+
+function send(message: FromWorker): void {
+  if (process.connected) process.send?.(message)
+}

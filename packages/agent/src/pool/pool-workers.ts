@@ -1,0 +1,265 @@
+// The agent's side of the workers: one child process per pool, kept warm, asked by messages, never
+// waited for without a deadline. One that does not answer is given up: it and the programs it started
+// get SIGKILL, nobody waits for their end (in a hung file call even that may never come), and another is
+// started, after a pause that grows while the pool stays bad.
+
+import { type ChildProcess, fork } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { VpeError } from '@vpe/core'
+import type { Logger } from 'pino'
+import type { Clock } from '../clock.ts'
+import {
+  fromWorkerSchema,
+  type PoolArguments,
+  type PoolOperation,
+  type PoolResult,
+  parseResult,
+  type ToWorker,
+  type WorkerSettings,
+} from './pool-protocol.ts'
+
+const WORKER = fileURLToPath(new URL('./pool-worker.ts', import.meta.url))
+
+/** How long an operation may go without a sign of life (a result, or progress). */
+const STALL_MS: Record<PoolOperation, number> = {
+  check: 15_000,
+  'find-system-disk': 15_000,
+  'remove-system-disk': 60_000,
+  'remove-image': 60_000,
+  // The worker gives a silent source up by itself, and tries it three times; this is for the pool.
+  'import-image': 150_000,
+  'make-system-disk': 300_000,
+}
+
+const PAUSE_FIRST_MS = 500
+const PAUSE_LONGEST_MS = 30_000
+
+export interface PoolRef {
+  readonly uuid: string
+  readonly path: string
+}
+
+export interface RequestOptions {
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((percent: number) => void) | undefined
+}
+
+/** What the agent needs of pools' files. */
+export interface PoolFiles {
+  request<O extends PoolOperation>(
+    pool: PoolRef,
+    operation: O,
+    args: PoolArguments<O>,
+    options?: RequestOptions,
+  ): Promise<PoolResult<O>>
+  /** Starts the worker of a pool ahead of need. */
+  warm(pool: PoolRef): void
+  /** Ends the worker of a pool that is no longer used. */
+  release(poolUuid: string): void
+  close(): void
+}
+
+export interface PoolWorkersDeps {
+  readonly hostId: string
+  readonly imageDirs: readonly string[]
+  readonly clock: Clock
+  readonly log: Logger
+  /** Overrides for tests. */
+  readonly stallMs?: Partial<Record<PoolOperation, number>>
+}
+
+interface PendingRequest {
+  readonly operation: PoolOperation
+  readonly resolve: (value: unknown) => void
+  readonly reject: (error: VpeError) => void
+  readonly onProgress: ((percent: number) => void) | undefined
+  readonly timer: NodeJS.Timeout
+}
+
+export class PoolWorkers implements PoolFiles {
+  readonly #deps: PoolWorkersDeps
+  readonly #workers = new Map<string, PoolWorker>()
+
+  constructor(deps: PoolWorkersDeps) {
+    this.#deps = deps
+  }
+
+  request<O extends PoolOperation>(
+    pool: PoolRef,
+    operation: O,
+    args: PoolArguments<O>,
+    options: RequestOptions = {},
+  ): Promise<PoolResult<O>> {
+    return this.#worker(pool).request(operation, args, options)
+  }
+
+  warm(pool: PoolRef): void {
+    this.#worker(pool).warm()
+  }
+
+  release(poolUuid: string): void {
+    this.#workers.get(poolUuid)?.close()
+    this.#workers.delete(poolUuid)
+  }
+
+  close(): void {
+    for (const worker of this.#workers.values()) worker.close()
+    this.#workers.clear()
+  }
+
+  #worker(pool: PoolRef): PoolWorker {
+    const known = this.#workers.get(pool.uuid)
+    if (known?.path === pool.path) return known
+    known?.close()
+    const worker = new PoolWorker(pool, this.#deps)
+    this.#workers.set(pool.uuid, worker)
+    return worker
+  }
+}
+
+class PoolWorker {
+  readonly path: string
+  readonly #deps: PoolWorkersDeps
+  readonly #log: Logger
+  readonly #pending = new Map<number, PendingRequest>()
+  #child: ChildProcess | null = null
+  #nextId = 0
+  #failures = 0
+  #retryAtMs = 0
+
+  constructor(pool: PoolRef, deps: PoolWorkersDeps) {
+    this.path = pool.path
+    this.#deps = deps
+    this.#log = deps.log.child({ disk_pool: pool.uuid, path: pool.path })
+  }
+
+  warm(): void {
+    if (!this.#child && this.#deps.clock.nowMs() >= this.#retryAtMs) this.#child = this.#start()
+  }
+
+  async request<O extends PoolOperation>(
+    operation: O,
+    args: PoolArguments<O>,
+    { signal, onProgress }: RequestOptions,
+  ): Promise<PoolResult<O>> {
+    signal?.throwIfAborted()
+    this.warm()
+    const child = this.#child
+    if (!child) throw this.#silence('it was given up a moment ago')
+    const id = this.#nextId++
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>()
+    const stallMs = this.#deps.stallMs?.[operation] ?? STALL_MS[operation]
+    const timer = setTimeout(
+      () => this.#abandon(`${operation} took longer than ${stallMs / 1000} s`),
+      stallMs,
+    )
+    this.#pending.set(id, { operation, resolve, reject, onProgress, timer })
+    // A cancelled request still ends by the worker's answer: until then its files are not at rest.
+    const cancel = () => this.#send(child, { id, operation: 'cancel' })
+    signal?.addEventListener('abort', cancel, { once: true })
+    try {
+      this.#send(child, { id, operation, arguments: args } as ToWorker)
+      const result = parseResult(operation, await promise)
+      this.#failures = 0
+      return result
+    } catch (error) {
+      signal?.throwIfAborted()
+      throw error
+    } finally {
+      signal?.removeEventListener('abort', cancel)
+      clearTimeout(timer)
+      this.#pending.delete(id)
+    }
+  }
+
+  close(): void {
+    const child = this.#child
+    this.#child = null
+    if (child?.connected) child.disconnect()
+    this.#rejectAll('the agent is stopping')
+  }
+
+  #start(): ChildProcess {
+    const settings: WorkerSettings = {
+      poolPath: this.path,
+      hostId: this.#deps.hostId,
+      imageDirs: [...this.#deps.imageDirs],
+    }
+    const child = fork(WORKER, [JSON.stringify(settings)], {
+      // A group of its own, so that the programs it starts can be ended with it.
+      detached: true,
+      execArgv: ['--disable-warning=ExperimentalWarning'],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    })
+    child.on('message', (message) => this.#receive(child, message))
+    child.on('error', (error) => this.#lose(child, `it could not be started: ${error.message}`))
+    child.on('exit', (code, signal) => this.#lose(child, `it ended by itself (${signal ?? code})`))
+    this.#log.debug({ pid: child.pid }, 'disk pool worker started')
+    return child
+  }
+
+  #receive(child: ChildProcess, message: unknown): void {
+    if (child !== this.#child) return
+    const parsed = fromWorkerSchema.safeParse(message)
+    if (!parsed.success) {
+      this.#abandon('it sent what is no answer')
+      return
+    }
+    const answer = parsed.data
+    const request = this.#pending.get(answer.id)
+    switch (answer.kind) {
+      case 'progress':
+        request?.timer.refresh()
+        request?.onProgress?.(answer.percent)
+        return
+      case 'done':
+        request?.resolve(answer.result)
+        return
+      case 'failed':
+        request?.reject(new VpeError(answer.code, answer.message))
+    }
+  }
+
+  /** Gives the worker up, with all it was asked. */
+  #abandon(why: string): void {
+    const child = this.#child
+    if (!child) return
+    if (child.pid !== undefined) killGroup(child.pid)
+    child.unref()
+    if (child.connected) child.disconnect()
+    this.#lose(child, why)
+  }
+
+  #lose(child: ChildProcess, why: string): void {
+    if (child !== this.#child) return
+    this.#child = null
+    const pauseMs = Math.min(PAUSE_LONGEST_MS, PAUSE_FIRST_MS * 2 ** this.#failures)
+    this.#failures++
+    this.#retryAtMs = this.#deps.clock.nowMs() + pauseMs
+    this.#log.warn({ pid: child.pid, why, pauseMs }, 'disk pool worker given up')
+    this.#rejectAll(why)
+  }
+
+  #rejectAll(why: string): void {
+    for (const request of this.#pending.values()) request.reject(this.#silence(why))
+  }
+
+  #silence(why: string): VpeError {
+    return new VpeError(
+      'UNAVAILABLE',
+      `the disk pool at ${this.path} does not answer: ${why}; check its storage`,
+    )
+  }
+
+  #send(child: ChildProcess, message: ToWorker): void {
+    if (child.connected) child.send(message, (error) => error && this.#lose(child, error.message))
+  }
+}
+
+function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
+}

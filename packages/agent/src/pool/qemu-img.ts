@@ -1,0 +1,154 @@
+// qemu-img, as the worker of a pool uses it: no shell, a bound on what it may take, words of its own in
+// the error, and no format guessed from contents that came from elsewhere.
+
+import { type DiskFormat, VpeError } from '@vpe/core'
+import { ExecaError, execa } from 'execa'
+import { z } from 'zod'
+
+/** A crafted image can make qemu-img take all memory or all time. */
+const INFO_LIMITS = ['--as=1073741824', '--cpu=30', '--']
+
+const infoSchema = z.object({
+  format: z.string(),
+  'virtual-size': z.int().nonnegative(),
+  'backing-filename': z.string().optional(),
+  encrypted: z.boolean().optional(),
+  'format-specific': z
+    .object({
+      data: z.object({ 'data-file': z.string().optional(), corrupt: z.boolean().optional() }).optional(),
+    })
+    .optional(),
+})
+
+/** Says why an image is unfit, in qemu-img's view; null when it is fit and as large as expected. */
+export async function judgeByQemuImg(
+  path: string,
+  format: DiskFormat,
+  virtualSizeBytes: number,
+  signal: AbortSignal,
+): Promise<string | null> {
+  const qemuImg = ['qemu-img', 'info', '--output=json', '-f', format, path]
+  let stdout: string
+  try {
+    ;({ stdout } = await execa('prlimit', [...INFO_LIMITS, ...qemuImg], {
+      cancelSignal: signal,
+      timeout: 60_000,
+      stdin: 'ignore',
+    }))
+  } catch (error) {
+    signal.throwIfAborted()
+    if (error instanceof ExecaError && error.code === 'ENOENT') throw missingProgram('prlimit', error)
+    return `qemu-img cannot read it: ${lastWords(error)}`
+  }
+  const info = infoSchema.parse(JSON.parse(stdout))
+  const data = info['format-specific']?.data
+  if (info['backing-filename'] !== undefined) return `it needs the backing file ${info['backing-filename']}`
+  if (data?.['data-file'] !== undefined) return `it keeps its data in ${data['data-file']}`
+  if (data?.corrupt) return 'it is marked as corrupt'
+  if (info.encrypted) return 'it is encrypted'
+  if (info['virtual-size'] !== virtualSizeBytes) {
+    return `its header says ${virtualSizeBytes} bytes, qemu-img says ${info['virtual-size']}`
+  }
+  return null
+}
+
+/** Makes an empty qcow2 disk on top of an image in the same folder. */
+export async function createOverlay(
+  options: {
+    folder: string
+    path: string
+    backingFile: string
+    backingFormat: DiskFormat
+    sizeBytes: number
+  },
+  signal: AbortSignal,
+): Promise<void> {
+  const { folder, path, backingFile, backingFormat, sizeBytes } = options
+  // The backing file is named relative to the disk, so that the pool may be mounted elsewhere one day.
+  const args = [
+    'create',
+    '-q',
+    '-f',
+    'qcow2',
+    '-b',
+    backingFile,
+    '-F',
+    backingFormat,
+    path,
+    String(sizeBytes),
+  ]
+  await run(args, folder, signal)
+}
+
+/** Copies an image into a qcow2 disk of its own. */
+export async function convertToDisk(
+  options: { folder: string; path: string; source: string; sourceFormat: DiskFormat },
+  onProgress: (percent: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const { folder, path, source, sourceFormat } = options
+  const child = execa('qemu-img', ['convert', '-p', '-f', sourceFormat, '-O', 'qcow2', source, path], {
+    cwd: folder,
+    stdin: 'ignore',
+    cancelSignal: signal,
+  })
+  child.stdout.on('data', (chunk: Buffer) => {
+    const percent = parseProgress(chunk.toString('latin1'))
+    if (percent !== null) onProgress(percent)
+  })
+  await describeFailure('convert', child, signal)
+}
+
+export async function resizeDisk(
+  path: string,
+  sizeBytes: number,
+  folder: string,
+  signal: AbortSignal,
+): Promise<void> {
+  await run(['resize', '-q', '-f', 'qcow2', path, String(sizeBytes)], folder, signal)
+}
+
+/** The last percentage in a piece of what `qemu-img convert -p` prints: `    (12.34/100%)\r`. */
+export function parseProgress(output: string): number | null {
+  const last = [...output.matchAll(/\((\d+(?:\.\d+)?)\/100%\)/g)].at(-1)?.[1]
+  return last === undefined ? null : Math.min(100, Number(last))
+}
+
+async function run(args: readonly string[], folder: string, signal: AbortSignal): Promise<void> {
+  const child = execa('qemu-img', args, { cwd: folder, stdin: 'ignore', cancelSignal: signal })
+  await describeFailure(args[0] ?? '', child, signal)
+}
+
+async function describeFailure(
+  verb: string,
+  child: PromiseLike<unknown>,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await child
+  } catch (error) {
+    signal.throwIfAborted()
+    if (error instanceof ExecaError && error.code === 'ENOENT') throw missingProgram('qemu-img', error)
+    throw new VpeError('DISK_POOL_FAILED', `qemu-img ${verb} failed: ${lastWords(error)}`, { cause: error })
+  }
+}
+
+function missingProgram(name: 'qemu-img' | 'prlimit', cause: unknown): VpeError {
+  const debianPackage = { 'qemu-img': 'qemu-utils', prlimit: 'util-linux' }[name]
+  return new VpeError(
+    'DISK_POOL_FAILED',
+    `${name} is not installed; install it: apt-get install ${debianPackage}`,
+    {
+      cause,
+    },
+  )
+}
+
+function lastWords(error: unknown): string {
+  if (!(error instanceof ExecaError)) return String(error)
+  const words = String(error.stderr ?? '')
+    .trim()
+    .split('\n')
+    .at(-1)
+  return words || error.shortMessage
+}

@@ -1,0 +1,113 @@
+// System disks in a pool: an overlay on the pool's copy of the image, or a copy of their own. A disk is
+// built under another name and gets its own by rename, so that a disk that is there is whole.
+
+import { constants } from 'node:fs'
+import { open, readdir, rename, rm } from 'node:fs/promises'
+import { VpeError } from '@vpe/core'
+import { backingFileOf, HEADER_BYTES } from './image-header.ts'
+import { findImage, type ImportContext } from './import-image.ts'
+import {
+  imageFile,
+  imageOfFile,
+  imageRecordFile,
+  instanceOfSystemDisk,
+  systemDiskFile,
+} from './pool-files.ts'
+import type { PoolFolder } from './pool-folder.ts'
+import type { PoolArguments, PoolResult } from './pool-protocol.ts'
+import { convertToDisk, createOverlay, resizeDisk } from './qemu-img.ts'
+
+/** Whether the disk is there, and which image it lies on. */
+export async function findSystemDisk(
+  folder: PoolFolder,
+  { instanceUuid }: PoolArguments<'find-system-disk'>,
+): Promise<PoolResult<'find-system-disk'>> {
+  try {
+    const backingFile = await readBackingFile(folder, systemDiskFile(instanceUuid))
+    return { isFound: true, imageUuid: backingFile === null ? null : imageOfFile(backingFile) }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { isFound: false, imageUuid: null }
+    throw error
+  }
+}
+
+/** Makes the disk, in place of the one that may be there. */
+export async function makeSystemDisk(
+  folder: PoolFolder,
+  { instanceUuid, imageUuid, kind, diskBytes }: PoolArguments<'make-system-disk'>,
+  { signal, onProgress }: ImportContext,
+): Promise<PoolResult<'make-system-disk'>> {
+  const image = await findImage(folder, imageUuid)
+  if (!image) throw new VpeError('NOT_FOUND', `image ${imageUuid} is not in ${folder.root}`)
+  if (diskBytes > 0 && diskBytes < image.virtualSizeBytes) {
+    throw new VpeError(
+      'INVALID_ARGUMENT',
+      `a system disk of ${diskBytes} bytes cannot hold the image, which needs ${image.virtualSizeBytes}; choose a larger flavor`,
+    )
+  }
+  const sizeBytes = Math.max(image.virtualSizeBytes, diskBytes)
+  const imageName = imageFile(imageUuid, image.format)
+  const part = folder.temporary(`instance-${instanceUuid}`)
+  try {
+    if (kind === 'overlay') {
+      const backing = { backingFile: imageName, backingFormat: image.format }
+      await createOverlay({ folder: folder.root, path: part, sizeBytes, ...backing }, signal)
+    } else {
+      const source = { source: imageName, sourceFormat: image.format }
+      await convertToDisk({ folder: folder.root, path: part, ...source }, onProgress, signal)
+      if (sizeBytes > image.virtualSizeBytes) await resizeDisk(part, sizeBytes, folder.root, signal)
+    }
+    await syncFile(part)
+    signal.throwIfAborted()
+    await rename(part, folder.path(systemDiskFile(instanceUuid)))
+  } finally {
+    await rm(part, { force: true })
+  }
+  await folder.sync()
+  return { virtualSizeBytes: sizeBytes }
+}
+
+export async function removeSystemDisk(
+  folder: PoolFolder,
+  { instanceUuid }: PoolArguments<'remove-system-disk'>,
+): Promise<void> {
+  await rm(folder.path(systemDiskFile(instanceUuid)), { force: true })
+}
+
+/** Refuses while a disk in this pool lies on the image: taking it away would destroy that disk. */
+export async function removeImage(
+  folder: PoolFolder,
+  { uuid }: PoolArguments<'remove-image'>,
+): Promise<void> {
+  for (const name of await readdir(folder.root)) {
+    const instance = instanceOfSystemDisk(name)
+    if (!instance) continue
+    const backingFile = await readBackingFile(folder, name).catch(() => null)
+    if (backingFile !== null && imageOfFile(backingFile) === uuid) {
+      throw new VpeError('IN_USE', `the system disk of instance ${instance} lies on image ${uuid}`)
+    }
+  }
+  for (const name of [imageFile(uuid, 'qcow2'), imageFile(uuid, 'raw'), imageRecordFile(uuid)]) {
+    await rm(folder.path(name), { force: true })
+  }
+}
+
+async function readBackingFile(folder: PoolFolder, name: string): Promise<string | null> {
+  const file = await open(folder.path(name), constants.O_RDONLY | constants.O_NOFOLLOW)
+  try {
+    const head = Buffer.alloc(HEADER_BYTES)
+    const { bytesRead } = await file.read(head, 0, HEADER_BYTES, 0)
+    return backingFileOf(head.subarray(0, bytesRead))
+  } finally {
+    await file.close()
+  }
+}
+
+async function syncFile(path: string): Promise<void> {
+  const file = await open(path, 'r+')
+  try {
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}

@@ -1,0 +1,90 @@
+// AgentService: judges the request, lets the epoch pass or not, hands over, and streams what comes back.
+
+import type { AgentServiceImplementation, ApplyInstanceResponse, ImportImageResponse } from '@vpe/proto'
+import type { Agent } from './agent.ts'
+import type { EpochLedger } from './epoch-ledger.ts'
+import type { PoolImage } from './pool/pool-protocol.ts'
+import { Progress, type Running, stepsOf } from './progress.ts'
+import {
+  desiredFromWire,
+  diskPoolFromWire,
+  epochFromWire,
+  factsToWire,
+  generationFromWire,
+  imageFromWire,
+  imageToWire,
+  reportToWire,
+  uuidFromWire,
+} from './wire.ts'
+
+type ServiceParts = Pick<
+  Agent,
+  'describe' | 'diskPools' | 'apply' | 'remove' | 'inventory' | 'importImage' | 'removeImage'
+>
+
+export function createAgentService(agent: ServiceParts, epochs: EpochLedger): AgentServiceImplementation {
+  const admit = (epoch: number) => epochs.admit(epochFromWire(epoch))
+  return {
+    async describeHost() {
+      const { hostId, facts, agentVersion } = await agent.describe()
+      return { hostId, facts: factsToWire(facts), agentVersion }
+    },
+
+    async ensureDiskPool({ epoch, diskPool }) {
+      const pool = diskPoolFromWire(diskPool)
+      await admit(epoch)
+      return agent.diskPools.inspect(pool)
+    },
+
+    async removeDiskPool(request) {
+      const uuid = uuidFromWire(request.uuid, 'uuid')
+      await admit(request.epoch)
+      await agent.diskPools.remove(uuid)
+      return {}
+    },
+
+    async *importImage(request, { signal }): AsyncGenerator<ImportImageResponse> {
+      const [image, pool] = [imageFromWire(request.image), diskPoolFromWire(request.diskPool)]
+      await admit(request.epoch)
+      const progress = new Progress()
+      const result = agent.importImage(pool, image, (percent) => progress.say(String(percent)), signal)
+      result.catch(() => {})
+      const running: Running<PoolImage> = { result, progress }
+      for await (const percent of stepsOf(running, signal)) {
+        yield { update: { $case: 'progressPercent', value: Number(percent) } }
+      }
+      if (!signal.aborted) yield { update: { $case: 'imported', value: imageToWire(await result) } }
+    },
+
+    async removeImage(request) {
+      const [uuid, pool] = [uuidFromWire(request.imageUuid, 'image_uuid'), diskPoolFromWire(request.diskPool)]
+      await admit(request.epoch)
+      await agent.removeImage(pool, uuid)
+      return {}
+    },
+
+    async *applyInstance({ epoch, spec }, { signal }): AsyncGenerator<ApplyInstanceResponse> {
+      const desired = desiredFromWire(spec, epochFromWire(epoch))
+      await admit(epoch)
+      const running = agent.apply(desired)
+      for await (const step of stepsOf(running, signal)) yield { update: { $case: 'step', value: step } }
+      if (!signal.aborted) yield { update: { $case: 'report', value: reportToWire(await running.result) } }
+    },
+
+    async removeInstance(request) {
+      const removal = {
+        uuid: uuidFromWire(request.uuid, 'uuid'),
+        generation: generationFromWire(request.generation),
+        diskPool: diskPoolFromWire(request.diskPool),
+      }
+      await admit(request.epoch)
+      await agent.remove(removal).result
+      return {}
+    },
+
+    async getInventory() {
+      const { hostId, bootId, reports, digest } = await agent.inventory()
+      return { hostId, bootId, instances: reports.map(reportToWire), digest }
+    },
+  }
+}

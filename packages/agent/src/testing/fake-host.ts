@@ -1,0 +1,73 @@
+// A host in memory: fake hypervisor, fake pools, time that a test moves. The agents on it are real.
+
+import { randomUUID } from 'node:crypto'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { DesiredInstance, InstanceReport } from '@vpe/core'
+import { pino } from 'pino'
+import { Agent } from '../agent.ts'
+import { FakeHypervisor } from '../hypervisor/fake.ts'
+import { FakePoolFiles } from './fake-pool-files.ts'
+import { ManualClock } from './manual-clock.ts'
+
+export class FakeHost {
+  readonly hostId = randomUUID()
+  bootId: string = randomUUID()
+  readonly clock = new ManualClock()
+  readonly hypervisor = new FakeHypervisor()
+  readonly files = new FakePoolFiles()
+  readonly published: { subject: string; payload: string }[] = []
+  readonly logs: Record<string, unknown>[] = []
+
+  /** A new agent, as after a restart of its process; the one before must be stopped. */
+  async startAgent(): Promise<Agent> {
+    const agent = new Agent({
+      hostId: this.hostId,
+      bootId: this.bootId,
+      version: '0.0.0',
+      hypervisor: this.hypervisor,
+      files: this.files,
+      publisher: { publish: (subject, payload) => this.published.push({ subject, payload }) },
+      settings: {
+        platform: { domainType: 'qemu', arch: 'x86_64', machine: 'q35', cpu: 'maximum' },
+        consoleDir: join(tmpdir(), `vpe-agent-fake-${this.hostId}`),
+        bridge: undefined,
+      },
+      epoch: () => 1,
+      clock: this.clock,
+      log: pino({ level: 'debug' }, { write: (line) => this.logs.push(JSON.parse(line)) }),
+    })
+    await agent.start()
+    return agent
+  }
+}
+
+/** A wish, with what a test does not care about filled in. */
+export function desiredInstance(changes: Partial<DesiredInstance> = {}): DesiredInstance {
+  return {
+    uuid: randomUUID(),
+    name: 'web',
+    generation: 1,
+    epoch: 1,
+    power: 'on',
+    ha: false,
+    vcpus: 1,
+    memoryMib: 128,
+    diskBytes: 0,
+    image: { uuid: '0a1b2c3d-0000-4000-8000-00000000000b', url: 'file:///images/a', sha256: '' },
+    diskPool: {
+      uuid: '0a1b2c3d-0000-4000-8000-00000000000c',
+      kind: 'dir',
+      path: '/pool',
+      systemDisks: 'overlay',
+    },
+    stopGraceMs: 30_000,
+    ...changes,
+  }
+}
+
+/** What an agent reports of one instance. */
+export async function reportFrom(agent: Agent, uuid: string): Promise<InstanceReport | undefined> {
+  const { reports } = await agent.inventory()
+  return reports.find((report) => report.uuid === uuid)
+}

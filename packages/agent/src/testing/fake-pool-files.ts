@@ -1,0 +1,67 @@
+// Pools in memory: which images and disks they hold, and failures on demand.
+
+import { VpeError } from '@vpe/core'
+import type { PoolArguments, PoolOperation, PoolResult } from '../pool/pool-protocol.ts'
+import type { PoolFiles, PoolRef, RequestOptions } from '../pool/pool-workers.ts'
+
+const IMAGE = { sha256: '0'.repeat(64), format: 'qcow2', sizeBytes: 1024, virtualSizeBytes: 2048 } as const
+
+export class FakePoolFiles implements PoolFiles {
+  readonly images = new Set<string>()
+  /** The image that each system disk was made from. */
+  readonly disks = new Map<string, string>()
+  readonly calls: string[] = []
+  readonly failures: { readonly operation: PoolOperation; readonly error: VpeError }[] = []
+  beforeCall: (operation: PoolOperation) => Promise<void> | void = () => {}
+
+  async request<O extends PoolOperation>(
+    _pool: PoolRef,
+    operation: O,
+    args: PoolArguments<O>,
+    { signal, onProgress }: RequestOptions = {},
+  ): Promise<PoolResult<O>> {
+    await this.beforeCall(operation)
+    signal?.throwIfAborted()
+    const index = this.failures.findIndex((failure) => failure.operation === operation)
+    const [failure] = index < 0 ? [] : this.failures.splice(index, 1)
+    if (failure) throw failure.error
+    this.calls.push(operation)
+    if (operation === 'import-image') onProgress?.(50)
+    return this.#results(args)[operation]() as PoolResult<O>
+  }
+
+  warm(): void {}
+  release(): void {}
+  close(): void {}
+
+  #results(
+    args: Partial<Record<'uuid' | 'instanceUuid' | 'imageUuid', string>>,
+  ): Record<PoolOperation, () => unknown> {
+    const { uuid = '', instanceUuid = '', imageUuid = '' } = args
+    return {
+      check: () => ({ capacityBytes: 1e12, availableBytes: 5e11 }),
+      'import-image': () => {
+        this.images.add(uuid)
+        return IMAGE
+      },
+      'remove-image': () => {
+        this.images.delete(uuid)
+        return {}
+      },
+      'find-system-disk': () => ({
+        isFound: this.disks.has(instanceUuid),
+        imageUuid: this.disks.get(instanceUuid) ?? null,
+      }),
+      'make-system-disk': () => {
+        if (!this.images.has(imageUuid))
+          throw new VpeError('NOT_FOUND', `image ${imageUuid} is not in the pool`)
+        this.disks.set(instanceUuid, imageUuid)
+        return { virtualSizeBytes: IMAGE.virtualSizeBytes }
+      },
+      'remove-system-disk': () => {
+        this.disks.delete(instanceUuid)
+        return {}
+      },
+    }
+  }
+}

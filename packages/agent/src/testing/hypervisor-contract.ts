@@ -1,0 +1,166 @@
+// What every filling of the Hypervisor interface must do. Run over the fake, over libvirt's mock driver,
+// and over real QEMU.
+
+import { randomUUID } from 'node:crypto'
+import type { GuestState } from '@vpe/core'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { domainName, domainXml, type Platform } from '../domain-xml.ts'
+import type { Hypervisor, HypervisorEvent } from '../hypervisor/hypervisor.ts'
+import { formatMark, parseMark } from '../instance-mark.ts'
+import { choosePlatform } from '../platform.ts'
+import { until } from './lab.ts'
+
+export interface ContractWorld {
+  readonly hypervisor: Hypervisor
+  /** A folder in which files may be made. */
+  readonly dir: string
+  /** Makes an empty system disk. */
+  makeDisk(path: string): Promise<void>
+  dispose(): Promise<void>
+}
+
+export interface ContractOptions {
+  /** A guest without a system shuts down when its power button is pressed; real ones do not. */
+  readonly obeysPowerButton: boolean
+}
+
+const NAME = 'R&D <"web"> \u4e2d\u6587 \u{1f600}'
+
+export function hypervisorContract(
+  name: string,
+  open: () => Promise<ContractWorld>,
+  options: ContractOptions,
+): void {
+  describe(`the hypervisor contract over ${name}`, () => {
+    let world: ContractWorld
+    let platform: Platform
+    const events: HypervisorEvent[] = []
+    beforeAll(async () => {
+      world = await open()
+      world.hypervisor.onEvent((event) => events.push(event))
+      platform = choosePlatform((await world.hypervisor.facts()).capabilities, false)
+    })
+    afterAll(() => world.dispose())
+
+    async function define(changes: { vcpus?: number; uuid?: string } = {}) {
+      const mark = {
+        uuid: randomUUID() as string,
+        hostId: randomUUID(),
+        generation: 1,
+        epoch: 1,
+        name: NAME,
+        power: 'on',
+        ha: false,
+        vcpus: 1,
+        memoryMib: 64,
+        imageUuid: randomUUID(),
+        diskPoolUuid: randomUUID(),
+        diskPoolPath: world.dir,
+        bootId: '',
+        stopCause: null,
+        fault: '',
+        ...changes,
+      } as const
+      const systemDiskPath = `${world.dir}/${mark.uuid}.qcow2`
+      await world.makeDisk(systemDiskPath)
+      const consoleLogPath = `${world.dir}/${mark.uuid}.log`
+      await world.hypervisor.defineDomain(
+        domainXml({ mark, platform, systemDiskPath, consoleLogPath, bridge: undefined }),
+      )
+      return mark
+    }
+
+    async function guestOf(uuid: string): Promise<GuestState | undefined> {
+      return (await world.hypervisor.findDomain(uuid))?.guest
+    }
+
+    async function markOf(uuid: string) {
+      const parsed = parseMark((await world.hypervisor.findDomain(uuid))?.markXml ?? '')
+      if ('refused' in parsed) throw new Error(parsed.refused)
+      return parsed.mark
+    }
+
+    test('finds nothing where there is nothing', async () => {
+      expect(await world.hypervisor.findDomain(randomUUID())).toBeNull()
+    })
+
+    test('defines a domain that keeps its mark, whatever is in it', async () => {
+      const mark = await define()
+      expect(await markOf(mark.uuid)).toEqual(mark)
+      expect(await guestOf(mark.uuid)).toMatchObject({ power: 'off' })
+      const listed = (await world.hypervisor.listDomains()).find(({ uuid }) => uuid === mark.uuid)
+      expect(listed).toEqual(await world.hypervisor.findDomain(mark.uuid))
+      expect(listed?.name).toBe(domainName(mark.uuid))
+      await world.hypervisor.undefineDomain(mark.uuid)
+    })
+
+    test('starts, destroys and undefines; doing it twice does no harm; events tell', async () => {
+      const { uuid } = await define()
+      const seen = async (what: string, work: () => Promise<void>) => {
+        events.length = 0
+        await work()
+        const isTold = () => events.some((event) => event.kind === 'domain' && event.uuid === uuid)
+        await until(`an event of ${what}`, isTold)
+      }
+      await seen('start', () => world.hypervisor.startDomain(uuid))
+      await world.hypervisor.startDomain(uuid)
+      expect(await guestOf(uuid)).toEqual({ power: 'on' })
+      await seen('destroy', () => world.hypervisor.destroyDomain(uuid))
+      await world.hypervisor.destroyDomain(uuid)
+      expect(await guestOf(uuid)).toEqual({ power: 'off', reason: 'destroyed' })
+      await seen('undefine', () => world.hypervisor.undefineDomain(uuid))
+      await world.hypervisor.undefineDomain(uuid)
+      await world.hypervisor.destroyDomain(uuid)
+      expect(await world.hypervisor.findDomain(uuid)).toBeNull()
+    })
+
+    test('writes the mark of a guest that is off and of one that runs', async () => {
+      const mark = await define()
+      await world.hypervisor.writeMark(mark.uuid, formatMark({ ...mark, generation: 2 }))
+      expect(await markOf(mark.uuid)).toMatchObject({ generation: 2, name: NAME })
+      await world.hypervisor.startDomain(mark.uuid)
+      await world.hypervisor.writeMark(mark.uuid, formatMark({ ...mark, generation: 3, power: 'off' }))
+      expect(await markOf(mark.uuid)).toMatchObject({ generation: 3, power: 'off' })
+      await world.hypervisor.destroyDomain(mark.uuid)
+      expect(await markOf(mark.uuid)).toMatchObject({ generation: 3, power: 'off' })
+      await world.hypervisor.undefineDomain(mark.uuid)
+    })
+
+    test('changes the definition of a running guest, and reads the newer mark', async () => {
+      const { uuid } = await define()
+      await world.hypervisor.startDomain(uuid)
+      await define({ uuid, vcpus: 2 })
+      expect(await markOf(uuid)).toMatchObject({ vcpus: 2 })
+      expect(await guestOf(uuid)).toEqual({ power: 'on' })
+      await world.hypervisor.destroyDomain(uuid)
+      expect(await markOf(uuid)).toMatchObject({ vcpus: 2 })
+      await world.hypervisor.undefineDomain(uuid)
+    })
+
+    test('presses the power button', async () => {
+      const { uuid } = await define()
+      await world.hypervisor.startDomain(uuid)
+      await world.hypervisor.shutdownDomain(uuid)
+      const expected = options.obeysPowerButton ? { power: 'off', reason: 'guest-shutdown' } : { power: 'on' }
+      expect(await guestOf(uuid)).toEqual(expected)
+      await world.hypervisor.destroyDomain(uuid)
+      await world.hypervisor.shutdownDomain(uuid)
+      await world.hypervisor.undefineDomain(uuid)
+    })
+
+    test('says why a domain that is not there cannot be started', async () => {
+      await expect(world.hypervisor.startDomain(randomUUID())).rejects.toMatchObject({
+        code: 'HYPERVISOR_FAILED',
+        message: expect.stringMatching(/^libvirt: .*uuid/),
+      })
+    })
+
+    test('makes a pool ready and forgets it, twice each', async () => {
+      const uuid = randomUUID()
+      await world.hypervisor.ensurePool(uuid, `${world.dir}/pool-${uuid}`)
+      await world.hypervisor.ensurePool(uuid, `${world.dir}/pool-${uuid}`)
+      await world.hypervisor.forgetPool(uuid)
+      await world.hypervisor.forgetPool(uuid)
+    })
+  })
+}

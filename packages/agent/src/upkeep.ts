@@ -1,0 +1,175 @@
+// What this host does by itself when a guest is off although it is wanted on: it writes down that a guest
+// stays off, or brings a highly available one back. Needs neither controller nor NATS. When and whether
+// is decided by core's restart-policy.ts; the count of restarts lives in memory and starts afresh with
+// the agent and with each new generation.
+
+import {
+  decideRestart,
+  type ObservedDomain,
+  planUpkeep,
+  type RestartHistory,
+  type RestartVerdict,
+  recentRestarts,
+} from '@vpe/core'
+import type { HostParts } from './converge.ts'
+import { formatMark } from './instance-mark.ts'
+import type { InstanceTurns } from './instance-turns.ts'
+
+interface Remembered {
+  /** Of the mark that the count belongs to. */
+  readonly generation: number
+  readonly restartsAtMs: readonly number[]
+  /** Null while it runs. */
+  readonly offSinceMs: number | null
+}
+
+export class Upkeep {
+  readonly #host: HostParts
+  readonly #turns: InstanceTurns
+  readonly #histories = new Map<string, Remembered>()
+  readonly #timers = new Map<string, AbortController>()
+
+  constructor(host: HostParts, turns: InstanceTurns) {
+    this.#host = host
+    this.#turns = turns
+  }
+
+  /** To be told of each look at an instance, and when a piece of work on it has ended. */
+  consider(uuid: string, domain: ObservedDomain | null): void {
+    if (!domain) {
+      this.#forget(uuid)
+      return
+    }
+    if (domain.guest.power === 'on') {
+      this.#stopTimer(uuid)
+      this.#noteRunning(uuid)
+      return
+    }
+    if (planUpkeep(domain, this.#host.bootId).kind === 'none' || this.#timers.has(uuid)) return
+    this.#work(uuid)
+  }
+
+  stop(): void {
+    for (const uuid of this.#timers.keys()) this.#stopTimer(uuid)
+  }
+
+  #work(uuid: string): void {
+    const running = this.#turns.run(uuid, { kind: 'upkeep' }, (signal) => this.#keep(uuid, signal))
+    running?.result.then(
+      (domain) => this.consider(uuid, domain),
+      (error) => {
+        const { code } = error as { code?: string }
+        if (code === 'SUPERSEDED' || code === 'UNAVAILABLE') return
+        this.#host.log.error({ instance: uuid, err: error }, 'upkeep failed; the next look tries again')
+      },
+    )
+  }
+
+  /** Returns what is there afterwards. */
+  async #keep(uuid: string, signal: AbortSignal): Promise<ObservedDomain | null> {
+    const { inventory, hypervisor, bootId, log } = this.#host
+    // What was seen may be old by now: look again, now that nobody else is at work on it.
+    const domain = await inventory.look(uuid)
+    if (!domain) return null
+    const upkeep = planUpkeep(domain, bootId)
+    signal.throwIfAborted()
+    switch (upkeep.kind) {
+      case 'none':
+        return domain
+      case 'settle-off':
+        await hypervisor.writeMark(uuid, formatMark(upkeep.mark))
+        log.info({ instance: uuid, why: upkeep.why }, 'instance stays off')
+        return inventory.look(uuid)
+      case 'keep-on':
+        await this.#keepOn(uuid, domain, upkeep.why)
+        return inventory.look(uuid)
+      default:
+        throw new Error(`no such upkeep: ${JSON.stringify(upkeep satisfies never)}`)
+    }
+  }
+
+  async #keepOn(uuid: string, domain: ObservedDomain, cause: string): Promise<void> {
+    const { clock, log } = this.#host
+    const nowMs = clock.nowMs()
+    const history = this.#historyOf(uuid, domain.mark.generation, nowMs)
+    const verdict = decideRestart(history, nowMs)
+    log.info(
+      { instance: uuid, why: `${cause}; ${verdict.why}`, verdict: verdict.kind },
+      'highly available instance is off',
+    )
+    switch (verdict.kind) {
+      case 'wait':
+        this.#lookAt(uuid, verdict.untilMs - nowMs)
+        return
+      case 'restart':
+        await this.#restart(uuid, domain, history)
+        return
+      case 'give-up':
+        await this.#giveUp(uuid, domain, cause, verdict)
+        return
+      default:
+        throw new Error(`no such verdict: ${JSON.stringify(verdict satisfies never)}`)
+    }
+  }
+
+  async #restart(uuid: string, domain: ObservedDomain, history: Remembered): Promise<void> {
+    const { hypervisor, clock, log, slots } = this.#host
+    const startMs = clock.nowMs()
+    // An attempt counts whether it succeeds or not, and the next pause is counted from it.
+    const restartsAtMs = [...recentRestarts(history.restartsAtMs, startMs), startMs]
+    this.#histories.set(uuid, { ...history, restartsAtMs, offSinceMs: startMs })
+    try {
+      await slots.run(async () => {
+        if (domain.guest.power === 'panicked') await hypervisor.destroyDomain(uuid)
+        await hypervisor.startDomain(uuid)
+      })
+      log.info({ instance: uuid, ms: Math.round(clock.nowMs() - startMs) }, 'instance is back')
+    } catch (error) {
+      log.warn({ instance: uuid, err: error }, 'instance could not be brought back')
+    }
+  }
+
+  async #giveUp(uuid: string, domain: ObservedDomain, cause: string, verdict: RestartVerdict): Promise<void> {
+    const { hypervisor, log } = this.#host
+    const fault = `${cause}; ${verdict.why}; it stays off until it is started again by hand`
+    await hypervisor.writeMark(uuid, formatMark({ ...domain.mark, fault }))
+    log.error({ instance: uuid, fault }, 'instance is given up')
+  }
+
+  #historyOf(uuid: string, generation: number, nowMs: number): Remembered & RestartHistory {
+    const known = this.#histories.get(uuid)
+    const isOfThis = known?.generation === generation
+    const restartsAtMs = isOfThis ? known.restartsAtMs : []
+    const offSinceMs = (isOfThis ? known.offSinceMs : null) ?? nowMs
+    const history = { generation, restartsAtMs, offSinceMs }
+    this.#histories.set(uuid, history)
+    return history
+  }
+
+  #noteRunning(uuid: string): void {
+    const known = this.#histories.get(uuid)
+    if (known) this.#histories.set(uuid, { ...known, offSinceMs: null })
+  }
+
+  #lookAt(uuid: string, inMs: number): void {
+    const abort = new AbortController()
+    this.#timers.set(uuid, abort)
+    this.#host.clock.sleep(Math.max(1, inMs), abort.signal).then(
+      () => {
+        this.#timers.delete(uuid)
+        this.#work(uuid)
+      },
+      () => {},
+    )
+  }
+
+  #stopTimer(uuid: string): void {
+    this.#timers.get(uuid)?.abort()
+    this.#timers.delete(uuid)
+  }
+
+  #forget(uuid: string): void {
+    this.#stopTimer(uuid)
+    this.#histories.delete(uuid)
+  }
+}

@@ -1,0 +1,127 @@
+// Messages to records and back: the one mapping file of this package, and the place where requests are
+// judged. A controller is a peer of ours, but one of another version, or with a defect, must not make
+// this host do something that nobody meant.
+
+import {
+  type DesiredDiskPool,
+  type DesiredImage,
+  type DesiredInstance,
+  type HostFacts as HostFactsRecord,
+  type InstanceReport as InstanceReportRecord,
+  VpeError,
+} from '@vpe/core'
+import {
+  DiskFormat,
+  type DiskPoolSpec,
+  type HostFacts,
+  type ImageSource,
+  type ImportedImage,
+  type InstanceReport,
+  type InstanceSpec,
+  Power,
+  StopCause,
+  SystemDiskKind,
+} from '@vpe/proto'
+import { z } from 'zod'
+import type { PoolImage } from './pool/pool-protocol.ts'
+import { printable } from './xml.ts'
+
+const STOP_GRACE_MS_DEFAULT = 30_000
+const STOP_GRACE_MS_MAX = 24 * 3_600_000
+
+const generation = z.int().positive()
+const uuid = z.uuid()
+
+const diskPoolSchema = z.object({
+  uuid,
+  // Another kind than a folder is a later version's.
+  kind: z.literal('dir'),
+  path: z.string().min(1),
+  systemDisks: z
+    .enum([SystemDiskKind.OVERLAY, SystemDiskKind.COPY])
+    .transform((kind) => (kind === SystemDiskKind.OVERLAY ? ('overlay' as const) : ('copy' as const))),
+})
+
+const imageSchema = z.object({
+  uuid,
+  url: z.string().min(1),
+  sha256: z.union([z.literal(''), z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 lower-case hex digits')]),
+})
+
+const specSchema = z.object({
+  uuid,
+  name: z.string().transform(printable),
+  generation,
+  power: z
+    .enum([Power.ON, Power.OFF])
+    .transform((power) => (power === Power.ON ? ('on' as const) : ('off' as const))),
+  ha: z.boolean(),
+  vcpus: z.int().positive(),
+  memoryMib: z.int().positive(),
+  diskBytes: z.int().nonnegative(),
+  image: imageSchema,
+  diskPool: diskPoolSchema,
+  stopGraceMs: z
+    .int()
+    .nonnegative()
+    .max(STOP_GRACE_MS_MAX)
+    .transform((ms) => ms || STOP_GRACE_MS_DEFAULT),
+})
+
+/** @throws VpeError INVALID_ARGUMENT, as do the others */
+export function desiredFromWire(spec: InstanceSpec | undefined, epoch: number): DesiredInstance {
+  return { ...parse(specSchema, spec, 'spec'), epoch }
+}
+
+export function diskPoolFromWire(pool: DiskPoolSpec | undefined): DesiredDiskPool {
+  return parse(diskPoolSchema, pool, 'disk_pool')
+}
+
+export function imageFromWire(image: ImageSource | undefined): DesiredImage {
+  return parse(imageSchema, image, 'image')
+}
+
+export function uuidFromWire(value: string, field: string): string {
+  return parse(uuid, value, field)
+}
+
+export function generationFromWire(value: number): number {
+  return parse(generation, value, 'generation')
+}
+
+export function epochFromWire(value: number): number {
+  return parse(z.int().nonnegative(), value, 'epoch')
+}
+
+export function reportToWire(report: InstanceReportRecord): InstanceReport {
+  return {
+    uuid: report.uuid,
+    generation: report.generation,
+    power: report.power === 'on' ? Power.ON : Power.OFF,
+    stopCause: report.stopCause ? STOP_CAUSES[report.stopCause] : StopCause.UNSPECIFIED,
+    fault: report.fault,
+    converging: report.converging,
+  }
+}
+
+export function imageToWire(image: PoolImage): ImportedImage {
+  return { ...image, format: image.format === 'qcow2' ? DiskFormat.QCOW2 : DiskFormat.RAW }
+}
+
+export function factsToWire(facts: HostFactsRecord): HostFacts {
+  return { ...facts }
+}
+
+const STOP_CAUSES = {
+  requested: StopCause.REQUESTED,
+  guest: StopCause.GUEST,
+  crash: StopCause.CRASH,
+} as const
+
+function parse<T>(schema: z.ZodType<T>, value: unknown, at: string): T {
+  const parsed = schema.safeParse(value)
+  if (parsed.success) return parsed.data
+  const fields = parsed.error.issues.map(({ path, message }) => ({ field: [at, ...path].join('.'), message }))
+  const words = fields.map(({ field, message }) => `${field}: ${message}`).join('; ')
+  throw new VpeError('INVALID_ARGUMENT', words, { fields })
+}

@@ -1,0 +1,381 @@
+// Goal: from every observation, the plan leads to the desired state in a few rounds, takes no step that
+// the desired state forbids, and survives a crash after any step. Method: a simulated host that carries
+// steps out on a record of what libvirt would say, and random pairs of desired and observed.
+
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import {
+  type DesiredInstance,
+  type GuestState,
+  type HostStep,
+  type InstanceMark,
+  type ObservedInstance,
+  planConvergence,
+  planRemoval,
+  reportOf,
+  stopCauseOf,
+} from './host-convergence.ts'
+
+const HOST = 'host-1'
+const BOOT = 'boot-2'
+
+const desired: DesiredInstance = {
+  uuid: 'instance-1',
+  name: 'web',
+  generation: 3,
+  epoch: 1,
+  power: 'on',
+  ha: false,
+  vcpus: 2,
+  memoryMib: 512,
+  diskBytes: 0,
+  image: { uuid: 'image-1', url: 'http://images/1', sha256: '' },
+  diskPool: { uuid: 'pool-1', kind: 'dir', path: '/pool', systemDisks: 'overlay' },
+  stopGraceMs: 30_000,
+}
+
+const mark: InstanceMark = {
+  uuid: 'instance-1',
+  hostId: HOST,
+  generation: 3,
+  epoch: 1,
+  name: 'web',
+  power: 'on',
+  ha: false,
+  vcpus: 2,
+  memoryMib: 512,
+  imageUuid: 'image-1',
+  diskPoolUuid: 'pool-1',
+  diskPoolPath: '/pool',
+  bootId: BOOT,
+  stopCause: null,
+  fault: '',
+}
+
+const ON: GuestState = { power: 'on' }
+const OFF: GuestState = { power: 'off', reason: 'guest-shutdown' }
+
+function seen(
+  guest: GuestState | null,
+  changes: Partial<InstanceMark> = {},
+  rest: Partial<ObservedInstance> = {},
+) {
+  const domain = guest ? { mark: { ...mark, ...changes }, guest } : null
+  return { hostId: HOST, bootId: BOOT, domain, systemDisk: null, isGraceSpent: false, ...rest }
+}
+
+function steps(wanted: DesiredInstance, observed: ObservedInstance): readonly HostStep[] {
+  const plan = planConvergence(wanted, observed)
+  if ('refused' in plan) throw new Error(plan.refused)
+  return plan.steps
+}
+
+const kinds = (wanted: DesiredInstance, observed: ObservedInstance) =>
+  steps(wanted, observed).map(({ kind }) => kind)
+
+describe('planConvergence', () => {
+  const creation = ['ensure-disk-pool', 'ensure-image', 'make-system-disk', 'define']
+
+  test.each<[string, Partial<DesiredInstance>, ObservedInstance, readonly string[]]>([
+    ['nothing there, wanted on', {}, seen(null), [...creation, 'start']],
+    ['nothing there, wanted off', { power: 'off' }, seen(null), creation],
+    [
+      'a disk without a domain is kept',
+      {},
+      seen(null, {}, { systemDisk: { imageUuid: 'image-1' } }),
+      ['ensure-disk-pool', 'define', 'start'],
+    ],
+    [
+      'so is one that does not tell its image',
+      {},
+      seen(null, {}, { systemDisk: { imageUuid: null } }),
+      ['ensure-disk-pool', 'define', 'start'],
+    ],
+    [
+      'one of another image is not',
+      {},
+      seen(null, {}, { systemDisk: { imageUuid: 'image-0' } }),
+      [...creation, 'start'],
+    ],
+    ['runs as wanted', {}, seen(ON), []],
+    ['off as wanted', { power: 'off' }, seen(OFF, { power: 'off', stopCause: 'requested' }), []],
+    ['off, wanted on', {}, seen(OFF), ['start']],
+    ['runs, wanted off: the mark comes first', { power: 'off' }, seen(ON), ['mark', 'shutdown']],
+    [
+      'its grace time is over',
+      { power: 'off' },
+      seen(ON, { power: 'off', stopCause: 'requested' }, { isGraceSpent: true }),
+      ['power-off'],
+    ],
+    [
+      'marked off by a guest that stopped, wanted on again',
+      {},
+      seen(OFF, { power: 'off', stopCause: 'guest' }),
+      ['mark', 'start'],
+    ],
+    ['panicked, wanted on', {}, seen({ power: 'panicked' }), ['power-off', 'start']],
+    ['panicked, wanted off', { power: 'off' }, seen({ power: 'panicked' }), ['mark', 'power-off']],
+    ['a newer generation of the same', { generation: 4 }, seen(ON), ['mark']],
+    ['another leader of the same', { epoch: 9 }, seen(ON), []],
+    ['highly available from now on', { generation: 4, ha: true }, seen(ON), ['mark']],
+    ['another size while it runs', { generation: 4, vcpus: 4 }, seen(ON), ['define']],
+    ['another size while it is off', { generation: 4, memoryMib: 1024 }, seen(OFF), ['define', 'start']],
+    ['another name', { generation: 4, name: 'db' }, seen(ON), ['define']],
+    [
+      'another image: nothing is stopped before the image is there',
+      { generation: 4, image: { ...desired.image, uuid: 'image-2' } },
+      seen(ON),
+      ['ensure-disk-pool', 'ensure-image', 'mark', 'power-off', 'make-system-disk', 'define', 'start'],
+    ],
+    ['the host was rebooted', {}, seen(OFF, { bootId: 'boot-1' }), ['mark', 'start']],
+    ['given up at this generation', {}, seen(OFF, { fault: 'too often' }), []],
+    [
+      'given up at an older generation',
+      { generation: 4 },
+      seen(OFF, { fault: 'too often' }),
+      ['mark', 'start'],
+    ],
+  ])('%s', (_name, changes, observed, expected) => {
+    expect(kinds({ ...desired, ...changes }, observed)).toEqual(expected)
+  })
+
+  test('a running guest is told when a new size counts', () => {
+    const [define] = steps({ ...desired, generation: 4, vcpus: 4 }, seen(ON))
+    expect(define?.why).toBe('vCPUs 2 → 4; sizes take effect at the next start')
+  })
+
+  test('a lower generation is refused', () => {
+    expect(planConvergence({ ...desired, generation: 2 }, seen(ON))).toMatchObject({
+      code: 'STALE_GENERATION',
+    })
+  })
+
+  test('another disk pool is refused', () => {
+    const elsewhere = { ...desired, diskPool: { ...desired.diskPool, uuid: 'pool-2' } }
+    expect(planConvergence(elsewhere, seen(ON))).toMatchObject({ code: 'CONFLICT' })
+  })
+
+  test('a stop that vpe asked for is told from one of the guest', () => {
+    const markOf = (observed: ObservedInstance) => {
+      const step = steps({ ...desired, power: 'off', generation: 4 }, observed).find(
+        ({ kind }) => kind === 'mark',
+      )
+      return step?.kind === 'mark' ? step.mark.stopCause : undefined
+    }
+    expect(markOf(seen(ON))).toBe('requested')
+    expect(markOf(seen(OFF, { power: 'off', stopCause: 'guest' }))).toBe('guest')
+  })
+})
+
+describe('planRemoval', () => {
+  const remove = (generation: number, observed: ObservedInstance) => {
+    const plan = planRemoval(generation, observed.domain)
+    return 'refused' in plan ? plan.code : plan.steps.map(({ kind }) => kind)
+  }
+  const files = ['remove-system-disk', 'remove-console-log']
+
+  test('absent is success', () => expect(remove(4, seen(null))).toEqual(files))
+  test('off', () => expect(remove(4, seen(OFF))).toEqual(['undefine', ...files]))
+  test('running: marked first, so that nobody brings it back', () =>
+    expect(remove(4, seen(ON))).toEqual(['mark', 'power-off', 'undefine', ...files]))
+  test('a lower generation is refused', () => expect(remove(2, seen(ON))).toBe('STALE_GENERATION'))
+})
+
+describe('reportOf', () => {
+  test.each<[string, GuestState, Partial<InstanceMark>, string | null]>([
+    ['runs', ON, {}, null],
+    [
+      'stopped by vpe',
+      { power: 'off', reason: 'destroyed' },
+      { power: 'off', stopCause: 'requested' },
+      'requested',
+    ],
+    ['shut down by its guest', OFF, {}, 'guest'],
+    ['crashed', { power: 'off', reason: 'crashed' }, {}, 'crash'],
+    ['panicked', { power: 'panicked' }, {}, 'crash'],
+    ["stopped by somebody's virsh", { power: 'off', reason: 'destroyed' }, {}, null],
+    ['never came up', { power: 'off', reason: 'start-failed' }, {}, null],
+    ['libvirt does not know', { power: 'off', reason: 'unknown' }, {}, null],
+    ['crashed before the host was rebooted', { power: 'off', reason: 'crashed' }, { bootId: 'boot-1' }, null],
+    [
+      'written down earlier',
+      { power: 'off', reason: 'unknown' },
+      { power: 'off', stopCause: 'crash' },
+      'crash',
+    ],
+  ])('%s', (_name, guest, changes, cause) => {
+    expect(stopCauseOf({ mark: { ...mark, ...changes }, guest }, BOOT)).toBe(cause)
+  })
+
+  test('carries generation, fault and whether somebody is at work', () => {
+    const report = reportOf({ mark: { ...mark, fault: 'too often' }, guest: OFF }, BOOT, true)
+    expect(report).toEqual({
+      uuid: 'instance-1',
+      generation: 3,
+      power: 'off',
+      stopCause: 'guest',
+      fault: 'too often',
+      converging: true,
+    })
+  })
+})
+
+/** A host that carries steps out on what libvirt and the pool would hold. */
+class SimulatedHost {
+  observed: ObservedInstance
+  readonly taken: HostStep['kind'][] = []
+  readonly #obeysPowerButton: boolean
+  readonly #diskImage: { present: string | null }
+
+  constructor(observed: ObservedInstance, obeysPowerButton: boolean) {
+    this.observed = observed
+    this.#obeysPowerButton = obeysPowerButton
+    const loose = observed.systemDisk && (observed.systemDisk.imageUuid ?? 'of an image it does not tell')
+    this.#diskImage = { present: observed.domain?.mark.imageUuid ?? loose }
+  }
+
+  get diskImage(): string | null {
+    return this.#diskImage.present
+  }
+
+  take(step: HostStep, wanted: DesiredInstance): void {
+    this.taken.push(step.kind)
+    const { domain } = this.observed
+    switch (step.kind) {
+      case 'ensure-disk-pool':
+      case 'ensure-image':
+      case 'remove-console-log':
+        return
+      case 'make-system-disk':
+        expect(domain?.guest.power ?? 'off', 'a disk in use is never replaced').toBe('off')
+        this.#diskImage.present = wanted.image.uuid
+        if (!domain) this.observed = { ...this.observed, systemDisk: { imageUuid: wanted.image.uuid } }
+        return
+      case 'define':
+        expect(this.diskImage, 'a domain is defined only over a whole disk').not.toBeNull()
+        this.observed = {
+          ...this.observed,
+          domain: { mark: step.mark, guest: domain?.guest ?? { power: 'off', reason: 'unknown' } },
+        }
+        return
+      case 'mark':
+        this.#change({ mark: step.mark })
+        return
+      case 'start':
+        expect(domain?.guest.power, 'only what is off is started').toBe('off')
+        expect(domain?.mark.power, 'never started when wanted off').toBe('on')
+        this.#change({ guest: ON })
+        return
+      case 'shutdown':
+        expect(domain?.mark.power, 'the mark tells the wanted power first').toBe('off')
+        this.observed = { ...this.observed, isGraceSpent: true }
+        if (this.#obeysPowerButton) this.#change({ guest: OFF })
+        return
+      case 'power-off':
+        if (domain?.guest.power !== 'panicked') expect(domain?.mark.power).toBe('off')
+        this.#change({ guest: { power: 'off', reason: 'destroyed' } })
+        return
+      case 'undefine':
+        this.observed = { ...this.observed, domain: null }
+        return
+      case 'remove-system-disk':
+        this.#diskImage.present = null
+    }
+  }
+
+  #change(changes: { mark?: InstanceMark; guest?: GuestState }): void {
+    if (!this.observed.domain) throw new Error('there is no domain')
+    this.observed = { ...this.observed, domain: { ...this.observed.domain, ...changes } }
+  }
+}
+
+describe('in a simulated host', () => {
+  const power = fc.constantFrom('on' as const, 'off' as const)
+  const guest: fc.Arbitrary<GuestState> = fc.oneof(
+    fc.constant(ON),
+    fc.constant({ power: 'panicked' } as const),
+    fc
+      .constantFrom('guest-shutdown', 'crashed', 'destroyed', 'start-failed', 'unknown')
+      .map((reason) => ({ power: 'off', reason }) as const),
+  )
+  const marks = fc.record({
+    generation: fc.integer({ min: 1, max: 3 }),
+    power,
+    ha: fc.boolean(),
+    vcpus: fc.constantFrom(1, 2),
+    imageUuid: fc.constantFrom('image-1', 'image-2'),
+    bootId: fc.constantFrom('', 'boot-1', BOOT),
+    stopCause: fc.constantFrom(null, 'requested' as const, 'guest' as const, 'crash' as const),
+    fault: fc.constantFrom('', 'too often'),
+  })
+  const observations = fc.oneof(
+    fc.tuple(guest, marks).map(([state, changes]) => seen(state, changes)),
+    fc
+      .constantFrom(null, { imageUuid: null }, { imageUuid: 'image-1' }, { imageUuid: 'image-2' })
+      .map((systemDisk) => seen(null, {}, { systemDisk })),
+  )
+  const wishes = fc.record({
+    power,
+    ha: fc.boolean(),
+    vcpus: fc.constantFrom(2, 4),
+    image: fc.constantFrom('image-1', 'image-2'),
+  })
+
+  test('every observation leads to the desired state, also when the host crashes after any step', () => {
+    fc.assert(
+      fc.property(observations, wishes, fc.boolean(), fc.nat(12), (observed, wish, obeys, crashAfter) => {
+        const wanted = { ...desired, ...wish, image: { ...desired.image, uuid: wish.image } }
+        const host = new SimulatedHost(observed, obeys)
+        let left = crashAfter
+        for (let round = 0; round < 5; round++) {
+          for (const step of steps(wanted, host.observed)) {
+            host.take(step, wanted)
+            if (left-- === 0) {
+              // What lives in memory only is gone after a crash.
+              host.observed = { ...host.observed, isGraceSpent: false }
+              break
+            }
+          }
+        }
+        expect(steps(wanted, host.observed)).toEqual([])
+        const { domain } = host.observed
+        if (domain?.mark.fault) return
+        expect(domain).toMatchObject({
+          mark: { generation: 3, power: wish.power, ha: wish.ha, vcpus: wish.vcpus, imageUuid: wish.image },
+          guest: { power: wish.power },
+        })
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  test('a plan is the same when it is made twice, and empty once it was carried out', () => {
+    fc.assert(
+      fc.property(observations, wishes, (observed, wish) => {
+        const wanted = { ...desired, ...wish, image: { ...desired.image, uuid: wish.image } }
+        expect(steps(wanted, observed)).toEqual(steps(wanted, observed))
+        const host = new SimulatedHost(observed, true)
+        for (const step of steps(wanted, observed)) host.take(step, wanted)
+        expect(steps(wanted, host.observed)).toEqual([])
+      }),
+    )
+  })
+
+  test('a removal leaves nothing, also when the host crashes after any step', () => {
+    fc.assert(
+      fc.property(observations, fc.nat(6), (observed, crashAfter) => {
+        const host = new SimulatedHost(observed, false)
+        let left = crashAfter
+        for (let round = 0; round < 2; round++) {
+          const plan = planRemoval(9, host.observed.domain)
+          for (const step of 'refused' in plan ? [] : plan.steps) {
+            host.take(step, desired)
+            if (left-- === 0) break
+          }
+        }
+        expect(host.observed.domain).toBeNull()
+        expect(host.diskImage).toBeNull()
+      }),
+    )
+  })
+})

@@ -1,0 +1,339 @@
+// What a host must do so that one instance matches its desired state. The host's only record is the
+// mark that vpe writes into each domain's metadata; these functions compare it, and what libvirt says
+// of the guest, with what is wanted, and list the steps that are left. They decide from a fresh look
+// each time and remember nothing: a host may die between any two steps, and the next look goes on.
+//
+// Two orders matter. The mark tells the wanted power before the guest is touched, so that whoever
+// looks after a crash knows whether vpe meant the guest to be off. The mark carries a generation only
+// in the same write that makes the definition match it, so that a reported generation is never a promise.
+//
+// Not decided here: when a guest that went off by itself is started again (restart-policy.ts).
+
+import type { VpeError } from './errors.ts'
+import type { DiskPoolId, HostId, ImageId, InstanceId } from './ids.ts'
+import type { InstanceReport, Power, StopCause } from './instance.ts'
+import type { SystemDiskKind } from './resources.ts'
+
+/** The desired state of one instance, as its host needs to know it. */
+export interface DesiredInstance {
+  readonly uuid: InstanceId
+  readonly name: string
+  readonly generation: number
+  /** Of the controller that wants it. */
+  readonly epoch: number
+  readonly power: Power
+  readonly ha: boolean
+  readonly vcpus: number
+  readonly memoryMib: number
+  /** 0 takes the image's own size. */
+  readonly diskBytes: number
+  readonly image: DesiredImage
+  readonly diskPool: DesiredDiskPool
+  readonly stopGraceMs: number
+}
+
+export interface DesiredImage {
+  readonly uuid: ImageId
+  readonly url: string
+  /** Lower-case hex; empty when not known. */
+  readonly sha256: string
+}
+
+export interface DesiredDiskPool {
+  readonly uuid: DiskPoolId
+  readonly kind: 'dir'
+  readonly path: string
+  readonly systemDisks: SystemDiskKind
+}
+
+/** What vpe writes into the metadata of each of its domains: all that a host knows of an instance. */
+export interface InstanceMark {
+  readonly uuid: InstanceId
+  readonly hostId: HostId
+  /** The generation that the definition matches. */
+  readonly generation: number
+  readonly epoch: number
+  readonly name: string
+  /** Wanted power. */
+  readonly power: Power
+  readonly ha: boolean
+  readonly vcpus: number
+  readonly memoryMib: number
+  readonly imageUuid: ImageId
+  readonly diskPoolUuid: DiskPoolId
+  readonly diskPoolPath: string
+  /** The boot of the host in which the guest was last wanted on; empty when it never was. */
+  readonly bootId: string
+  /** Why it is off, when it is wanted off. */
+  readonly stopCause: StopCause | null
+  /** Why the host has given up on keeping it on; empty otherwise. */
+  readonly fault: string
+}
+
+/** Why a domain is not running, in libvirt's words as far as they tell causes apart. */
+export type OffReason = 'guest-shutdown' | 'crashed' | 'destroyed' | 'start-failed' | 'unknown'
+
+export type GuestState =
+  /** Running, paused, suspended or on its way down: it holds its disks. */
+  | { readonly power: 'on' }
+  /** Panicked, and kept for inspection: neither on nor ready to be started. */
+  | { readonly power: 'panicked' }
+  | { readonly power: 'off'; readonly reason: OffReason }
+
+/** A domain of vpe on this host, as libvirt shows it. */
+export interface ObservedDomain {
+  readonly mark: InstanceMark
+  readonly guest: GuestState
+}
+
+/** The file in a pool that a new domain would use: whole, whoever made it. */
+export interface ObservedSystemDisk {
+  /** The image it was made from, where the file itself tells. */
+  readonly imageUuid: ImageId | null
+}
+
+export interface ObservedInstance {
+  readonly hostId: HostId
+  readonly bootId: string
+  readonly domain: ObservedDomain | null
+  /** Looked at only while no domain is defined. */
+  readonly systemDisk: ObservedSystemDisk | null
+  /** In this convergence the guest had its time to shut down, and still runs. */
+  readonly isGraceSpent: boolean
+}
+
+export type HostStep = { readonly why: string } & (
+  | { readonly kind: 'ensure-disk-pool' }
+  | { readonly kind: 'ensure-image' }
+  | { readonly kind: 'make-system-disk' }
+  /** Writes the whole definition, mark included. */
+  | { readonly kind: 'define'; readonly mark: InstanceMark }
+  /** Writes the mark alone. */
+  | { readonly kind: 'mark'; readonly mark: InstanceMark }
+  | { readonly kind: 'start' }
+  | { readonly kind: 'shutdown'; readonly graceMs: number }
+  | { readonly kind: 'power-off' }
+  | { readonly kind: 'undefine' }
+  | { readonly kind: 'remove-system-disk' }
+  | { readonly kind: 'remove-console-log' }
+)
+
+export type HostStepKind = HostStep['kind']
+
+export type HostPlan =
+  | { readonly steps: readonly HostStep[] }
+  | { readonly refused: string; readonly code: VpeError['code'] }
+
+/** The steps that are left until the instance matches; none when it does. */
+export function planConvergence(desired: DesiredInstance, observed: ObservedInstance): HostPlan {
+  const { domain } = observed
+  if (!domain) return { steps: planCreation(desired, observed) }
+  const { mark, guest } = domain
+  if (mark.generation > desired.generation) return refuseStale(mark, desired.generation)
+  if (mark.diskPoolUuid !== desired.diskPool.uuid) {
+    return {
+      code: 'CONFLICT',
+      refused: `its system disk lies in disk pool ${mark.diskPoolUuid}, and cannot be had in ${desired.diskPool.uuid}`,
+    }
+  }
+  if (mark.imageUuid !== desired.image.uuid) return { steps: planRebuild(desired, observed, domain) }
+  const hasGivenUp = mark.fault !== '' && mark.generation === desired.generation && guest.power === 'off'
+  return { steps: hasGivenUp ? [] : planMatch(desired, observed, domain) }
+}
+
+/** The steps after which nothing of an instance is left. `generation` is the removal's own. */
+export function planRemoval(generation: number, domain: ObservedDomain | null): HostPlan {
+  const why = 'the instance is deleted'
+  const files: HostStep[] = [
+    { kind: 'remove-system-disk', why },
+    { kind: 'remove-console-log', why },
+  ]
+  if (!domain) return { steps: files }
+  const { mark, guest } = domain
+  if (mark.generation > generation) return refuseStale(mark, generation)
+  const stop: HostStep[] =
+    guest.power === 'off'
+      ? []
+      : [
+          { kind: 'mark', mark: { ...mark, power: 'off', stopCause: 'requested' }, why },
+          { kind: 'power-off', why },
+        ]
+  return { steps: [...stop, { kind: 'undefine', why }, ...files] }
+}
+
+/** What a host reports of a domain. */
+export function reportOf(domain: ObservedDomain, bootId: string, isConverging: boolean): InstanceReport {
+  const { mark, guest } = domain
+  return {
+    uuid: mark.uuid,
+    generation: mark.generation,
+    power: guest.power === 'on' ? 'on' : 'off',
+    stopCause: stopCauseOf(domain, bootId),
+    fault: mark.fault,
+    converging: isConverging,
+  }
+}
+
+/**
+ * Why a domain is off; null while it is on, and where nobody can know: after a reboot of the host,
+ * or when somebody destroyed it behind vpe's back.
+ */
+export function stopCauseOf({ mark, guest }: ObservedDomain, bootId: string): StopCause | null {
+  if (guest.power === 'on') return null
+  if (guest.power === 'panicked') return 'crash'
+  if (mark.power === 'off') return mark.stopCause
+  if (mark.bootId !== bootId) return null
+  switch (guest.reason) {
+    case 'guest-shutdown':
+      return 'guest'
+    case 'crashed':
+      return 'crash'
+    case 'destroyed':
+    case 'start-failed':
+    case 'unknown':
+      return null
+    default:
+      throw new Error(`no such reason: ${guest.reason satisfies never}`)
+  }
+}
+
+function planCreation(desired: DesiredInstance, observed: ObservedInstance): HostStep[] {
+  const why = 'no domain is defined'
+  const disk = observed.systemDisk
+  // A disk that outlived its domain holds a user's data: it is taken as it is, unless it shows that it
+  // was made from another image, which is a rebuild cut short.
+  const isUsable = disk !== null && (disk.imageUuid === null || disk.imageUuid === desired.image.uuid)
+  const makeDisk: HostStep[] = isUsable
+    ? []
+    : [
+        { kind: 'ensure-image', why: 'the system disk is made from it' },
+        { kind: 'make-system-disk', why: disk ? 'the one there is of another image' : 'there is none' },
+      ]
+  return [
+    { kind: 'ensure-disk-pool', why },
+    ...makeDisk,
+    { kind: 'define', mark: wantedMark(desired, observed), why },
+    ...(desired.power === 'on' ? [{ kind: 'start', why: 'it is wanted on' } as const] : []),
+  ]
+}
+
+/** The image is there before the guest is stopped: a failed import costs nobody a running guest. */
+function planRebuild(
+  desired: DesiredInstance,
+  observed: ObservedInstance,
+  { mark, guest }: ObservedDomain,
+): HostStep[] {
+  const why = `image ${mark.imageUuid} is replaced by ${desired.image.uuid}`
+  const stop: HostStep[] =
+    guest.power === 'off'
+      ? []
+      : [
+          { kind: 'mark', mark: { ...mark, power: 'off', stopCause: 'requested' }, why },
+          { kind: 'power-off', why },
+        ]
+  return [
+    { kind: 'ensure-disk-pool', why },
+    { kind: 'ensure-image', why },
+    ...stop,
+    { kind: 'make-system-disk', why },
+    { kind: 'define', mark: wantedMark(desired, observed), why },
+    ...(desired.power === 'on' ? [{ kind: 'start', why: 'it is wanted on' } as const] : []),
+  ]
+}
+
+function planMatch(desired: DesiredInstance, observed: ObservedInstance, domain: ObservedDomain): HostStep[] {
+  const wanted = wantedMark(desired, observed)
+  return [...planRecord(domain, wanted), ...planPower(desired, observed, domain)]
+}
+
+/** Brings definition and mark up to date. A running guest keeps its size until it is started again. */
+function planRecord({ mark, guest }: ObservedDomain, wanted: InstanceMark): HostStep[] {
+  const changes = [
+    change('name', mark.name, wanted.name),
+    change('vCPUs', mark.vcpus, wanted.vcpus),
+    change('MiB of memory', mark.memoryMib, wanted.memoryMib),
+    change('pool path', mark.diskPoolPath, wanted.diskPoolPath),
+  ].filter((text) => text !== null)
+  if (changes.length > 0) {
+    const when = guest.power === 'off' ? '' : '; sizes take effect at the next start'
+    return [{ kind: 'define', mark: wanted, why: `${changes.join(', ')}${when}` }]
+  }
+  // The epoch alone is no reason to write: it says who asked last, and changes with each new leader.
+  if (isSameMark(mark, { ...wanted, epoch: mark.epoch })) return []
+  const why =
+    mark.generation === wanted.generation
+      ? `wanted power is ${wanted.power}`
+      : `generation ${mark.generation} → ${wanted.generation}, power ${wanted.power}`
+  return [{ kind: 'mark', mark: wanted, why }]
+}
+
+function planPower(
+  desired: DesiredInstance,
+  observed: ObservedInstance,
+  { guest }: ObservedDomain,
+): HostStep[] {
+  if (desired.power === 'on') {
+    const start: HostStep = { kind: 'start', why: 'it is wanted on' }
+    switch (guest.power) {
+      case 'on':
+        return []
+      case 'off':
+        return [start]
+      case 'panicked':
+        return [{ kind: 'power-off', why: 'its guest has panicked' }, start]
+    }
+  }
+  switch (guest.power) {
+    case 'off':
+      return []
+    case 'panicked':
+      return [{ kind: 'power-off', why: 'its guest has panicked' }]
+    case 'on':
+      return observed.isGraceSpent
+        ? [{ kind: 'power-off', why: `the guest did not shut down within ${desired.stopGraceMs / 1000} s` }]
+        : [{ kind: 'shutdown', graceMs: desired.stopGraceMs, why: 'it is wanted off' }]
+  }
+}
+
+function wantedMark(desired: DesiredInstance, observed: ObservedInstance): InstanceMark {
+  const { domain } = observed
+  return {
+    uuid: desired.uuid,
+    hostId: observed.hostId,
+    generation: desired.generation,
+    epoch: desired.epoch,
+    name: desired.name,
+    power: desired.power,
+    ha: desired.ha,
+    vcpus: desired.vcpus,
+    memoryMib: desired.memoryMib,
+    imageUuid: desired.image.uuid,
+    diskPoolUuid: desired.diskPool.uuid,
+    diskPoolPath: desired.diskPool.path,
+    bootId: desired.power === 'on' ? observed.bootId : (domain?.mark.bootId ?? ''),
+    stopCause: desired.power === 'on' ? null : wantedStopCause(domain),
+    fault: '',
+  }
+}
+
+/** A guest that was off for a cause of its own before keeps that cause; else the stop is vpe's. */
+function wantedStopCause(domain: ObservedDomain | null): StopCause {
+  if (domain?.guest.power === 'off' && domain.mark.power === 'off')
+    return domain.mark.stopCause ?? 'requested'
+  return 'requested'
+}
+
+function refuseStale(mark: InstanceMark, generation: number): HostPlan {
+  return {
+    code: 'STALE_GENERATION',
+    refused: `generation ${generation} is older than ${mark.generation}, which this host has`,
+  }
+}
+
+function change(what: string, from: string | number, to: string | number): string | null {
+  return from === to ? null : `${what} ${from} → ${to}`
+}
+
+function isSameMark(one: InstanceMark, other: InstanceMark): boolean {
+  return (Object.keys(one) as (keyof InstanceMark)[]).every((key) => one[key] === other[key])
+}
