@@ -145,6 +145,19 @@ describe('apply', () => {
     expect(await agent.apply(desired).result).toMatchObject({ power: 'on' })
   })
 
+  test('of many instances at once does eight of them at a time', async () => {
+    let [under, most] = [0, 0]
+    host.hypervisor.knobs.beforeCall = async (call) => {
+      if (call !== 'start') return
+      most = Math.max(most, ++under)
+      await settle()
+      under--
+    }
+    const wishes = Array.from({ length: 20 }, () => desiredInstance())
+    await Promise.all(wishes.map((desired) => agent.apply(desired).result))
+    expect(most).toBe(8)
+  })
+
   test('makes pools ready again after libvirtd was away', async () => {
     await agent.apply(desiredInstance()).result
     host.hypervisor.setAway(true)

@@ -114,6 +114,7 @@ export class Agent {
   async start(): Promise<void> {
     const { hypervisor, log } = this.#deps
     hypervisor.onEvent((event) => {
+      if (this.#stopping.signal.aborted) return
       switch (event.kind) {
         case 'domain':
           this.#hints.give(event.uuid)

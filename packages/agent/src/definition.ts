@@ -1,8 +1,7 @@
-// From a mark and what is fixed for this host to a domain's definition, and to the places on this host
-// that belong to it.
+// From a mark and what is fixed for this host to a domain's definition.
 
-import { join } from 'node:path'
 import type { InstanceMark } from '@vpe/core'
+import { consoleLogPath } from './console-log.ts'
 import { domainXml, type Platform } from './domain-xml.ts'
 import { systemDiskPath } from './pool/pool-files.ts'
 
@@ -17,12 +16,7 @@ export function definitionXml(mark: InstanceMark, settings: HostSettings): strin
     mark,
     platform: settings.platform,
     systemDiskPath: systemDiskPath(mark.diskPoolPath, mark.uuid),
-    consoleLogPath: consoleLogPath(settings, mark.uuid),
+    consoleLogPath: consoleLogPath(settings.consoleDir, mark.uuid),
     bridge: settings.bridge,
   })
-}
-
-/** Where the words of a guest's serial line are kept. */
-export function consoleLogPath(settings: Pick<HostSettings, 'consoleDir'>, uuid: string): string {
-  return join(settings.consoleDir, `${uuid}.log`)
 }

@@ -70,8 +70,9 @@ export class DiskPools {
  */
 export function judgePath(path: string): string {
   if (!path.startsWith('/')) throw refused(path, 'it is not absolute; write the whole path from /')
+  if (/^\/+$/.test(path)) throw refused(path, 'it is the root of the filesystem; choose a folder of its own')
   if (path !== normalize(path) || path.endsWith('/')) {
-    throw refused(path, `write it plainly: ${normalize(path).replace(/\/+$/, '') || '/'}`)
+    throw refused(path, `write it plainly: ${normalize(path).replace(/\/+$/, '')}`)
   }
   if (/\p{Cc}/u.test(path)) throw refused(path, 'it holds control characters')
   return path

@@ -1,9 +1,9 @@
 // What each step of a plan does: a flat table. Every one is idempotent, for a plan is made anew from what
 // is seen and may come to the same step again.
 
-import { rm } from 'node:fs/promises'
 import type { DesiredInstance, HostStep, HostStepKind } from '@vpe/core'
-import { consoleLogPath, definitionXml, type HostSettings } from './definition.ts'
+import { removeConsoleLog } from './console-log.ts'
+import { definitionXml, type HostSettings } from './definition.ts'
 import type { DiskPools } from './disk-pools.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { formatMark } from './instance-mark.ts'
@@ -68,7 +68,7 @@ const EXECUTORS: { readonly [K in HostStepKind]: Executor<K> } = {
   'remove-system-disk': (_step, { files, pool, uuid }) =>
     files.request(pool, 'remove-system-disk', { instanceUuid: uuid }),
 
-  'remove-console-log': (_step, { settings, uuid }) => rm(consoleLogPath(settings, uuid), { force: true }),
+  'remove-console-log': (_step, { settings, uuid }) => removeConsoleLog(settings.consoleDir, uuid),
 }
 
 /** Carries one step out. */

@@ -55,7 +55,6 @@ async function run({ stateDir, libvirtUri, natsUrl, imageDirs, bridge, listen }:
   log.info({ host: hostId, version, epoch: epochs.epoch, stateDir }, 'starting')
 
   const publisher = openNatsPublisher(natsUrl, `vpe-agent ${hostId}`, log)
-  publisher.connected.then(() => log.info({ natsUrl }, 'connected to NATS'))
   const hypervisor = await waitForLibvirt(libvirtUri)
   const { capabilities, libvirtVersion, hypervisorVersion } = await hypervisor.facts()
   const platform = choosePlatform(capabilities, await detectKvm())
@@ -83,8 +82,8 @@ async function run({ stateDir, libvirtUri, natsUrl, imageDirs, bridge, listen }:
   await agent.start()
   const server = createRpcServer((error, method) => log.error({ err: error, method }, 'a call met a defect'))
   server.add(AgentServiceDefinition, createAgentService(agent, epochs))
-  await server.listen(listen)
-  log.info({ listen }, 'ready')
+  const port = await server.listen(listen)
+  log.info({ listen, port }, 'ready')
 
   await aborted(stopping.signal)
   const calls = server.shutdown()

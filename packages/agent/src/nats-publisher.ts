@@ -5,6 +5,12 @@
 import { connectBus } from '@vpe/bus'
 import type { Logger } from 'pino'
 import type { Publisher } from './agent.ts'
+import { systemClock } from './clock.ts'
+
+/** After a refusal, of which waiting for a server is none: wrong credentials, say. */
+const RETRY_MS = 5_000
+
+type Connection = Awaited<ReturnType<typeof connectBus>>
 
 export interface NatsPublisher extends Publisher {
   /** Resolves at the first connection. */
@@ -13,26 +19,38 @@ export interface NatsPublisher extends Publisher {
 }
 
 export function openNatsPublisher(url: string, name: string, log: Logger): NatsPublisher {
+  let connection: Connection | null = null
   let isUp = false
-  const connection = connectBus(url, name, (status) => {
+  const onStatus = (status: 'disconnect' | 'reconnect') => {
     isUp = status === 'reconnect'
     if (isUp) log.info('NATS is back')
     else log.warn('NATS is away; the agent works on without it')
-  })
-  let send: ((subject: string, payload: string) => void) | null = null
-  const connected = connection.then((nats) => {
+  }
+  const connected = connectForEver(() => connectBus(url, name, onStatus), log).then((opened) => {
+    connection = opened
     isUp = true
-    send = (subject, payload) => nats.publish(subject, payload)
+    log.info({ natsUrl: url }, 'connected to NATS')
   })
   return {
     connected,
     publish: (subject, payload) => {
-      if (isUp) send?.(subject, payload)
+      if (isUp) connection?.publish(subject, payload)
     },
     close: async () => {
       isUp = false
       // One that never came up has nothing to close, and its attempts end with the process.
-      if (send) await (await connection).close()
+      await connection?.close()
     },
+  }
+}
+
+async function connectForEver(connect: () => Promise<Connection>, log: Logger): Promise<Connection> {
+  for (;;) {
+    try {
+      return await connect()
+    } catch (error) {
+      log.error({ err: error }, 'NATS refuses the connection; the agent works without it and tries again')
+      await systemClock.sleep(RETRY_MS)
+    }
   }
 }

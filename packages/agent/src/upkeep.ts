@@ -28,6 +28,7 @@ export class Upkeep {
   readonly #turns: InstanceTurns
   readonly #histories = new Map<string, Remembered>()
   readonly #timers = new Map<string, AbortController>()
+  #isStopped = false
 
   constructor(host: HostParts, turns: InstanceTurns) {
     this.#host = host
@@ -50,10 +51,12 @@ export class Upkeep {
   }
 
   stop(): void {
+    this.#isStopped = true
     for (const uuid of this.#timers.keys()) this.#stopTimer(uuid)
   }
 
   #work(uuid: string): void {
+    if (this.#isStopped) return
     const running = this.#turns.run(uuid, { kind: 'upkeep' }, (signal) => this.#keep(uuid, signal))
     running?.result.then(
       (domain) => this.consider(uuid, domain),
@@ -76,7 +79,7 @@ export class Upkeep {
     switch (upkeep.kind) {
       case 'none':
         return domain
-      case 'settle-off':
+      case 'settle':
         await hypervisor.writeMark(uuid, formatMark(upkeep.mark))
         log.info({ instance: uuid, why: upkeep.why }, 'instance stays off')
         return inventory.look(uuid)

@@ -15,6 +15,7 @@ export const ERROR_CODES = [
   'IMAGE_INVALID',
   'DISK_POOL_FAILED',
   'HYPERVISOR_FAILED',
+  'WRONG_HOST',
   'STALE_EPOCH',
   'STALE_GENERATION',
   'SUPERSEDED',
@@ -48,7 +49,13 @@ export class VpeError extends Error {
 }
 
 /** Codes of failures that may pass by themselves: the same call may succeed later. */
-const TRANSIENT: ReadonlySet<ErrorCode> = new Set(['HOST_UNREACHABLE', 'UNAVAILABLE', 'SUPERSEDED'])
+const TRANSIENT: ReadonlySet<ErrorCode> = new Set([
+  'UNAVAILABLE',
+  'SUPERSEDED',
+  // Another leader, or another machine at a host's address: an operator's to mend, and no fault of the instance.
+  'STALE_EPOCH',
+  'WRONG_HOST',
+])
 
 /** Whether trying the same again later can help. */
 export function isTransient(code: ErrorCode): boolean {

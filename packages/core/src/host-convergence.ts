@@ -62,7 +62,7 @@ export interface InstanceMark {
   readonly imageUuid: ImageId
   readonly diskPoolUuid: DiskPoolId
   readonly diskPoolPath: string
-  /** The boot of the host in which the guest was last wanted on; empty when it never was. */
+  /** The boot of the host in which the guest was last started; empty when a stop since is of unknown cause. */
   readonly bootId: string
   /** Why it is off, when it is wanted off. */
   readonly stopCause: StopCause | null

@@ -53,11 +53,9 @@ export function decideUpdate(instance: InstanceRecord, changes: InstanceChanges)
   if (phase === 'refused') throw refusal(instance, 'update')
   const changed: InstanceRecord = { ...instance, ...changes }
   const why = `${Object.keys(changes).join(', ') || 'nothing'} changed`
-  if (
-    changed.ha !== instance.ha ||
-    changed.imageUuid !== instance.imageUuid ||
-    changed.name !== instance.name
-  ) {
+  // A new name is shown by the host, too, but is no reason to start what its host has given up on.
+  const isRenamed = changed.name !== instance.name && phaseOf(instance) !== 'error'
+  if (isRenamed || changed.ha !== instance.ha || changed.imageUuid !== instance.imageUuid) {
     const next = nextGeneration(changed)
     return {
       next: phase === 'same' || phase === 'ignored' || phase === 'gone' ? next : enterPhase(next, phase),
@@ -65,7 +63,8 @@ export function decideUpdate(instance: InstanceRecord, changes: InstanceChanges)
     }
   }
   const same =
-    JSON.stringify([changed.tags, changed.hostIds]) === JSON.stringify([instance.tags, instance.hostIds])
+    JSON.stringify([changed.name, changed.tags, changed.hostIds]) ===
+    JSON.stringify([instance.name, instance.tags, instance.hostIds])
   return same ? null : { next: changed, why }
 }
 

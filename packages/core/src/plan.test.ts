@@ -26,7 +26,7 @@ test('tasks are carried out, rest is left alone, and recovery is the agent’s o
 
 test('a failure is waited out, but not by a newer generation', () => {
   const creating = anInstance({ status: 'shutoff', task: 'creating', generation: 2 })
-  const attempts = { generation: 2, failures: 1, retryAtMs: 100 }
+  const attempts = { generation: 2, failures: 1, refusals: 0, retryAtMs: 100 }
   expect(plan(creating, attempts, 50)).toMatchObject({ kind: 'wait', untilMs: 100 })
   expect(plan(creating, attempts, 100).kind).toBe('apply')
   expect(plan(creating, { ...attempts, generation: 1 }, 50).kind).toBe('apply')

@@ -7,6 +7,8 @@ import { type InstanceRecord, phaseOf } from './instance.ts'
 export interface Attempts {
   readonly generation: number
   readonly failures: number
+  /** Those of the failures in which the host answered, and refused. */
+  readonly refusals: number
   readonly retryAtMs: number
 }
 

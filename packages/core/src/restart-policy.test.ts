@@ -89,10 +89,11 @@ describe('planUpkeep', () => {
   test.each<[string, Partial<InstanceMark>, GuestState, string]>([
     ['runs', {}, { power: 'on' }, 'none'],
     ['wanted off', { power: 'off', stopCause: 'requested' }, off('destroyed'), 'none'],
-    ['shut itself down', {}, off('guest-shutdown'), 'settle-off'],
-    ['crashed', {}, off('crashed'), 'settle-off'],
-    ['panicked', {}, { power: 'panicked' }, 'settle-off'],
-    ["somebody's virsh destroy: the controller wants it on", {}, off('destroyed'), 'none'],
+    ['shut itself down', {}, off('guest-shutdown'), 'settle'],
+    ['crashed', {}, off('crashed'), 'settle'],
+    ['panicked', {}, { power: 'panicked' }, 'settle'],
+    ["somebody's virsh destroy", {}, off('destroyed'), 'settle'],
+    ["somebody's virsh destroy, settled before", { bootId: '' }, off('destroyed'), 'none'],
     ['highly available, shut itself down', { ha: true }, off('guest-shutdown'), 'keep-on'],
     ['highly available, crashed', { ha: true }, off('crashed'), 'keep-on'],
     ['highly available, destroyed by somebody', { ha: true }, off('destroyed'), 'keep-on'],
@@ -108,5 +109,8 @@ describe('planUpkeep', () => {
   test('what stays off is written down with its cause', () => {
     const upkeep = planUpkeep({ mark, guest: off('crashed') }, 'boot-1')
     expect(upkeep).toMatchObject({ mark: { power: 'off', stopCause: 'crash', generation: 1 } })
+    // What nobody knows stays unknown, and the guest stays wanted on.
+    const unknown = planUpkeep({ mark, guest: off('destroyed') }, 'boot-1')
+    expect(unknown).toMatchObject({ mark: { power: 'on', stopCause: null, bootId: '' } })
   })
 })

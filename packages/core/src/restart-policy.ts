@@ -8,6 +8,7 @@
 // start a guest after a reboot of the host: by then it may run elsewhere (ha.md 7.10).
 
 import { type InstanceMark, type ObservedDomain, stopCauseOf } from './host-convergence.ts'
+import type { StopCause } from './instance.ts'
 
 export const RESTART_POLICY = {
   /** Pause before the first, second … restart; the last one goes on. */
@@ -57,8 +58,8 @@ export function recentRestarts(restartsAtMs: readonly number[], nowMs: number): 
 export type Upkeep =
   /** All is as it is wanted, or it is not for the host to decide. */
   | { readonly kind: 'none' }
-  /** It stays off: write that down. */
-  | { readonly kind: 'settle-off'; readonly mark: InstanceMark; readonly why: string }
+  /** It stays off as far as the host is concerned: that, and the cause, are written down. */
+  | { readonly kind: 'settle'; readonly mark: InstanceMark; readonly why: string }
   /** It is kept on: decideRestart says when. */
   | { readonly kind: 'keep-on'; readonly why: string }
 
@@ -66,17 +67,24 @@ export type Upkeep =
 export function planUpkeep(domain: ObservedDomain, bootId: string): Upkeep {
   const { mark, guest } = domain
   if (guest.power === 'on' || mark.power === 'off' || mark.fault !== '') return { kind: 'none' }
-  // After a reboot, or before its first start: the controller's affair.
+  // After a reboot, or when it was settled before: the controller's affair.
   if (mark.bootId !== bootId) return { kind: 'none' }
   const stopCause = stopCauseOf(domain, bootId)
-  const why =
-    stopCause === 'guest'
-      ? 'its guest powered itself off'
-      : stopCause === 'crash'
-        ? 'its guest crashed or its process died'
-        : 'it was stopped from outside, or for no cause that is known'
+  const why = describeCause(stopCause)
   if (mark.ha) return { kind: 'keep-on', why }
-  // Nobody asked for it, and the guest did not do it: the controller wants it on and starts it.
-  if (stopCause === null) return { kind: 'none' }
-  return { kind: 'settle-off', mark: { ...mark, power: 'off', stopCause }, why }
+  // Nobody asked for it, and the guest did not do it: it stays wanted on, and the controller starts it.
+  // Without a boot in its mark its cause stays unknown, whatever libvirt says of it later.
+  if (stopCause === null) return { kind: 'settle', mark: { ...mark, bootId: '' }, why }
+  return { kind: 'settle', mark: { ...mark, power: 'off', stopCause }, why }
+}
+
+function describeCause(stopCause: StopCause | null): string {
+  switch (stopCause) {
+    case 'guest':
+      return 'its guest powered itself off'
+    case 'crash':
+      return 'its guest crashed or its process died'
+    default:
+      return 'it was stopped from outside, or for no cause that is known'
+  }
 }

@@ -7,8 +7,8 @@ function delays(code: ErrorCode, tries: number): (number | null)[] {
   let attempts: Attempts | null = null
   const seen: (number | null)[] = []
   for (let i = 0; i < tries; i++) {
-    attempts = afterFailure(attempts, 1, 0)
-    const isOver = isHopeless(code, attempts.failures)
+    attempts = afterFailure(attempts, 1, code, 0)
+    const isOver = isHopeless(code, attempts)
     seen.push(isOver ? null : attempts.retryAtMs)
     if (isOver) break
   }
@@ -24,12 +24,21 @@ describe('retries', () => {
     expect(delays('HYPERVISOR_FAILED', 9)).toEqual([250, 500, 1000, null])
   })
 
+  test('a host that was away has not refused anything', () => {
+    let attempts: Attempts | null = null
+    for (let i = 0; i < 9; i++) attempts = afterFailure(attempts, 1, 'UNAVAILABLE', 0)
+    attempts = afterFailure(attempts, 1, 'HYPERVISOR_FAILED', 0)
+    expect(isHopeless('HYPERVISOR_FAILED', attempts)).toBe(false)
+  })
+
   test('what no retry can mend is not retried', () => {
     expect(delays('IMAGE_INVALID', 9)).toEqual([null])
   })
 
   test('a new generation starts from nothing', () => {
-    expect(afterFailure({ generation: 1, failures: 8, retryAtMs: 0 }, 2, 0)).toMatchObject({
+    expect(
+      afterFailure({ generation: 1, failures: 8, refusals: 3, retryAtMs: 0 }, 2, 'UNAVAILABLE', 0),
+    ).toMatchObject({
       failures: 1,
     })
   })

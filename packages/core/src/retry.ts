@@ -19,15 +19,21 @@ const FINAL: ReadonlySet<ErrorCode> = new Set([
   'STALE_GENERATION',
 ])
 
-/** The attempts after one more failure. */
-export function afterFailure(attempts: Attempts | null, generation: number, nowMs: number): Attempts {
-  const failures = attempts?.generation === generation ? attempts.failures + 1 : 1
+/** The attempts after one more failure, with this code. */
+export function afterFailure(
+  attempts: Attempts | null,
+  generation: number,
+  code: ErrorCode,
+  nowMs: number,
+): Attempts {
+  const before = attempts?.generation === generation ? attempts : { failures: 0, refusals: 0 }
+  const failures = before.failures + 1
+  const refusals = before.refusals + (isTransient(code) ? 0 : 1)
   const delay = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** (failures - 1))
-  return { generation, failures, retryAtMs: nowMs + delay }
+  return { generation, failures, refusals, retryAtMs: nowMs + delay }
 }
 
-/** Whether to give up after a failure with this code, that many failures in. */
-export function isHopeless(code: ErrorCode, failures: number): boolean {
-  if (FINAL.has(code)) return true
-  return !isTransient(code) && code !== 'STALE_EPOCH' && failures >= HYPERVISOR_TRIES
+/** Whether to give up after a failure with this code. */
+export function isHopeless(code: ErrorCode, { refusals }: Attempts): boolean {
+  return FINAL.has(code) || refusals >= HYPERVISOR_TRIES
 }

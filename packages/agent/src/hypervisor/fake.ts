@@ -128,7 +128,8 @@ export class FakeHypervisor implements Hypervisor {
 
   /** A guest goes off, whoever did it. */
   goOff(uuid: string, reason: OffReason): void {
-    if (this.#domains.get(uuid)?.guest.power !== 'off') this.#setGuest(uuid, { power: 'off', reason })
+    const domain = this.#domains.get(uuid)
+    if (domain && domain.guest.power !== 'off') this.#setGuest(uuid, { power: 'off', reason })
   }
 
   /** As `goOff`, but nobody is told: events are hints. */

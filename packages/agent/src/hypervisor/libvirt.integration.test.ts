@@ -80,6 +80,7 @@ describe('libvirt', () => {
       code: 'DISK_POOL_FAILED',
       message: expect.stringContaining('/proc/vpe'),
     })
+    expect(await lab.virsh('pool-list', '--all', '--details')).not.toContain('/proc')
   })
 
   test('tells when it goes away and when it is back, having lost nothing', async () => {

@@ -123,31 +123,29 @@ class LibvirtHypervisor implements Hypervisor {
   startDomain(uuid: string): Promise<void> {
     return translate(async () => {
       const domain = this.#work.domain(uuid)
-      try {
-        await domain.start()
-      } catch (error) {
-        if (!isLibvirtError(error, 'OPERATION_INVALID') || !(await domain.isActive())) throw error
-      }
+      await unlessSo(domain.start(), () => domain.isActive())
     })
   }
 
   shutdownDomain(uuid: string): Promise<void> {
-    return translate(() => unlessOff(this.#work.domain(uuid).shutdown({ acpiPowerButton: true })))
+    const domain = this.#work.domain(uuid)
+    return translate(() => unlessSo(domain.shutdown(), () => isOff(domain)))
   }
 
   destroyDomain(uuid: string): Promise<void> {
-    return translate(() => unlessOff(this.#work.domain(uuid).destroy()))
+    const domain = this.#work.domain(uuid)
+    return translate(() => unlessSo(domain.destroy(), () => isOff(domain)))
   }
 
   undefineDomain(uuid: string): Promise<void> {
     return translate(async () => {
       const domain = this.#work.domain(uuid)
-      const flags = { managedSave: true, snapshotsMetadata: true, nvram: true }
+      const flags = { managedSave: true, snapshotsMetadata: true }
       try {
-        await unlessGone(domain.undefine({ ...flags, checkpointsMetadata: true }))
+        await unlessGone(domain.undefine({ ...flags, checkpointsMetadata: true, nvram: true }))
       } catch (error) {
         // Not every driver knows every flag.
-        if (!isLibvirtError(error, 'INVALID_ARG', 'NO_SUPPORT', 'ARGUMENT_UNSUPPORTED')) throw error
+        if (!isLibvirtError(error, 'INVALID_ARG')) throw error
         await unlessGone(domain.undefine(flags))
       }
     })
@@ -156,14 +154,23 @@ class LibvirtHypervisor implements Hypervisor {
   ensurePool(uuid: string, path: string): Promise<void> {
     return translate(
       async () => {
-        const known = await this.#findPool(uuid)
-        if (known && targetPath(await known.xml({ inactive: true })) !== path) await this.#forget(known)
+        let known = await this.#findPool(uuid)
+        if (known && targetPath(await known.xml()) !== path) {
+          await this.#forget(known)
+          known = null
+        }
         // Defining it anew changes nothing, and tells of another pool on the same folder.
         const pool = await this.#storage.defineStoragePool(poolXml(uuid, path))
         await pool.setAutostart(false)
         if (await pool.isActive()) return
-        await pool.build()
-        await pool.start()
+        try {
+          await pool.build()
+          await pool.start()
+        } catch (error) {
+          // One that never worked is not worth keeping; why it did not is what the caller wants to know.
+          if (!known) await pool.undefine().catch(() => {})
+          throw error
+        }
       },
       (error) => poolFault(error, path),
     )
@@ -276,13 +283,17 @@ async function unlessGone<T>(call: Promise<T>): Promise<T | null> {
   }
 }
 
-/** OPERATION_INVALID is what libvirt answers for a guest that does not run. */
-async function unlessOff(call: Promise<void>): Promise<void> {
+/** Drivers differ in what they answer when all is so already: what counts is whether it is. */
+async function unlessSo(call: Promise<void>, isSo: () => Promise<boolean>): Promise<void> {
   try {
     await call
   } catch (error) {
-    if (!isLibvirtError(error, 'NO_DOMAIN', 'OPERATION_INVALID')) throw error
+    if (!isLibvirtError(error) || !(await isSo().catch(() => false))) throw error
   }
+}
+
+async function isOff(domain: Domain): Promise<boolean> {
+  return !(await unlessGone(domain.isActive()))
 }
 
 async function translate<T>(
@@ -322,7 +333,7 @@ function hypervisorFault(error: LibvirtError): VpeError {
 }
 
 function poolFault(error: LibvirtError, path: string): VpeError {
-  const conflict = /pool source conflict with pool: '(.*)'/.exec(error.message)?.[1]
+  const conflict = /conflict with pool: '(.*)'/.exec(error.message)?.[1]
   const mend = conflict
     ? `the folder belongs to libvirt's storage pool ${conflict}: choose another folder, or give that pool up with virsh pool-destroy ${conflict} and pool-undefine ${conflict}`
     : 'choose a folder that libvirtd can make and write'

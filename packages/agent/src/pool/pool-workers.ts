@@ -175,6 +175,7 @@ class PoolWorker {
   close(): void {
     const child = this.#child
     this.#child = null
+    child?.unref()
     if (child?.connected) child.disconnect()
     this.#rejectAll('the agent is stopping')
   }

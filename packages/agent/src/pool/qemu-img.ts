@@ -6,7 +6,7 @@ import { ExecaError, execa } from 'execa'
 import { z } from 'zod'
 
 /** A crafted image can make qemu-img take all memory or all time. */
-const INFO_LIMITS = ['--as=1073741824', '--cpu=30', '--']
+const LIMITS = ['--as=1073741824', '--cpu=60', '--']
 
 const infoSchema = z.object({
   format: z.string(),
@@ -20,26 +20,18 @@ const infoSchema = z.object({
     .optional(),
 })
 
-/** Says why an image is unfit, in qemu-img's view; null when it is fit and as large as expected. */
+/**
+ * Says why an image is unfit, in qemu-img's view; null when it is fit and as large as expected. Only for
+ * images whose header has been judged: qemu-img opens what a header names.
+ */
 export async function judgeByQemuImg(
   path: string,
   format: DiskFormat,
   virtualSizeBytes: number,
   signal: AbortSignal,
 ): Promise<string | null> {
-  const qemuImg = ['qemu-img', 'info', '--output=json', '-f', format, path]
-  let stdout: string
-  try {
-    ;({ stdout } = await execa('prlimit', [...INFO_LIMITS, ...qemuImg], {
-      cancelSignal: signal,
-      timeout: 60_000,
-      stdin: 'ignore',
-    }))
-  } catch (error) {
-    signal.throwIfAborted()
-    if (error instanceof ExecaError && error.code === 'ENOENT') throw missingProgram('prlimit', error)
-    return `qemu-img cannot read it: ${lastWords(error)}`
-  }
+  const { stdout, refused } = await examine(['info', '--output=json', '-f', format, path], signal)
+  if (refused) return refused
   const info = infoSchema.parse(JSON.parse(stdout))
   const data = info['format-specific']?.data
   if (info['backing-filename'] !== undefined) return `it needs the backing file ${info['backing-filename']}`
@@ -49,7 +41,32 @@ export async function judgeByQemuImg(
   if (info['virtual-size'] !== virtualSizeBytes) {
     return `its header says ${virtualSizeBytes} bytes, qemu-img says ${info['virtual-size']}`
   }
-  return null
+  // One that was cut short has a good header all the same.
+  if (format === 'raw') return null
+  return (await examine(['check', '-q', '-f', format, path], signal)).refused
+}
+
+/** qemu-img check: only leaked clusters, which waste space and harm nothing. */
+const ONLY_LEAKS = 3
+/** prlimit, of the program that it was to run. */
+const COMMAND_NOT_FOUND = 127
+
+async function examine(
+  args: readonly string[],
+  signal: AbortSignal,
+): Promise<{ stdout: string; refused: string | null }> {
+  try {
+    const options = { cancelSignal: signal, timeout: 120_000, stdin: 'ignore' } as const
+    const { stdout } = await execa('prlimit', [...LIMITS, 'qemu-img', ...args], options)
+    return { stdout, refused: null }
+  } catch (error) {
+    signal.throwIfAborted()
+    if (!(error instanceof ExecaError)) throw error
+    if (error.code === 'ENOENT') throw missingProgram('prlimit', error)
+    if (error.exitCode === COMMAND_NOT_FOUND) throw missingProgram('qemu-img', error)
+    if (args[0] === 'check' && error.exitCode === ONLY_LEAKS) return { stdout: '', refused: null }
+    return { stdout: '', refused: `qemu-img ${args[0]} finds it damaged: ${lastWords(error)}` }
+  }
 }
 
 /** Makes an empty qcow2 disk on top of an image in the same folder. */
@@ -146,7 +163,7 @@ function missingProgram(name: 'qemu-img' | 'prlimit', cause: unknown): VpeError 
 
 function lastWords(error: unknown): string {
   if (!(error instanceof ExecaError)) return String(error)
-  const words = String(error.stderr ?? '')
+  const words = String(error.stderr || error.stdout || '')
     .trim()
     .split('\n')
     .at(-1)

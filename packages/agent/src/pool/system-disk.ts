@@ -2,7 +2,7 @@
 // built under another name and gets its own by rename, so that a disk that is there is whole.
 
 import { constants } from 'node:fs'
-import { open, readdir, rename, rm } from 'node:fs/promises'
+import { chmod, link, open, readdir, rename, rm } from 'node:fs/promises'
 import { VpeError } from '@vpe/core'
 import { backingFileOf, HEADER_BYTES } from './image-header.ts'
 import { findImage, type ImportContext } from './import-image.ts'
@@ -57,9 +57,11 @@ export async function makeSystemDisk(
       await convertToDisk({ folder: folder.root, path: part, ...source }, onProgress, signal)
       if (sizeBytes > image.virtualSizeBytes) await resizeDisk(part, sizeBytes, folder.root, signal)
     }
+    // What a guest writes is for nobody else's eyes; libvirt hands the file to the user that QEMU runs as.
+    await chmod(part, 0o600)
     await syncFile(part)
     signal.throwIfAborted()
-    await rename(part, folder.path(systemDiskFile(instanceUuid)))
+    await giveName(part, folder.path(systemDiskFile(instanceUuid)))
   } finally {
     await rm(part, { force: true })
   }
@@ -89,6 +91,19 @@ export async function removeImage(
   }
   for (const name of [imageFile(uuid, 'qcow2'), imageFile(uuid, 'raw'), imageRecordFile(uuid)]) {
     await rm(folder.path(name), { force: true })
+  }
+}
+
+/**
+ * link() first, which replaces nothing: should this process be given up while the call hangs in the
+ * kernel, the call may still be carried out much later, when a guest runs on a disk of that name.
+ */
+async function giveName(part: string, path: string): Promise<void> {
+  try {
+    await link(part, path)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    await rename(part, path)
   }
 }
 
