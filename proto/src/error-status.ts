@@ -21,6 +21,7 @@ const STATUS_OF_CODE: Record<ErrorCode, Status> = {
   IMAGE_INVALID: Status.FAILED_PRECONDITION,
   DISK_POOL_FAILED: Status.FAILED_PRECONDITION,
   HYPERVISOR_FAILED: Status.INTERNAL,
+  WRONG_HOST: Status.FAILED_PRECONDITION,
   STALE_EPOCH: Status.ABORTED,
   STALE_GENERATION: Status.ABORTED,
   SUPERSEDED: Status.ABORTED,
@@ -62,6 +63,9 @@ export function fromClientError(error: unknown): VpeError {
         cause: error,
       },
     )
+  }
+  if (error instanceof Error && (error.name === 'TimeoutError' || error.name === 'AbortError')) {
+    return new VpeError('UNAVAILABLE', 'no answer in time', { cause: error })
   }
   return new VpeError('INTERNAL', error instanceof Error ? error.message : String(error), { cause: error })
 }

@@ -9,6 +9,7 @@ import {
   createChannel,
   createClientFactory,
   createServer,
+  Metadata,
   type Server,
   ServerError,
   type ServerMiddlewareCall,
@@ -17,10 +18,12 @@ import { errorDetailsClientMiddleware, errorDetailsServerMiddleware } from 'nice
 import { toServerError } from './error-status.ts'
 
 /** A dead peer is noticed within about keepalive_time + keepalive_timeout, also while a call waits. */
-const KEEP_ALIVE = {
+const CONNECTION = {
   'grpc.keepalive_time_ms': 5_000,
   'grpc.keepalive_timeout_ms': 5_000,
   'grpc.keepalive_permit_without_calls': 1,
+  // A list of 100,000 instances is some 40 MiB; the usual limit of 4 MiB is for strangers.
+  'grpc.max_receive_message_length': 256 * 1024 ** 2,
 }
 
 /**
@@ -43,11 +46,35 @@ export function createRpcServer(onUnexpected: (error: unknown, method: string) =
     }
   }
   return createServer({
-    ...KEEP_ALIVE,
+    ...CONNECTION,
     'grpc.http2.min_ping_interval_without_data_ms': 1_000,
   })
     .use(errorDetailsServerMiddleware)
     .use(translateErrors)
+}
+
+const HOST_ID_HEADER = 'vpe-host-id'
+
+/** For the default options of an agent's client: every call then says which host it is meant for. */
+export function meantForHost(hostId: string): { metadata: Metadata } {
+  return { metadata: Metadata({ [HOST_ID_HEADER]: hostId }) }
+}
+
+/**
+ * Server middleware of an agent: refuses calls that are meant for another host (WRONG_HOST). Addresses get
+ * swapped and reused; "absent is success" from the wrong machine would lose an instance.
+ */
+export function refuseOtherHosts(hostId: string) {
+  return async function* refuse<Request, Response>(
+    call: ServerMiddlewareCall<Request, Response>,
+    context: CallContext,
+  ) {
+    const meant = context.metadata.get(HOST_ID_HEADER)
+    if (meant !== undefined && meant !== hostId) {
+      throw new VpeError('WRONG_HOST', `this is the agent of host ${hostId}, the call is meant for ${meant}`)
+    }
+    return yield* call.next(call.request, context)
+  }
 }
 
 /** Clients from this factory throw errors that `fromClientError` understands whole. */
@@ -58,7 +85,7 @@ export function createRpcClientFactory(): ClientFactory {
 /** A channel to host:port. It connects by itself, and again after a loss, within a second. */
 export function createRpcChannel(address: string): Channel {
   return createChannel(address, undefined, {
-    ...KEEP_ALIVE,
+    ...CONNECTION,
     'grpc.initial_reconnect_backoff_ms': 200,
     'grpc.max_reconnect_backoff_ms': 1_000,
   })

@@ -4,7 +4,7 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VpeError } from '@vpe/core'
-import { AgentServiceDefinition, createRpcServer } from '@vpe/proto'
+import { AgentServiceDefinition, createRpcServer, refuseOtherHosts } from '@vpe/proto'
 import { pino } from 'pino'
 import { z } from 'zod'
 import { Agent } from './agent.ts'
@@ -80,7 +80,9 @@ async function run({ stateDir, libvirtUri, natsUrl, imageDirs, bridge, listen }:
     log,
   })
   await agent.start()
-  const server = createRpcServer((error, method) => log.error({ err: error, method }, 'a call met a defect'))
+  const onDefect = (error: unknown, method: string) =>
+    log.error({ err: error, method }, 'a call met a defect')
+  const server = createRpcServer(onDefect).use(refuseOtherHosts(hostId))
   server.add(AgentServiceDefinition, createAgentService(agent, epochs))
   const port = await server.listen(listen)
   log.info({ listen, port }, 'ready')

@@ -31,6 +31,7 @@ export const MEANING_OF_CODE: Readonly<Record<FaultCode, Meaning>> = {
   IMAGE_INVALID: { status: 422, title: 'The image cannot be used' },
   DISK_POOL_FAILED: { status: 409, title: 'The disk pool cannot be used' },
   HYPERVISOR_FAILED: { status: 502, title: 'The hypervisor failed' },
+  WRONG_HOST: { status: 503, title: 'Another host answers at this address' },
   STALE_EPOCH: { status: 503, title: 'The controller has been replaced' },
   STALE_GENERATION: { status: 409, title: 'A newer change came first' },
   SUPERSEDED: { status: 409, title: 'A later request replaced this one' },

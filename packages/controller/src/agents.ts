@@ -6,6 +6,7 @@ import {
   AgentServiceDefinition,
   createRpcChannel,
   createRpcClientFactory,
+  meantForHost,
 } from '@vpe/proto'
 import type { Channel } from 'nice-grpc'
 
@@ -14,12 +15,13 @@ export interface AgentConnection {
   close(): void
 }
 
-/** Dials an agent at host:port. */
-export type AgentDialer = (address: string) => AgentConnection
+/** Dials an agent at host:port; with a host id, another host's agent there refuses every call. */
+export type AgentDialer = (address: string, hostId?: string) => AgentConnection
 
-export function dialAgent(address: string): AgentConnection {
+export function dialAgent(address: string, hostId?: string): AgentConnection {
   const channel: Channel = createRpcChannel(address)
-  const client = createRpcClientFactory().create(AgentServiceDefinition, channel)
+  const options = hostId === undefined ? {} : { '*': meantForHost(hostId) }
+  const client = createRpcClientFactory().create(AgentServiceDefinition, channel, options)
   return { client, close: () => channel.close() }
 }
 
@@ -39,7 +41,7 @@ export class Agents {
     const known = this.#connections.get(host.uuid)
     if (known?.address === host.address) return known.connection.client
     known?.connection.close()
-    const connection = this.#dial(host.address)
+    const connection = this.#dial(host.address, host.uuid)
     this.#connections.set(host.uuid, { address: host.address, connection })
     return connection.client
   }

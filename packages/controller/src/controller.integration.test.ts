@@ -182,6 +182,32 @@ describe('what happens on the host', () => {
   })
 })
 
+describe('another host at a host’s address', () => {
+  test('is asked for nothing: no guest runs twice, and no deletion succeeds on the wrong machine', async () => {
+    await begin()
+    const uuid = uuidOf(await harness.create('vm1'))
+    await harness.atRest(uuid)
+    await harness.stop()
+    agent.stop()
+    const other = await FakeAgent.start()
+    other.stop()
+    other.address = agent.address
+    await other.listen()
+    await harness.start()
+    const { operationUuid } = await harness.client.deleteInstance({ uuid })
+    await until('it was tried', async () => {
+      const { operation } = await harness.client.getOperation({ uuid: operationUuid })
+      return operation?.step.includes('is meant for') ?? false
+    })
+    expect(other.starts).toEqual([])
+    expect(agent.domains.has(uuid)).toBe(true)
+    other.stop()
+    await agent.listen()
+    expect(await harness.ended(operationUuid)).toMatchObject({ status: OperationStatus.SUCCEEDED })
+    expect(agent.domains.size).toBe(0)
+  })
+})
+
 describe('requests', () => {
   beforeEach(() => begin())
 
@@ -215,6 +241,50 @@ describe('requests', () => {
     await harness.create('vm1')
     expect((await refusal(harness.create('vm1', 'key-1'))).code).toBe('NAME_TAKEN')
     expect(await harness.create('vm2', 'key-1')).toMatchObject({ instance: { name: 'vm2' } })
+  })
+
+  test('a change that is no affair of the host’s succeeds at once, whatever state the instance is in', async () => {
+    agent.onApply = async () => {
+      throw new VpeError('IMAGE_INVALID', 'bad thing')
+    }
+    const { instance, operationUuid } = await harness.create('vm1')
+    await harness.ended(operationUuid)
+    const uuid = instance?.uuid ?? ''
+    const changed = await harness.client.updateInstance({ uuid, tags: { values: ['a'] } })
+    expect(await harness.ended(changed.operationUuid)).toMatchObject({ status: OperationStatus.SUCCEEDED })
+    const same = await harness.client.updateInstance({ uuid, tags: { values: ['a'] } })
+    expect(await harness.ended(same.operationUuid)).toMatchObject({ status: OperationStatus.SUCCEEDED })
+    expect(await harness.instance(uuid)).toMatchObject({ status: InstanceStatus.ERROR, tags: ['a'] })
+  })
+
+  test('an image whose import hangs can be deleted, and its operation is cancelled', async () => {
+    agent.onImport = () => new Promise(() => {})
+    const { image, operationUuid } = await harness.client.createImage({ name: 'slow', url: 'file:///x' })
+    await harness.client.deleteImage({ uuid: image?.uuid ?? '' })
+    expect(await harness.ended(operationUuid)).toMatchObject({ status: OperationStatus.CANCELLED })
+  })
+
+  test('two decisions in one turn see each other', async () => {
+    const flavor = { name: 'twice', vcpus: 1, memoryMib: 64, diskGib: 1 }
+    const results = await Promise.allSettled([
+      harness.client.createFlavor(flavor),
+      harness.client.createFlavor(flavor),
+    ])
+    expect(results.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
+    expect(harness.fatal).toBeNull()
+  })
+
+  test('nonsense is refused by the controller itself, too', async () => {
+    for (const [call, field] of [
+      [harness.client.createFlavor({ name: '', vcpus: 1, memoryMib: 64 }), 'name'],
+      [harness.client.createFlavor({ name: 'f', vcpus: 0, memoryMib: 64 }), 'vcpus'],
+      [harness.client.createFlavor({ name: 'f', vcpus: 1, memoryMib: -1 }), 'memory_mib'],
+      [harness.client.createFlavor({ name: 'f', vcpus: 1, memoryMib: 64, diskGib: -5 }), 'disk_gib'],
+      [harness.client.createInstance({ name: 'x'.repeat(300), flavor: 'tiny', image: 'demo' }), 'name'],
+      [harness.client.listOperations({ limit: -1 }), 'limit'],
+    ] as const) {
+      expect(await refusal(call)).toMatchObject({ code: 'INVALID_ARGUMENT', fields: [{ field }] })
+    }
   })
 
   test('what names something that does not exist is refused with the field', async () => {

@@ -4,7 +4,14 @@
 
 import type { NatsConnection, Subscription } from '@nats-io/nats-core'
 import { CHANGED_SUBJECTS, decodeHeartbeat, HEARTBEAT_SUBJECTS, hostOfSubject, type VpeEvent } from '@vpe/bus'
-import { decideReport, type HostRecord, type InstanceReport, judgeHost, SUSPECT_AFTER_MS } from '@vpe/core'
+import {
+  decideReport,
+  type HostRecord,
+  type InstanceReport,
+  judgeHost,
+  SUSPECT_AFTER_MS,
+  VpeError,
+} from '@vpe/core'
 import { fromClientError } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
@@ -216,6 +223,10 @@ export class HostMonitor {
     )
     const client = this.#agents.client(host)
     const inventory = await client.getInventory({}, { signal: AbortSignal.timeout(INVENTORY_TIMEOUT_MS) })
+    // Somebody else's word at this address says nothing of this host.
+    if (inventory.hostId !== host.uuid) {
+      throw new VpeError('WRONG_HOST', `${host.address} is host ${inventory.hostId}, not ${host.uuid}`)
+    }
     watch.lastHeardMs = this.#now()
     watch.lastInventoryMs = this.#now()
     watch.readDigest = inventory.digest

@@ -25,7 +25,7 @@ export class ImageImporter {
   readonly #now: () => number
   readonly #log: Logger
   readonly #onFatal: (error: unknown) => void
-  readonly #running = new Map<string, AbortController>()
+  readonly #running = new Map<string, { readonly abort: AbortController; readonly ended: Promise<void> }>()
   readonly #progress = new Map<string, number>()
 
   /** @param onFatal told of a defect, or of a store that failed: the process must end */
@@ -41,31 +41,39 @@ export class ImageImporter {
     this.#now = now
     this.#log = log
     this.#onFatal = onFatal
-    store.listen({ onImage: (image) => image?.status === 'importing' && this.#look(image.uuid) })
+    store.listen({ onImage: (image) => image?.status === 'importing' && this.look(image.uuid) })
   }
 
   lookAtAll(): void {
-    for (const image of this.#store.images.values()) if (image.status === 'importing') this.#look(image.uuid)
+    for (const image of this.#store.images.values()) if (image.status === 'importing') this.look(image.uuid)
   }
 
   progressPercent(imageUuid: string): number {
     return this.#progress.get(imageUuid) ?? 0
   }
 
-  close(): void {
-    for (const abort of this.#running.values()) abort.abort()
+  /** Stops an import, for an image that is going; resolves when nothing of it is under way. */
+  async cancel(imageUuid: string): Promise<void> {
+    const running = this.#running.get(imageUuid)
+    running?.abort.abort()
+    await running?.ended
   }
 
-  #look(uuid: string): void {
+  close(): void {
+    for (const { abort } of this.#running.values()) abort.abort()
+  }
+
+  /** Imports an image if that is what it waits for. */
+  look(uuid: string): void {
     if (this.#running.has(uuid)) return
     const abort = new AbortController()
-    this.#running.set(uuid, abort)
-    this.#run(uuid, abort.signal)
+    const ended = this.#run(uuid, abort.signal)
       .catch(this.#onFatal)
       .finally(() => {
         this.#running.delete(uuid)
         this.#progress.delete(uuid)
       })
+    this.#running.set(uuid, { abort, ended })
   }
 
   async #run(uuid: string, signal: AbortSignal): Promise<void> {
@@ -88,8 +96,8 @@ export class ImageImporter {
       } catch (cause) {
         if (signal.aborted) return
         const error = fromClientError(cause)
-        attempts = afterFailure(attempts, 0, this.#now())
-        const isOver = isHopeless(error.code, attempts.failures)
+        attempts = afterFailure(attempts, 0, error.code, this.#now())
+        const isOver = isHopeless(error.code, attempts)
         this.#log.warn({ image: uuid, code: error.code, isOver }, error.message)
         if (isOver) {
           this.#end(uuid, (now) => ({ ...now, status: 'error', fault: error.message }))
@@ -104,7 +112,8 @@ export class ImageImporter {
     const pool = this.#store.diskPools.get(image.diskPoolUuid)
     if (!pool)
       throw new VpeError('INTERNAL', `disk pool ${image.diskPoolUuid} of image ${image.uuid} has no record`)
-    const host = pool.hosts
+    const host = [...pool.hosts]
+      .sort((a, b) => Number(b.state === 'ready') - Number(a.state === 'ready'))
       .map(({ hostId }) => this.#store.hosts.get(hostId))
       .find((candidate): candidate is HostRecord => candidate?.state === 'up')
     if (!host) throw new VpeError('UNAVAILABLE', `no host that reaches disk pool ${pool.name} is up`)

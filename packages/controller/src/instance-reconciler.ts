@@ -212,8 +212,8 @@ export class InstanceReconciler {
 
   #failed(instance: InstanceRecord, error: VpeError): void {
     const { uuid, generation, task } = instance
-    const attempts = afterFailure(this.#attempts.get(uuid) ?? null, generation, this.#now())
-    const isOver = isHopeless(error.code, attempts.failures)
+    const attempts = afterFailure(this.#attempts.get(uuid) ?? null, generation, error.code, this.#now())
+    const isOver = isHopeless(error.code, attempts)
     this.#log.warn({ instance: uuid, code: error.code, failures: attempts.failures, isOver }, error.message)
     this.#attempts.set(uuid, attempts)
     this.#steps.set(uuid, `will try again: ${error.message}`)

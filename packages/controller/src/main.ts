@@ -1,7 +1,9 @@
 #!/usr/bin/env node
 // vpe-controller: reads the environment, opens the store, the bus and the port, and ends on a signal.
 
+import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { connectBus } from '@vpe/bus'
 import { pino } from 'pino'
@@ -19,6 +21,15 @@ function configOrExit(): ControllerConfig {
   }
 }
 
+/** Rejects when something listens at host:port already. */
+async function assertPortFree(address: string): Promise<void> {
+  const { hostname, port } = new URL(`tcp://${address}`)
+  const server = createServer().listen(Number(port), hostname.replace(/[[\]]/g, ''))
+  await once(server, 'listening')
+  server.close()
+  await once(server, 'close')
+}
+
 const config = configOrExit()
 const log = pino({ name: 'vpe-controller', level: config.logLevel }, pino.destination({ sync: true }))
 
@@ -28,6 +39,12 @@ function die(error: unknown): never {
 }
 process.on('uncaughtException', die)
 process.on('unhandledRejection', die)
+
+// A second controller started by mistake must find that out before it raises the epoch and ends the first.
+await assertPortFree(config.listen).catch((error: Error) => {
+  log.fatal(`${config.listen} cannot be listened on: ${error.message}`)
+  process.exit(1)
+})
 
 mkdirSync(config.stateDir, { recursive: true, mode: 0o700 })
 const file = join(config.stateDir, 'controller.sqlite')

@@ -8,7 +8,7 @@ const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS
 const OPERATIONS_MS = 7 * DAY_MS
 const PLACEMENTS_MS = 7 * DAY_MS
-export const IDEMPOTENCY_KEYS_MS = DAY_MS
+const IDEMPOTENCY_KEYS_MS = DAY_MS
 
 /** Prunes now and every hour, until the returned function is called. */
 export function startRetention(store: Store, now: () => number, log: Logger): () => void {

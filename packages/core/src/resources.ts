@@ -48,6 +48,8 @@ export interface DiskPoolRecord {
   readonly path: string
   readonly shared: boolean
   readonly systemDisks: SystemDiskKind
+  /** Belongs to every host, also to those that are registered later. */
+  readonly everyHost: boolean
   readonly hosts: readonly DiskPoolHost[]
   readonly createdAtMs: number
 }

@@ -7,6 +7,7 @@ import {
   decideStart,
   decideStop,
   decideUpdate,
+  endOperation,
   type FlavorRecord,
   type HostCandidate,
   type ImageRecord,
@@ -29,10 +30,11 @@ import { change } from '../store/tables.ts'
 import { instanceToWire } from '../wire.ts'
 import { generateName } from './generated-name.ts'
 import { type Mutation, type Mutations, startOperation } from './mutation.ts'
-import { getOr404, invalid, refer, referHosts } from './references.ts'
+import { assertBetween, assertName, getOr404, invalid, refer, referHosts } from './references.ts'
 
 const GIB = 1024 ** 3
 const DEFAULT_NAMESPACE = 'default'
+const TAGS_MAX = 256
 /** The flavor of an instance whose creator names none, where there is one of that name. */
 const DEFAULT_FLAVOR = 'default'
 
@@ -74,18 +76,29 @@ export function instanceMethods({
   ): Mutation<{ instance: ReturnType<typeof instanceToWire>; operationUuid: string }> {
     const next = decision?.next ?? instance
     const operation = startOperation(kind, instance.uuid, now(), { generation: next.generation })
-    const operations = [...store.runningOperationsOf(instance.uuid), operation]
+    const response = { instance: instanceToWire(store, next), operationUuid: operation.uuid }
+    const running = store.runningOperationsOf(instance.uuid)
+    // Properties that are no affair of the host's have changed by this very commit.
+    if (kind === 'instance.update' && next.generation === instance.generation) {
+      const done = change.operation(endOperation(operation, 'succeeded', now()))
+      if (!decision) return { changes: [done], events: [], response }
+      const { changes, events } = commitOfDecision(instance, decision, running, now())
+      return { changes: [...changes, done], events, response }
+    }
     const effective = decision ?? { next: instance, why: 'it is so already' }
-    const { changes, events } = commitOfDecision(instance, effective, operations, now())
+    const { changes, events } = commitOfDecision(instance, effective, [...running, operation], now())
     return {
       changes: decision ? changes : changes.filter((each) => each.table === 'operations'),
       events: decision ? events : [],
-      response: { instance: instanceToWire(store, next), operationUuid: operation.uuid },
+      response,
     }
   }
 
   function create(request: CreateInstanceRequest) {
     const namespace = request.namespace || DEFAULT_NAMESPACE
+    assertName('name', request.name)
+    assertName('namespace', namespace)
+    assertTags(request.tags)
     assertInstanceNameFree(store, namespace, request.name)
     const flavor = request.flavor
       ? refer(store.flavors, 'flavor', 'flavor', request.flavor)
@@ -168,10 +181,18 @@ export function instanceMethods({
 
   function update(request: UpdateInstanceRequest) {
     const instance = named(request)
+    if (request.name !== undefined) assertName('name', request.name)
+    if (request.tags) assertTags(request.tags.values)
     if (request.name !== undefined && request.name !== instance.name) {
       assertInstanceNameFree(store, instance.namespace, request.name)
     }
     const image = request.image === undefined ? null : usableImage(store, imagesGoing, request.image)
+    if (image && image.status !== 'active') {
+      throw invalid(
+        'image',
+        `image ${image.name} is being imported; a guest is only stopped for one that is there`,
+      )
+    }
     if (image && image.virtualSizeBytes > instance.diskBytes && instance.diskBytes > 0) {
       throw invalid('image', diskTooSmall(image, instance.diskBytes))
     }
@@ -254,6 +275,11 @@ function assertInstanceNameFree(store: Store, namespace: string, name: string): 
   )
 }
 
+function assertTags(tags: readonly string[]): void {
+  assertBetween('tags', tags.length, 0, TAGS_MAX)
+  for (const tag of tags) assertName('tags', tag)
+}
+
 function defaultFlavor(store: Store): FlavorRecord {
   const flavors = [...store.flavors.values()]
   const named = flavors.find((flavor) => flavor.name === DEFAULT_FLAVOR)
@@ -272,7 +298,11 @@ function usableImage(store: Store, imagesGoing: ReadonlySet<string>, uuidOrName:
 }
 
 function systemDiskBytes(flavor: FlavorRecord, image: ImageRecord): number {
-  if (flavor.diskGib === 0) return image.virtualSizeBytes
+  if (flavor.diskGib === 0) {
+    if (image.status === 'active') return image.virtualSizeBytes
+    const why = `image ${image.name} is being imported, so its size is not known yet, and flavor ${flavor.name} sets none`
+    throw invalid('flavor', `${why}; wait until the image is active, or take a flavor with a disk size`)
+  }
   const bytes = flavor.diskGib * GIB
   if (image.virtualSizeBytes > bytes) throw invalid('flavor', diskTooSmall(image, bytes))
   return bytes

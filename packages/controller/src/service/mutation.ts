@@ -15,6 +15,9 @@ export interface Mutation<Response> {
   readonly response: Response
 }
 
+/** A mutation, or the promise of a function that decides on one, called in the turn that commits it. */
+export type Decided<Response> = Mutation<Response> | Promise<() => Mutation<Response>>
+
 interface Codec<Message> {
   encode(message: Message): { finish(): Uint8Array }
   decode(bytes: Uint8Array): Message
@@ -42,19 +45,18 @@ export class Mutations {
   }
 
   /**
-   * The service method for a mutation. `decide` validates and decides in one go, from memory; if it has
-   * to wait for something, it must look again before it returns.
+   * The service method for a mutation. `decide` validates and decides in one go, from memory, and is
+   * committed in the same turn, so that no other decision comes between. One that has to wait for
+   * something first resolves to the function that then decides.
    */
   method<Request, Response>(
     definition: MethodDefinition<Request, Response>,
-    decide: (request: Request) => Mutation<Response> | Promise<Mutation<Response>>,
+    decide: (request: Request) => Decided<Response>,
   ): (request: Request, context: CallContext) => Promise<Response> {
     return async (request, context) => {
       const key = context.metadata.get('idempotency-key')
       if (!key) {
-        const { changes, events, response } = await decide(request)
-        await this.#store.commit(changes, events)
-        return response
+        return this.#commit(decide(request), () => [])
       }
       const requestSha256 = createHash('sha256')
         .update(definition.requestType.encode(request).finish())
@@ -67,7 +69,7 @@ export class Mutations {
     key: string,
     definition: MethodDefinition<Request, Response>,
     requestSha256: string,
-    decide: () => Mutation<Response> | Promise<Mutation<Response>>,
+    decide: () => Decided<Response>,
   ): Promise<Response> {
     const fingerprint = `${definition.name} ${requestSha256}`
     const other = this.#underWay.get(key)
@@ -88,22 +90,30 @@ export class Mutations {
     key: string,
     definition: MethodDefinition<Request, Response>,
     requestSha256: string,
-    decide: () => Mutation<Response> | Promise<Mutation<Response>>,
+    decide: () => Decided<Response>,
   ): Promise<Response> {
     const kept = await this.#store.backend.findIdempotencyKey(key)
     if (kept) {
       if (kept.method !== definition.name || kept.requestSha256 !== requestSha256) throw keyReused(key)
       return definition.responseType.decode(kept.response)
     }
-    const { changes, events, response } = await decide()
-    const row = {
-      key,
-      method: definition.name,
-      requestSha256,
-      response: Buffer.from(definition.responseType.encode(response).finish()),
-      createdAtMs: this.#now(),
-    }
-    await this.#store.commit([...changes, change.idempotencyKey(row)], events)
+    return this.#commit(decide(), (response) => [
+      change.idempotencyKey({
+        key,
+        method: definition.name,
+        requestSha256,
+        response: Buffer.from(definition.responseType.encode(response).finish()),
+        createdAtMs: this.#now(),
+      }),
+    ])
+  }
+
+  async #commit<Response>(
+    decided: Decided<Response>,
+    more: (response: Response) => readonly Change[],
+  ): Promise<Response> {
+    const { changes, events, response } = decided instanceof Promise ? (await decided)() : decided
+    await this.#store.commit([...changes, ...more(response)], events)
     return response
   }
 }

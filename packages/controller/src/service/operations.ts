@@ -6,6 +6,7 @@ import type { ImageImporter } from '../image-importer.ts'
 import type { InstanceReconciler } from '../instance-reconciler.ts'
 import type { Store } from '../store/store.ts'
 import { operationToWire, placementToWire } from '../wire.ts'
+import { assertBetween } from './references.ts'
 
 const WAIT_MAX_MS = 60_000
 const LIST_DEFAULT = 100
@@ -63,7 +64,8 @@ export function operationMethods(deps: OperationServiceDeps): OperationMethods {
     },
     async listOperations({ resourceUuid, limit }) {
       await store.durable()
-      const bound = Math.min(limit || LIST_DEFAULT, LIST_MAX)
+      assertBetween('limit', limit, 0, LIST_MAX)
+      const bound = limit || LIST_DEFAULT
       const operations = await store.backend.listOperations(resourceUuid || null, bound)
       return { operations: operations.map(show) }
     },

@@ -70,3 +70,20 @@ export function listByName<Row extends Named>(rows: ReadonlyMap<string, Row>, na
   const some = [...rows.values()].filter((row) => name === '' || row.name === name)
   return some.sort((a, b) => (a.name < b.name ? -1 : 1))
 }
+
+/** Longest name or tag. What is longer might not fit into an event. */
+const NAME_LENGTH_MAX = 255
+
+/** @throws INVALID_ARGUMENT when it is empty, too long, or holds control characters */
+export function assertName(field: string, name: string): void {
+  if (name.length === 0 || name.length > NAME_LENGTH_MAX || /\p{Cc}/u.test(name)) {
+    throw invalid(
+      field,
+      `${field} must have 1 to ${NAME_LENGTH_MAX} characters, none of them a control character`,
+    )
+  }
+}
+
+export function assertBetween(field: string, value: number, min: number, max: number): void {
+  if (value < min || value > max) throw invalid(field, `${field} must be ${min} to ${max}, not ${value}`)
+}

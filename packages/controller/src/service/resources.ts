@@ -2,7 +2,7 @@
 
 import { randomUUID } from 'node:crypto'
 import type { VpeEvent } from '@vpe/bus'
-import { type DiskPoolRecord, endOperation, type HostRecord, VpeError } from '@vpe/core'
+import { type DiskPoolHost, type DiskPoolRecord, endOperation, type HostRecord, VpeError } from '@vpe/core'
 import {
   ControllerServiceDefinition,
   type ControllerServiceImplementation,
@@ -23,7 +23,16 @@ import {
   systemDisksFromWire,
 } from '../wire.ts'
 import { type Mutations, startOperation } from './mutation.ts'
-import { assertNameFree, getOr404, invalid, listByName, refer, referHosts } from './references.ts'
+import {
+  assertBetween,
+  assertName,
+  assertNameFree,
+  getOr404,
+  invalid,
+  listByName,
+  refer,
+  referHosts,
+} from './references.ts'
 
 const AGENT_TIMEOUT_MS = 10_000
 
@@ -66,6 +75,10 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
 
   return {
     createFlavor: mutations.method(methods.createFlavor, (request) => {
+      assertName('name', request.name)
+      assertBetween('vcpus', request.vcpus, 1, 4_096)
+      assertBetween('memory_mib', request.memoryMib, 1, 64 * 1024 ** 2)
+      assertBetween('disk_gib', request.diskGib, 0, 1024 ** 2)
       assertNameFree(store.flavors, 'flavor', request.name)
       const flavor = { uuid: randomUUID(), ...request, createdAtMs: now() }
       const operation = doneOperation('flavor.create', flavor.uuid)
@@ -95,6 +108,7 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
     },
 
     createImage: mutations.method(methods.createImage, (request) => {
+      assertName('name', request.name)
       assertNameFree(store.images, 'image', request.name)
       const pool = request.diskPool
         ? refer(store.diskPools, 'disk pool', 'disk_pool', request.diskPool)
@@ -120,24 +134,31 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
       }
     }),
     deleteImage: mutations.method(methods.deleteImage, async ({ uuid }) => {
-      const image = getOr404(store.images, 'image', uuid)
-      assertUnused('image', image)
-      if (image.status === 'importing') {
-        throw new VpeError('CONFLICT', `image ${image.name} is being imported; delete it when that has ended`)
-      }
+      assertUnused('image', getOr404(store.images, 'image', uuid))
       imagesGoing.add(uuid)
       try {
+        await importer.cancel(uuid)
         // The files go first: a row that is left over can be deleted again, a file without a row cannot.
         for (const pool of store.diskPools.values()) await removeCopies(uuid, pool)
-        assertUnused('image', getOr404(store.images, 'image', uuid))
-      } finally {
+      } catch (error) {
         imagesGoing.delete(uuid)
+        importer.look(uuid)
+        throw error
       }
-      const operation = doneOperation('image.delete', uuid)
-      return {
-        changes: [change.remove('images', uuid), change.operation(operation)],
-        events: [resourceEvent('image', image, 'deleted')],
-        response: { image: imageToWire(image, 0), operationUuid: operation.uuid },
+      return () => {
+        imagesGoing.delete(uuid)
+        const image = getOr404(store.images, 'image', uuid)
+        const cancelled = [...store.operations.values()]
+          .filter(({ resourceUuid }) => resourceUuid === uuid)
+          .map((running) =>
+            change.operation(endOperation(running, 'cancelled', now(), 'the image was deleted')),
+          )
+        const operation = doneOperation('image.delete', uuid)
+        return {
+          changes: [change.remove('images', uuid), ...cancelled, change.operation(operation)],
+          events: [resourceEvent('image', image, 'deleted')],
+          response: { image: imageToWire(image, 0), operationUuid: operation.uuid },
+        }
       }
     }),
     async getImage({ uuid }) {
@@ -151,6 +172,7 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
     },
 
     createDiskPool: mutations.method(methods.createDiskPool, (request) => {
+      assertName('name', request.name)
       assertNameFree(store.diskPools, 'disk pool', request.name)
       if (request.kind !== 'dir')
         throw invalid(
@@ -177,13 +199,8 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
         path: request.path,
         shared: request.shared,
         systemDisks: systemDisksFromWire(request.systemDisks),
-        hosts: hosts.map(({ uuid }) => ({
-          hostId: uuid,
-          state: 'pending',
-          fault: '',
-          capacityBytes: 0,
-          availableBytes: 0,
-        })),
+        everyHost: named.length === 0,
+        hosts: hosts.map(({ uuid }) => pendingOn(uuid)),
         createdAtMs: now(),
       }
       const operation = doneOperation('disk_pool.create', pool.uuid)
@@ -202,13 +219,15 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
           agents.client(host).removeDiskPool({ epoch: store.epoch, uuid }, { signal }),
         )
       }
-      const pool = getOr404(store.diskPools, 'disk pool', uuid)
-      assertPoolUnused(pool)
-      const operation = doneOperation('disk_pool.delete', uuid)
-      return {
-        changes: [change.remove('diskPools', uuid), change.operation(operation)],
-        events: [resourceEvent('disk_pool', pool, 'deleted')],
-        response: { diskPool: diskPoolToWire(pool), operationUuid: operation.uuid },
+      return () => {
+        const pool = getOr404(store.diskPools, 'disk pool', uuid)
+        assertPoolUnused(pool)
+        const operation = doneOperation('disk_pool.delete', uuid)
+        return {
+          changes: [change.remove('diskPools', uuid), change.operation(operation)],
+          events: [resourceEvent('disk_pool', pool, 'deleted')],
+          response: { diskPool: diskPoolToWire(pool), operationUuid: operation.uuid },
+        }
       }
     }),
     async getDiskPool({ uuid }) {
@@ -221,6 +240,7 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
     },
 
     createHost: mutations.method(methods.createHost, async (request) => {
+      assertName('name', request.name)
       assertNameFree(store.hosts, 'host', request.name)
       const described = await describe(request.address)
       const host: HostRecord = {
@@ -231,18 +251,28 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
         facts: factsFromWire(described.facts),
         createdAtMs: now(),
       }
-      const known = store.hosts.get(host.uuid)
-      if (known)
-        throw new VpeError(
-          'CONFLICT',
-          `the agent at ${host.address} is host ${host.uuid}, which is registered as ${known.name}`,
-        )
-      assertNameFree(store.hosts, 'host', request.name)
-      const operation = doneOperation('host.create', host.uuid)
-      return {
-        changes: [change.host(host), change.operation(operation)],
-        events: [resourceEvent('host', host, 'created')],
-        response: { host: showHost(host), operationUuid: operation.uuid },
+      return () => {
+        const known = store.hosts.get(host.uuid)
+        if (known) {
+          throw new VpeError(
+            'CONFLICT',
+            `the agent at ${host.address} is host ${host.uuid}, which is registered as ${known.name}`,
+          )
+        }
+        assertNameFree(store.hosts, 'host', host.name)
+        const operation = doneOperation('host.create', host.uuid)
+        const joined = [...store.diskPools.values()].filter(({ everyHost }) => everyHost)
+        return {
+          changes: [
+            change.host(host),
+            ...joined.map((pool) =>
+              change.diskPool({ ...pool, hosts: [...pool.hosts, pendingOn(host.uuid)] }),
+            ),
+            change.operation(operation),
+          ],
+          events: [resourceEvent('host', host, 'created')],
+          response: { host: showHost(host), operationUuid: operation.uuid },
+        }
       }
     }),
     deleteHost: mutations.method(methods.deleteHost, ({ uuid }) => {
@@ -280,9 +310,11 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
       throw new VpeError('IN_USE', `disk pool ${pool.name} holds image ${image.name}; delete it first`)
   }
 
-  /** Removes a pool's copies of an image: on one host when it is shared, else on each. */
+  /** Removes a pool's copies of an image: on one host, if possible one that is up, when it is shared, else on each. */
   async function removeCopies(imageUuid: string, pool: DiskPoolRecord): Promise<void> {
-    const hosts = pool.hosts.flatMap(({ hostId }) => store.hosts.get(hostId) ?? [])
+    const hosts = pool.hosts
+      .flatMap(({ hostId }) => store.hosts.get(hostId) ?? [])
+      .sort((a, b) => Number(b.state === 'up') - Number(a.state === 'up'))
     for (const host of pool.shared ? hosts.slice(0, 1) : hosts) {
       await callAgent(host, (signal) =>
         agents
@@ -316,6 +348,10 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
       connection.close()
     }
   }
+}
+
+function pendingOn(hostId: string): DiskPoolHost {
+  return { hostId, state: 'pending', fault: '', capacityBytes: 0, availableBytes: 0 }
 }
 
 /** The pool for an image whose creator names none: a ready one, by name. */

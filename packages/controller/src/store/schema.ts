@@ -10,6 +10,8 @@ export const meta = sqliteTable('meta', {
   id: integer().primaryKey(),
   storeId: text().notNull(),
   epoch: integer().notNull(),
+  /** Outbox position up to which the stream has everything. */
+  published: integer().notNull(),
 })
 
 export const flavors = sqliteTable('flavors', {
@@ -42,6 +44,7 @@ export const diskPools = sqliteTable('disk_pools', {
   path: text().notNull(),
   shared: integer({ mode: 'boolean' }).notNull(),
   systemDisks: text({ enum: ['overlay', 'copy'] }).notNull(),
+  everyHost: integer({ mode: 'boolean' }).notNull(),
   hosts: text({ mode: 'json' }).$type<readonly DiskPoolHost[]>().notNull(),
   createdAtMs: integer().notNull(),
 })

@@ -51,15 +51,13 @@ export class SqliteBackend implements StoreBackend {
       (tx) =>
         tx
           .insert(schema.meta)
-          .values({ id: 1, storeId: randomUUID(), epoch: 1 })
+          .values({ id: 1, storeId: randomUUID(), epoch: 1, published: 0 })
           .onConflictDoUpdate({ target: schema.meta.id, set: { epoch: sql`${schema.meta.epoch} + 1` } })
           .returning()
           .get(),
       { behavior: 'immediate' },
     )
     this.#epoch = identity.epoch
-    // AUTOINCREMENT is not needed to keep positions from being given out again after a trim: the last
-    // published entry stays in the outbox until the next one is acknowledged.
     const last = this.#db
       .select({ position: max(schema.outbox.position) })
       .from(schema.outbox)
@@ -67,7 +65,7 @@ export class SqliteBackend implements StoreBackend {
     return {
       storeId: identity.storeId,
       epoch: identity.epoch,
-      lastPosition: last?.position ?? 0,
+      lastPosition: Math.max(last?.position ?? 0, identity.published),
       rows: {
         flavors: this.#db.select().from(schema.flavors).all(),
         images: this.#db.select().from(schema.images).all(),
@@ -110,16 +108,15 @@ export class SqliteBackend implements StoreBackend {
   }
 
   async trimOutbox(upTo: number): Promise<void> {
-    // One entry is always kept: see `open`.
-    this.#db
-      .delete(schema.outbox)
-      .where(
-        and(
-          lte(schema.outbox.position, upTo),
-          lt(schema.outbox.position, sql`(select max(${schema.outbox.position}) from ${schema.outbox})`),
-        ),
-      )
-      .run()
+    // Remembering how far it got keeps positions from being given out again, also when the stream is wiped.
+    this.#db.transaction(
+      (tx) => {
+        this.#assertLeader(tx)
+        tx.delete(schema.outbox).where(lte(schema.outbox.position, upTo)).run()
+        tx.update(schema.meta).set({ published: upTo }).run()
+      },
+      { behavior: 'immediate' },
+    )
   }
 
   async findOperation(uuid: string) {

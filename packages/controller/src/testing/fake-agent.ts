@@ -11,6 +11,7 @@ import {
   type InstanceReport,
   type InstanceSpec,
   Power,
+  refuseOtherHosts,
   StopCause,
 } from '@vpe/proto'
 
@@ -28,7 +29,7 @@ export class FakeAgent {
   onImport: () => Promise<void> = async () => {}
   readonly #size: { readonly cpus: number; readonly memoryMib: number }
   #highestEpoch = 0
-  #server = createRpcServer(() => {})
+  #server: { forceShutdown(): void } | null = null
 
   private constructor(size: { readonly cpus: number; readonly memoryMib: number }) {
     this.#size = size
@@ -43,14 +44,15 @@ export class FakeAgent {
 
   /** Listens, again on the same port after a `stop`. */
   async listen(): Promise<void> {
-    this.#server = createRpcServer(() => {})
-    this.#server.add(AgentServiceDefinition, this.#service())
-    this.address = `127.0.0.1:${await this.#server.listen(this.address)}`
+    const server = createRpcServer(() => {}).use(refuseOtherHosts(this.hostId))
+    server.add(AgentServiceDefinition, this.#service())
+    this.#server = server
+    this.address = `127.0.0.1:${await server.listen(this.address)}`
   }
 
   /** Breaks every connection, as a crash does. What it runs, runs on. */
   stop(): void {
-    this.#server.forceShutdown()
+    this.#server?.forceShutdown()
   }
 
   /** Something happens to a domain without anybody having asked for it. */

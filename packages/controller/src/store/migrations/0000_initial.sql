@@ -5,6 +5,7 @@ CREATE TABLE `disk_pools` (
 	`path` text NOT NULL,
 	`shared` integer NOT NULL,
 	`system_disks` text NOT NULL,
+	`every_host` integer NOT NULL,
 	`hosts` text NOT NULL,
 	`created_at_ms` integer NOT NULL
 );
@@ -84,7 +85,8 @@ CREATE INDEX `instances_by_name` ON `instances` (`namespace`,`name`);--> stateme
 CREATE TABLE `meta` (
 	`id` integer PRIMARY KEY NOT NULL,
 	`store_id` text NOT NULL,
-	`epoch` integer NOT NULL
+	`epoch` integer NOT NULL,
+	`published` integer NOT NULL
 );
 --> statement-breakpoint
 CREATE TABLE `operations` (
