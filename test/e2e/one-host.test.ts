@@ -153,11 +153,9 @@ describe('an instance', () => {
       async () => (await qemuPid(uuid)) !== pid && (await qemuPid(uuid)) > 0,
     )
     await until('it is active again', async () => (await cluster.instance(uuid)).status === 'active')
-    await until('its way is on record', async () => {
-      const types = (await cluster.events())
-        .filter(({ subject }) => subject === `instance/${uuid}`)
-        .map(({ type }) => type)
-      return types.at(-1) === 'vpe.instance.started'
+    await until('its recovery is on record', async () => {
+      const events = (await cluster.events()).filter(({ subject }) => subject === `instance/${uuid}`)
+      return events.some(({ data }) => data.restarts === 1)
     })
     await remove(uuid)
   })

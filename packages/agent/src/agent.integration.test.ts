@@ -98,6 +98,7 @@ describe('an instance', () => {
       stopCause: StopCause.UNSPECIFIED,
       fault: '',
       converging: false,
+      restarts: 0,
     })
     expect(steps).toEqual(expect.arrayContaining([expect.stringContaining('starting the guest')]))
     expect(await lab.virsh('domstate', domain(spec))).toBe('running')

@@ -37,6 +37,7 @@ describe('apply', () => {
       stopCause: null,
       fault: '',
       converging: false,
+      restarts: 0,
     })
     expect(host.hypervisor.calls).toEqual([
       `ensure-pool ${desired.diskPool.uuid}`,

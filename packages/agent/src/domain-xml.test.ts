@@ -20,6 +20,7 @@ const definition: DomainDefinition = {
     bootId: '0a1b2c3d-0000-4000-8000-00000000000d',
     stopCause: null,
     fault: '',
+    restarts: 0,
   },
   platform: { domainType: 'kvm', arch: 'x86_64', machine: 'q35', cpu: 'host-model' },
   systemDiskPath: '/pool/instance-0a1b2c3d-0000-4000-8000-000000000001.qcow2',
@@ -44,7 +45,7 @@ describe('the definition of a domain', () => {
         <uuid>0a1b2c3d-0000-4000-8000-000000000001</uuid>
         <title>R&amp;D &lt;&quot;web&quot;&gt;</title>
         <metadata>
-          <vpe:instance xmlns:vpe="https://vpe.dev/xmlns/instance/1" uuid="0a1b2c3d-0000-4000-8000-000000000001" host="0a1b2c3d-0000-4000-8000-00000000000a" generation="7" epoch="2" name="R&amp;D &lt;&quot;web&quot;&gt;" power="on" ha="yes" vcpus="2" memory-mib="512" image="0a1b2c3d-0000-4000-8000-00000000000b" pool="0a1b2c3d-0000-4000-8000-00000000000c" pool-path="/pool" boot="0a1b2c3d-0000-4000-8000-00000000000d" stop-cause="" fault=""/>
+          <vpe:instance xmlns:vpe="https://vpe.dev/xmlns/instance/1" uuid="0a1b2c3d-0000-4000-8000-000000000001" host="0a1b2c3d-0000-4000-8000-00000000000a" generation="7" epoch="2" name="R&amp;D &lt;&quot;web&quot;&gt;" power="on" ha="yes" vcpus="2" memory-mib="512" image="0a1b2c3d-0000-4000-8000-00000000000b" pool="0a1b2c3d-0000-4000-8000-00000000000c" pool-path="/pool" boot="0a1b2c3d-0000-4000-8000-00000000000d" stop-cause="" fault="" restarts="0"/>
         </metadata>
         <memory unit="MiB">512</memory>
         <vcpu>2</vcpu>
@@ -68,7 +69,7 @@ describe('the definition of a domain', () => {
             <target dev="vda" bus="virtio"/>
           </disk>
           <interface type="user">
-            <mac address="52:54:00:1f:cf:3b"/>
+            <mac address="52:54:1f:cf:3b:14"/>
             <model type="virtio"/>
           </interface>
           <serial type="pty">
@@ -125,7 +126,7 @@ describe('the MAC address', () => {
   test('is always the same for an instance, and unicast in QEMU’s range', () => {
     fc.assert(
       fc.property(fc.uuid(), (uuid) => {
-        expect(macAddress(uuid)).toMatch(/^52:54:00(:[0-9a-f]{2}){3}$/)
+        expect(macAddress(uuid)).toMatch(/^52:54(:[0-9a-f]{2}){4}$/)
         expect(macAddress(uuid)).toBe(macAddress(uuid))
       }),
     )

@@ -94,8 +94,8 @@ export function domainXml({ mark, platform, ...host }: DomainDefinition): string
 /** The same address for the same instance, wherever it runs. */
 export function macAddress(uuid: string): string {
   const hash = createHash('sha256').update(uuid).digest()
-  const tail = [...hash.subarray(0, 3)].map((byte) => byte.toString(16).padStart(2, '0'))
-  return ['52', '54', '00', ...tail].join(':')
+  const tail = [...hash.subarray(0, 4)].map((byte) => byte.toString(16).padStart(2, '0'))
+  return ['52', '54', ...tail].join(':')
 }
 
 function networkInterface(uuid: string, bridge: string | undefined): XmlNode {

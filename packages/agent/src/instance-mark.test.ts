@@ -20,6 +20,7 @@ const marks: fc.Arbitrary<InstanceMark> = fc.record({
   bootId: fc.oneof(fc.constant(''), fc.uuid()),
   stopCause: fc.constantFrom(null, 'requested', 'guest', 'crash'),
   fault: fc.string({ unit: 'grapheme' }).map(printable),
+  restarts: fc.nat(),
 })
 
 describe('the mark of an instance', () => {

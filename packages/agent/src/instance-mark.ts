@@ -37,10 +37,11 @@ const markSchema = z.object({
     .enum(['', 'requested', 'guest', 'crash'])
     .transform((cause) => (cause === '' ? null : cause)),
   fault: z.string(),
+  restarts: count.default(0),
 })
 
 /** The attributes of the mark, for whoever builds XML around it. */
-export function markAttributes(mark: InstanceMark): Record<keyof z.input<typeof markSchema>, string> {
+export function markAttributes(mark: InstanceMark): Record<keyof z.output<typeof markSchema>, string> {
   return {
     uuid: mark.uuid,
     host: mark.hostId,
@@ -57,6 +58,7 @@ export function markAttributes(mark: InstanceMark): Record<keyof z.input<typeof 
     boot: mark.bootId,
     'stop-cause': mark.stopCause ?? '',
     fault: printable(mark.fault),
+    restarts: String(mark.restarts),
   }
 }
 
@@ -96,6 +98,7 @@ export function parseMark(xml: string): { mark: InstanceMark } | { refused: stri
       bootId: data.boot,
       stopCause: data['stop-cause'],
       fault: data.fault,
+      restarts: data.restarts,
     },
   }
 }

@@ -123,6 +123,6 @@ export function digestOf(reports: readonly InstanceReport[]): string {
   return createHash('sha256').update(reports.map(canonical).sort().join('\n')).digest('hex')
 }
 
-function canonical({ uuid, generation, power, stopCause, fault }: InstanceReport): string {
-  return JSON.stringify([uuid, generation, power, stopCause, fault])
+function canonical({ uuid, generation, power, stopCause, fault, restarts }: InstanceReport): string {
+  return JSON.stringify([uuid, generation, power, stopCause, fault, restarts])
 }

@@ -124,6 +124,8 @@ export class Upkeep {
     try {
       await slots.run(async () => {
         if (domain.guest.power === 'panicked') await hypervisor.destroyDomain(uuid)
+        // Before the start: whoever looks afterwards sees that there was one.
+        await hypervisor.writeMark(uuid, formatMark({ ...domain.mark, restarts: domain.mark.restarts + 1 }))
         await hypervisor.startDomain(uuid)
       })
       log.info({ instance: uuid, ms: Math.round(clock.nowMs() - startMs) }, 'instance is back')

@@ -101,6 +101,7 @@ export function reportToWire(report: InstanceReportRecord): InstanceReport {
     stopCause: report.stopCause ? STOP_CAUSES[report.stopCause] : StopCause.UNSPECIFIED,
     fault: report.fault,
     converging: report.converging,
+    restarts: report.restarts,
   }
 }
 

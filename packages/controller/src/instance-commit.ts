@@ -63,6 +63,7 @@ function instanceEvent(
       previous: before && phaseOf(before),
       power: instance.power,
       ha: instance.ha,
+      restarts: instance.restarts,
       host_uuid: instance.hostId,
       fault: instance.fault || null,
       why,
@@ -85,6 +86,7 @@ const WHAT_OF_PHASE: Record<InstancePhase, string> = {
 function whatHappened(before: InstanceRecord | null, next: InstanceRecord | null): string {
   if (!next) return 'deleted'
   const phase = phaseOf(next)
+  if (before && next.restarts > before.restarts) return 'recovered'
   if (before && phaseOf(before) === phase) return 'updated'
   // An update that comes to rest where it began has neither started nor stopped anything.
   if (before && phaseOf(before) === 'updating' && before.status === phase) return 'updated'

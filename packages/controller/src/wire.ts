@@ -216,6 +216,7 @@ export function reportFromWire(report: InstanceReport): InstanceReportRecord {
     stopCause: STOP_CAUSE[report.stopCause],
     fault: report.fault,
     converging: report.converging,
+    restarts: report.restarts,
   }
 }
 

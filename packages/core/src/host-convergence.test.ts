@@ -50,6 +50,7 @@ const mark: InstanceMark = {
   bootId: BOOT,
   stopCause: null,
   fault: '',
+  restarts: 0,
 }
 
 const ON: GuestState = { power: 'on' }
@@ -216,6 +217,7 @@ describe('reportOf', () => {
       stopCause: 'guest',
       fault: 'too often',
       converging: true,
+      restarts: 0,
     })
   })
 })

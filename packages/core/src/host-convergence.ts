@@ -68,6 +68,8 @@ export interface InstanceMark {
   readonly stopCause: StopCause | null
   /** Why the host has given up on keeping it on; empty otherwise. */
   readonly fault: string
+  /** How often this host has brought it back by itself. */
+  readonly restarts: number
 }
 
 /** Why a domain is not running, in libvirt's words as far as they tell causes apart. */
@@ -171,6 +173,7 @@ export function reportOf(domain: ObservedDomain, bootId: string, isConverging: b
     stopCause: stopCauseOf(domain, bootId),
     fault: mark.fault,
     converging: isConverging,
+    restarts: mark.restarts,
   }
 }
 
@@ -313,6 +316,7 @@ function wantedMark(desired: DesiredInstance, observed: ObservedInstance): Insta
     bootId: desired.power === 'on' ? observed.bootId : (domain?.mark.bootId ?? ''),
     stopCause: desired.power === 'on' ? null : wantedStopCause(domain),
     fault: '',
+    restarts: domain?.mark.restarts ?? 0,
   }
 }
 

@@ -83,6 +83,12 @@ describe('reports', () => {
     expect(back?.next).toMatchObject({ status: 'active', task: null })
   })
 
+  test('a guest that was brought back between two looks is news, once', () => {
+    const decision = decideReport(anInstance({ ha: true }), aReport({ restarts: 1 }))
+    expect(decision?.next).toMatchObject({ restarts: 1, status: 'active', task: null })
+    expect(decision?.next && decideReport(decision.next, aReport({ restarts: 1 }))).toBeNull()
+  })
+
   test('an agent that gave up on it makes it an error with the reason', () => {
     const recovering = enterPhase(anInstance({ ha: true }), 'recovering')
     const decision = decideReport(

@@ -99,13 +99,14 @@ export function decideReport(
   const seen = classifyReport(instance, report)
   if (!seen) return null
   const phase = nextPhase(instance, seen.event)
+  if (seen.event === 'settled' && phase === 'ignored') return decideRecovered(instance, report)
   if (phase === 'ignored' || phase === 'same' || phase === 'refused' || phase === 'gone') return null
   switch (seen.event) {
-    case 'settled':
-      return {
-        next: enterPhase({ ...instance, settledGeneration: instance.generation }, phase),
-        why: seen.why,
-      }
+    case 'settled': {
+      const restarts = report?.restarts ?? instance.restarts
+      const settled = { ...instance, settledGeneration: instance.generation, restarts }
+      return { next: enterPhase(settled, phase), why: seen.why }
+    }
     case 'guestOff':
       // The agent has written the same into the domain's metadata, so the generation stays.
       return { next: enterPhase({ ...instance, power: 'off' }, phase), why: seen.why }
@@ -115,6 +116,16 @@ export function decideReport(
       return { next: enterPhase(instance, phase), why: seen.why }
     default:
       return { next: enterPhase(nextGeneration(instance), phase), why: seen.why }
+  }
+}
+
+/** It runs as it did, but its host had to bring it back meanwhile: that is news. */
+function decideRecovered(instance: InstanceRecord, report: InstanceReport | null): InstanceDecision | null {
+  if (!report || report.restarts <= instance.restarts) return null
+  const times = report.restarts === 1 ? 'once' : `${report.restarts} times`
+  return {
+    next: { ...instance, restarts: report.restarts },
+    why: `its guest went off, and its host brought it back (${times} so far)`,
   }
 }
 

@@ -48,6 +48,8 @@ export interface InstanceRecord {
   readonly task: InstanceTask | null
   /** Why it is in error, for people; empty otherwise. */
   readonly fault: string
+  /** Those that its host has reported; see InstanceReport. */
+  readonly restarts: number
   readonly createdAtMs: number
 }
 
@@ -68,6 +70,8 @@ export interface InstanceReport {
   readonly fault: string
   /** The agent is at work on it: what is seen may be half way. */
   readonly converging: boolean
+  /** How often its host has brought it back by itself since it was defined there. */
+  readonly restarts: number
 }
 
 export type StopCause = 'requested' | 'guest' | 'crash'

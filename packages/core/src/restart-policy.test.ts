@@ -78,6 +78,7 @@ describe('planUpkeep', () => {
     bootId: 'boot-1',
     stopCause: null,
     fault: '',
+    restarts: 0,
   }
   const off = (
     reason: 'guest-shutdown' | 'crashed' | 'destroyed' | 'unknown' | 'start-failed',

@@ -27,6 +27,7 @@ export function anInstance(over: Partial<InstanceRecord> = {}): InstanceRecord {
     status: 'active',
     task: null,
     fault: '',
+    restarts: 0,
     createdAtMs: 0,
     ...over,
   }
@@ -40,6 +41,7 @@ export function aReport(over: Partial<InstanceReport> = {}): InstanceReport {
     stopCause: null,
     fault: '',
     converging: false,
+    restarts: 0,
     ...over,
   }
 }

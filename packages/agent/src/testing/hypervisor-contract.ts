@@ -59,6 +59,7 @@ export function hypervisorContract(
         bootId: '',
         stopCause: null,
         fault: '',
+        restarts: 0,
         ...changes,
       } as const
       const systemDiskPath = `${world.dir}/${mark.uuid}.qcow2`

@@ -150,6 +150,7 @@ export function instanceMethods({
       status: 'shutoff',
       task: 'creating',
       fault: '',
+      restarts: 0,
       createdAtMs: now(),
     }
     const placement = {

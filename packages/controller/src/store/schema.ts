@@ -82,6 +82,7 @@ export const instances = sqliteTable(
     status: text({ enum: ['active', 'shutoff', 'error'] }).notNull(),
     task: text({ enum: ['creating', 'starting', 'stopping', 'updating', 'recovering', 'deleting'] }),
     fault: text().notNull(),
+    restarts: integer().notNull(),
     createdAtMs: integer().notNull(),
   },
   (table) => [index('instances_by_name').on(table.namespace, table.name)],

@@ -107,6 +107,7 @@ export class FakeAgent {
           stopCause: spec.power === Power.OFF ? StopCause.REQUESTED : StopCause.UNSPECIFIED,
           fault: '',
           converging: false,
+          restarts: 0,
         }
         agent.domains.set(spec.uuid, { spec, report })
         yield { update: { $case: 'report', value: report } }

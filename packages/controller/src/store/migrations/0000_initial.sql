@@ -77,6 +77,7 @@ CREATE TABLE `instances` (
 	`status` text NOT NULL,
 	`task` text,
 	`fault` text NOT NULL,
+	`restarts` integer NOT NULL,
 	`created_at_ms` integer NOT NULL
 );
 --> statement-breakpoint
