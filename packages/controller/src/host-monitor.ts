@@ -15,7 +15,7 @@ import {
 import { fromClientError } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
-import { commitOfDecision } from './instance-commit.ts'
+import { commitDecision } from './instance-commit.ts'
 import type { Store } from './store/store.ts'
 import { change } from './store/tables.ts'
 import { factsFromWire, reportFromWire } from './wire.ts'
@@ -256,14 +256,7 @@ export class HostMonitor {
   #repair(uuid: string, report: InstanceReport | null): void {
     const instance = this.#store.instances.get(uuid)
     const decision = instance && decideReport(instance, report)
-    if (!instance || !decision) return
-    const operations = this.#store.runningOperationsOf(uuid)
-    const { changes, events } = commitOfDecision(instance, decision, operations, this.#now())
-    void this.#store.commit(changes, events)
-    this.#log.info(
-      { instance: uuid, phase: decision.next?.task ?? decision.next?.status ?? 'gone', why: decision.why },
-      'instance moved',
-    )
+    if (decision) commitDecision(this.#store, instance, decision, this.#now(), this.#log)
   }
 }
 

@@ -11,6 +11,8 @@ import {
   phaseOf,
   settleInstanceOperations,
 } from '@vpe/core'
+import type { Logger } from 'pino'
+import type { Store } from './store/store.ts'
 import { type Change, change } from './store/tables.ts'
 
 export interface InstanceCommit {
@@ -41,6 +43,21 @@ export function commitOfDecision(
     ],
     events: [instanceEvent(before, next, instance, why)],
   }
+}
+
+/** Writes a decision about an instance that has a record, and says so in the log: one line for each change. */
+export function commitDecision(
+  store: Store,
+  before: InstanceRecord,
+  decision: InstanceDecision,
+  nowMs: number,
+  log: Logger,
+): void {
+  const operations = store.runningOperationsOf(before.uuid)
+  const { changes, events } = commitOfDecision(before, decision, operations, nowMs)
+  void store.commit(changes, events)
+  const phase = decision.next ? phaseOf(decision.next) : 'gone'
+  log.info({ instance: before.uuid, phase, why: decision.why }, 'instance moved')
 }
 
 function instanceEvent(

@@ -17,7 +17,7 @@ import {
 import { fromClientError } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
-import { commitOfDecision } from './instance-commit.ts'
+import { commitDecision } from './instance-commit.ts'
 import type { Store } from './store/store.ts'
 import { diskPoolSpecToWire, instanceSpecToWire, reportFromWire } from './wire.ts'
 
@@ -192,22 +192,7 @@ export class InstanceReconciler {
     const now = this.#store.instances.get(before.uuid)
     if (!now || now.generation !== before.generation) return
     const decision = decide(now)
-    if (!decision) return
-    const { changes, events } = commitOfDecision(
-      now,
-      decision,
-      this.#store.runningOperationsOf(now.uuid),
-      this.#now(),
-    )
-    void this.#store.commit(changes, events)
-    this.#log.info(
-      {
-        instance: now.uuid,
-        phase: decision.next?.task ?? decision.next?.status ?? 'gone',
-        why: decision.why,
-      },
-      'instance moved',
-    )
+    if (decision) commitDecision(this.#store, now, decision, this.#now(), this.#log)
   }
 
   #failed(instance: InstanceRecord, error: VpeError): void {
