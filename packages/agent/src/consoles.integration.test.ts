@@ -191,6 +191,19 @@ describe('a serial line', () => {
   })
 })
 
+test('of five who open a serial line at once, one has it', async () => {
+  const viewers = Array.from({ length: 5 }, () => new Viewer(guest.uuid, SERIAL))
+  const lost = new Set<Viewer>()
+  for (const viewer of viewers) {
+    void viewer.ended.then((code) => code === 'SUPERSEDED' && lost.add(viewer))
+  }
+  await until('four have lost it', () => lost.size === 4)
+  const [winner] = viewers.filter((viewer) => !lost.has(viewer))
+  winner?.say('mine')
+  await winner?.hears('mine')
+  winner?.leave()
+})
+
 describe('there is none', () => {
   test('of a guest that nobody knows', async () => {
     expect(await new Viewer(randomUUID(), VNC).ended).toBe('NOT_FOUND')

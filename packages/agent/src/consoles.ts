@@ -47,14 +47,10 @@ export class Consoles {
     const { uuid, kind } = target
     await this.#assertRunning(uuid)
     this.#assertRoom(target)
-    const line = kind === 'vnc' ? await this.#deps.hypervisor.openScreen(uuid) : await this.#openSerial(uuid)
-    this.#lines.set(line, target)
-    // Errors are its reader's; without a listener here, one that comes before there is a reader ends the process.
-    line.on('error', () => {})
-    line.once('close', () => {
-      this.#lines.delete(line)
-      this.#deps.log.info({ instance: uuid, kind }, 'console closed')
-    })
+    const line =
+      kind === 'vnc'
+        ? this.#keep(target, await this.#deps.hypervisor.openScreen(uuid))
+        : await this.#openSerial(target)
     this.#deps.log.info({ instance: uuid, kind }, 'console open')
     return line
   }
@@ -85,22 +81,36 @@ export class Consoles {
     }
   }
 
-  async #openSerial(uuid: string): Promise<Duplex> {
-    const path = serialSocketPath(this.#deps.settings.consoleDir, uuid)
+  #keep(target: ConsoleTarget, line: Duplex): Duplex {
+    this.#lines.set(line, target)
+    // Errors are its reader's; without a listener here, one that comes before there is a reader ends the process.
+    line.on('error', () => {})
+    line.once('close', () => {
+      this.#lines.delete(line)
+      this.#deps.log.info({ instance: target.uuid, kind: target.kind }, 'console closed')
+    })
+    return line
+  }
+
+  async #openSerial(target: ConsoleTarget): Promise<Duplex> {
+    const path = serialSocketPath(this.#deps.settings.consoleDir, target.uuid)
     if (path === undefined) {
       throw new VpeError(
         'CONFLICT',
         'the path of the agent’s state folder is too long for the sockets of serial lines: set VPE_AGENT_STATE_DIR to a shorter one, then stop the instance and start it again',
       )
     }
-    for (const [line] of this.#of({ uuid, kind: 'serial' })) {
+    for (const [line] of this.#of(target)) {
       line.destroy(new VpeError('SUPERSEDED', 'somebody else has opened the serial line, which serves one'))
     }
+    // Kept before it is connected: of two who open at once, the later finds the earlier.
     const socket = connect(path)
+    const line = this.#keep(target, socket)
     try {
       await once(socket, 'connect')
-      return socket
+      return line
     } catch (cause) {
+      if (cause instanceof VpeError) throw cause
       throw new VpeError(
         'CONFLICT',
         'the guest was started by a version of vpe without serial consoles: stop the instance and start it again',
