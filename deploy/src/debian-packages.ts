@@ -16,11 +16,18 @@ export const systemPackages = [
   'tini',
 ] as const
 
+/** What only tests need on top: a browser for the console pages, and a font that it can draw with. */
+export const testPackages = ['chromium', 'fonts-dejavu-core'] as const
+
 export type Say = (line: string) => void
 
-/** Installs what is missing of the system packages; says what it does. */
-export async function ensureSystemPackages(say: Say, signal?: AbortSignal): Promise<readonly string[]> {
-  const missing = missingPackages(systemPackages, await installedPackages(systemPackages))
+/** Installs what is missing of the system packages, or of those given; says what it does. */
+export async function ensureSystemPackages(
+  say: Say,
+  signal?: AbortSignal,
+  wanted: readonly string[] = systemPackages,
+): Promise<readonly string[]> {
+  const missing = missingPackages(wanted, await installedPackages(wanted))
   if (missing.length === 0) return missing
   if (process.getuid?.() !== 0) {
     throw new Trouble(

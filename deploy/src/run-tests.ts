@@ -7,7 +7,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
-import { ensureSystemPackages } from './debian-packages.ts'
+import { ensureSystemPackages, systemPackages, testPackages } from './debian-packages.ts'
 import { Trouble } from './trouble.ts'
 
 interface Stage {
@@ -95,7 +95,7 @@ async function main(args: readonly string[]): Promise<number> {
 /** Installs what the tests need. Counts only when it fails: the other stages still have something to say. */
 async function prepare(): Promise<Outcome[]> {
   try {
-    await ensureSystemPackages((line) => print(`- ${line}`))
+    await ensureSystemPackages((line) => print(`- ${line}`), undefined, [...systemPackages, ...testPackages])
     return []
   } catch (error) {
     if (!(error instanceof Trouble)) throw error

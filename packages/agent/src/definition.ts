@@ -4,6 +4,7 @@ import type { InstanceMark } from '@vpe/core'
 import { consoleLogPath } from './console-log.ts'
 import { domainXml, type Platform } from './domain-xml.ts'
 import { systemDiskPath } from './pool/pool-files.ts'
+import { serialSocketPath } from './serial-socket.ts'
 
 export interface HostSettings {
   readonly platform: Platform
@@ -17,6 +18,7 @@ export function definitionXml(mark: InstanceMark, settings: HostSettings): strin
     platform: settings.platform,
     systemDiskPath: systemDiskPath(mark.diskPoolPath, mark.uuid),
     consoleLogPath: consoleLogPath(settings.consoleDir, mark.uuid),
+    serialSocketPath: serialSocketPath(settings.consoleDir, mark.uuid),
     bridge: settings.bridge,
   })
 }

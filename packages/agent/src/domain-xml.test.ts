@@ -25,6 +25,7 @@ const definition: DomainDefinition = {
   platform: { domainType: 'kvm', arch: 'x86_64', machine: 'q35', cpu: 'host-model' },
   systemDiskPath: '/pool/instance-0a1b2c3d-0000-4000-8000-000000000001.qcow2',
   consoleLogPath: '/state/console/0a1b2c3d-0000-4000-8000-000000000001.log',
+  serialSocketPath: '/state/console/0a1b2c3d-0000-4000-8000-000000000001.sock',
   bridge: undefined,
 }
 
@@ -72,7 +73,8 @@ describe('the definition of a domain', () => {
             <mac address="52:54:1f:cf:3b:14"/>
             <model type="virtio"/>
           </interface>
-          <serial type="pty">
+          <serial type="unix">
+            <source mode="bind" path="/state/console/0a1b2c3d-0000-4000-8000-000000000001.sock"/>
             <log file="/state/console/0a1b2c3d-0000-4000-8000-000000000001.log" append="on"/>
             <target port="0"/>
           </serial>
@@ -118,7 +120,7 @@ describe('the definition of a domain', () => {
   test('never lets a display or console out on a network', () => {
     const { devices } = parse(domainXml(definition)).domain
     expect(devices.graphics).toMatchObject({ '@type': 'vnc', listen: { '@type': 'socket' } })
-    expect(devices.serial).toMatchObject({ '@type': 'pty' })
+    expect(devices.serial).toMatchObject({ '@type': 'unix', source: { '@mode': 'bind' } })
   })
 })
 

@@ -22,6 +22,8 @@ export interface DomainDefinition {
   readonly systemDiskPath: string
   /** What the guest says on its serial line is appended here. */
   readonly consoleLogPath: string
+  /** Where the serial line is served to one reader at a time; undefined for a line that is only logged. */
+  readonly serialSocketPath: string | undefined
   /** Undefined for user-mode networking: the guest reaches out, nobody reaches in. */
   readonly bridge: string | undefined
 }
@@ -75,7 +77,9 @@ export function domainXml({ mark, platform, ...host }: DomainDefinition): string
         },
         interface: networkInterface(mark.uuid, host.bridge),
         serial: {
-          '@type': 'pty',
+          // A socket of ours rather than a pty: its name belongs to this guest alone, while the number of a
+          // pty that is free again may be somebody else's terminal the next moment.
+          ...serialSource(host.serialSocketPath),
           log: { '@file': host.consoleLogPath, '@append': 'on' },
           target: { '@port': '0' },
         },
@@ -96,6 +100,10 @@ export function macAddress(uuid: string): string {
   const hash = createHash('sha256').update(uuid).digest()
   const tail = [...hash.subarray(0, 4)].map((byte) => byte.toString(16).padStart(2, '0'))
   return ['52', '54', ...tail].join(':')
+}
+
+function serialSource(path: string | undefined): XmlNode {
+  return path ? { '@type': 'unix', source: { '@mode': 'bind', '@path': path } } : { '@type': 'pty' }
 }
 
 function networkInterface(uuid: string, bridge: string | undefined): XmlNode {

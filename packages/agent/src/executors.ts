@@ -8,6 +8,7 @@ import type { DiskPools } from './disk-pools.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { formatMark } from './instance-mark.ts'
 import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
+import { removeSerialSocket } from './serial-socket.ts'
 import { type GuestWatch, shutDown } from './shut-down.ts'
 
 export interface StepContext extends GuestWatch {
@@ -55,7 +56,11 @@ const EXECUTORS: { readonly [K in HostStepKind]: Executor<K> } = {
       if (await isOn()) await hypervisor.writeMark(uuid, formatMark(mark))
     }),
 
-  mark: ({ mark }, { hypervisor, uuid }) => hypervisor.writeMark(uuid, formatMark(mark)),
+  // A guest that is off gets its whole definition anew: what a newer vpe puts there comes with its next start.
+  mark: async ({ mark }, { hypervisor, settings, uuid, isOn }) =>
+    (await isOn())
+      ? hypervisor.writeMark(uuid, formatMark(mark))
+      : hypervisor.defineDomain(definitionXml(mark, settings)),
 
   start: (_step, { hypervisor, uuid }) => hypervisor.startDomain(uuid),
 
@@ -68,7 +73,10 @@ const EXECUTORS: { readonly [K in HostStepKind]: Executor<K> } = {
   'remove-system-disk': (_step, { files, pool, uuid }) =>
     files.request(pool, 'remove-system-disk', { instanceUuid: uuid }),
 
-  'remove-console-log': (_step, { settings, uuid }) => removeConsoleLog(settings.consoleDir, uuid),
+  'remove-console-log': async (_step, { settings, uuid }) => {
+    await removeConsoleLog(settings.consoleDir, uuid)
+    await removeSerialSocket(settings.consoleDir, uuid)
+  },
 }
 
 /** Carries one step out. */

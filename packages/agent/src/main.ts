@@ -1,7 +1,7 @@
 // The agent's process: reads the environment, opens what the agent needs, starts it, and stops it in
 // reverse. libvirt is waited for, however long; NATS only for a moment, since the agent works without.
 
-import { mkdir, readFile } from 'node:fs/promises'
+import { chmod, mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VpeError } from '@vpe/core'
 import { AgentServiceDefinition, createRpcServer, refuseOtherHosts } from '@vpe/proto'
@@ -10,6 +10,7 @@ import { z } from 'zod'
 import { Agent } from './agent.ts'
 import { systemClock } from './clock.ts'
 import { type AgentConfig, loadConfig } from './config.ts'
+import { Consoles } from './consoles.ts'
 import { EpochLedger } from './epoch-ledger.ts'
 import { loadHostId, readBootId } from './host-identity.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
@@ -46,6 +47,8 @@ try {
 async function run({ stateDir, libvirtUri, natsUrl, imageDirs, bridge, listen }: AgentConfig): Promise<void> {
   const consoleDir = join(stateDir, 'console')
   await mkdir(consoleDir, { recursive: true })
+  // The sockets of the serial lines are in it: a line is a login to its guest.
+  await chmod(consoleDir, 0o700)
   const [hostId, bootId, epochs, version] = await Promise.all([
     loadHostId(stateDir),
     readBootId(),
@@ -79,15 +82,17 @@ async function run({ stateDir, libvirtUri, natsUrl, imageDirs, bridge, listen }:
     clock,
     log,
   })
+  const consoles = new Consoles({ hostId, hypervisor, settings, log })
   await agent.start()
   const onDefect = (error: unknown, method: string) =>
     log.error({ err: error, method }, 'a call met a defect')
   const server = createRpcServer(onDefect).use(refuseOtherHosts(hostId))
-  server.add(AgentServiceDefinition, createAgentService(agent, epochs))
+  server.add(AgentServiceDefinition, createAgentService(agent, epochs, consoles))
   const port = await server.listen(listen)
   log.info({ listen, port }, 'ready')
 
   await aborted(stopping.signal)
+  consoles.close()
   const calls = server.shutdown()
   await agent.stop()
   await atMost(STOP_MS, calls, () => server.forceShutdown())

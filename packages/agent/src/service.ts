@@ -1,11 +1,20 @@
 // AgentService: judges the request, lets the epoch pass or not, hands over, and streams what comes back.
 
-import type { AgentServiceImplementation, ApplyInstanceResponse, ImportImageResponse } from '@vpe/proto'
+import type {
+  AgentServiceImplementation,
+  ApplyInstanceResponse,
+  AttachConsoleRequest,
+  AttachConsoleResponse,
+  ImportImageResponse,
+} from '@vpe/proto'
 import type { Agent } from './agent.ts'
+import { carry } from './carry.ts'
+import type { Consoles } from './consoles.ts'
 import type { EpochLedger } from './epoch-ledger.ts'
 import type { PoolImage } from './pool/pool-protocol.ts'
 import { Progress, type Running, stepsOf } from './progress.ts'
 import {
+  consoleTargetFromWire,
   desiredFromWire,
   diskPoolFromWire,
   epochFromWire,
@@ -22,7 +31,11 @@ type ServiceParts = Pick<
   'describe' | 'diskPools' | 'apply' | 'remove' | 'inventory' | 'importImage' | 'removeImage'
 >
 
-export function createAgentService(agent: ServiceParts, epochs: EpochLedger): AgentServiceImplementation {
+export function createAgentService(
+  agent: ServiceParts,
+  epochs: EpochLedger,
+  consoles: Consoles,
+): AgentServiceImplementation {
   const admit = (epoch: number) => epochs.admit(epochFromWire(epoch))
   return {
     async describeHost() {
@@ -86,5 +99,19 @@ export function createAgentService(agent: ServiceParts, epochs: EpochLedger): Ag
       const { hostId, bootId, reports, digest } = await agent.inventory()
       return { hostId, bootId, instances: reports.map(reportToWire), digest }
     },
+
+    async *attachConsole(requests, { signal }): AsyncGenerator<AttachConsoleResponse> {
+      const messages = requests[Symbol.asyncIterator]()
+      const { value: first } = await messages.next()
+      const line = await consoles.open(consoleTargetFromWire(first))
+      // From here on `carry` sees to it that the line is closed.
+      const output = carry(line, dataOf({ [Symbol.asyncIterator]: () => messages }), signal)
+      yield { message: { $case: 'opened', value: {} } }
+      for await (const value of output) yield { message: { $case: 'data', value } }
+    },
   }
+}
+
+async function* dataOf(requests: AsyncIterable<AttachConsoleRequest>): AsyncGenerator<Uint8Array> {
+  for await (const { message } of requests) if (message?.$case === 'data') yield message.value
 }

@@ -11,6 +11,8 @@ import {
   VpeError,
 } from '@vpe/core'
 import {
+  type AttachConsoleRequest,
+  ConsoleKind,
   DiskFormat,
   type DiskPoolSpec,
   type HostFacts,
@@ -23,6 +25,7 @@ import {
   SystemDiskKind,
 } from '@vpe/proto'
 import { z } from 'zod'
+import type { ConsoleTarget } from './consoles.ts'
 import type { PoolImage } from './pool/pool-protocol.ts'
 import { printable } from './xml.ts'
 
@@ -93,6 +96,12 @@ export function epochFromWire(value: number): number {
   return parse(z.int().nonnegative(), value, 'epoch')
 }
 
+/** The console that a stream is opened for: its first message. */
+export function consoleTargetFromWire(first: AttachConsoleRequest | undefined): ConsoleTarget {
+  const target = first?.message?.$case === 'target' ? first.message.value : undefined
+  return parse(consoleTargetSchema, target, 'target')
+}
+
 export function reportToWire(report: InstanceReportRecord): InstanceReport {
   return {
     uuid: report.uuid,
@@ -118,6 +127,13 @@ const STOP_CAUSES = {
   guest: StopCause.GUEST,
   crash: StopCause.CRASH,
 } as const
+
+const consoleTargetSchema = z.object({
+  uuid,
+  kind: z
+    .enum([ConsoleKind.VNC, ConsoleKind.SERIAL])
+    .transform((kind) => (kind === ConsoleKind.VNC ? ('vnc' as const) : ('serial' as const))),
+})
 
 function parse<T>(schema: z.ZodType<T>, value: unknown, at: string): T {
   const parsed = schema.safeParse(value)

@@ -13,6 +13,8 @@ import { type ApiEnv, createAddEndpoint } from './endpoint.ts'
 import { errorResponse, toFault } from './error-response.ts'
 import { loopbackGuard } from './loopback-guard.ts'
 import { RequestFault } from './request-fault.ts'
+import { consolePageRoutes } from './routes/console-pages.ts'
+import { consoleRoutes } from './routes/consoles.ts'
 import { diskPoolRoutes } from './routes/disk-pools.ts'
 import { envelopeInstanceRoutes } from './routes/envelope-instance.ts'
 import { flavorRoutes } from './routes/flavors.ts'
@@ -51,6 +53,7 @@ export function createApp({ controller, log, limits = {} }: AppDeps): App {
 
   const add = createAddEndpoint(app, { deadlineMs, stopping })
   instanceRoutes(add, controller)
+  consoleRoutes(add, controller)
   flavorRoutes(add, controller)
   imageRoutes(add, controller)
   diskPoolRoutes(add, controller)
@@ -58,6 +61,7 @@ export function createApp({ controller, log, limits = {} }: AppDeps): App {
   operationRoutes(add, controller)
   envelopeInstanceRoutes(add, controller)
   healthRoutes(app, controller, stopping)
+  consolePageRoutes(app)
   app.doc31('/openapi.json', { openapi: '3.1.0', info: { title: 'vpe', version: '0.1.0' } })
   return app
 }

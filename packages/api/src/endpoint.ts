@@ -31,6 +31,8 @@ interface EndpointSpec<
   /** Without one, what a client sends as a body is not looked at. */
   readonly body?: Body
   readonly answer: Answer
+  /** The answer holds what gives access: it is kept in no cache. */
+  readonly isSecret?: true
   /** Where the body has what the controller, in its own words, finds at fault. */
   readonly fields?: Readonly<Record<string, string>>
 }
@@ -39,6 +41,8 @@ interface EndpointInput<Path extends string, Query, Body> {
   readonly params: Readonly<Record<ParameterNames<Path>, string>>
   readonly query: Query
   readonly body: Body
+  /** Where the client has reached this node: scheme, host and port. */
+  readonly origin: string
 }
 
 export interface ApiEnv {
@@ -69,6 +73,7 @@ export function createAddEndpoint(app: OpenAPIHono<ApiEnv>, limits: CallLimits):
         params: Object.fromEntries(names.map((name) => [name, parseId(context.req.param(name) ?? '')])),
         query: parseInput(query, readQuery(context.req.url), 'query'),
         body: spec.body && parseInput(spec.body, await readJsonBody(context.req.raw), 'body'),
+        origin: new URL(context.req.url).origin,
       }
       // The schemas that just parsed the input are the ones that its type is made from.
       const answer = await handle(
@@ -77,6 +82,7 @@ export function createAddEndpoint(app: OpenAPIHono<ApiEnv>, limits: CallLimits):
       ).catch((error: unknown) => {
         throw renameFields(error, spec.fields ?? {})
       })
+      if (spec.isSecret) context.header('cache-control', 'no-store')
       return context.body(JSON.stringify(answer), 200, { 'content-type': 'application/json' })
     })
   }

@@ -35,6 +35,7 @@ export const MEANING_OF_CODE: Readonly<Record<FaultCode, Meaning>> = {
   STALE_EPOCH: { status: 503, title: 'The controller has been replaced' },
   STALE_GENERATION: { status: 409, title: 'A newer change came first' },
   SUPERSEDED: { status: 409, title: 'A later request replaced this one' },
+  CONSOLE_TOKEN_REFUSED: { status: 403, title: 'The token does not open this console' },
   UNAVAILABLE: { status: 503, title: 'The controller does not answer' },
   INTERNAL: { status: 500, title: 'vpe failed' },
   MALFORMED_JSON: { status: 400, title: 'The body is not JSON' },

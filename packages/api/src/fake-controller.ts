@@ -29,6 +29,8 @@ export interface RecordedCall {
 }
 
 export interface FakeController extends ControllerServiceClient {
+  /** Consoles that are open: end one, and it says goodbye. */
+  readonly consoles: Set<AbortController>
   readonly calls: RecordedCall[]
   /** Errors to fail with, by method. */
   readonly failures: Map<string, unknown>
@@ -113,6 +115,8 @@ export function createFakeController(): FakeController {
   const placements = new Shelf<Placement & { name: string }>('placement')
   const firstAnswers = new Map<string, { readonly request: string; readonly answer: unknown }>()
   const waiters = new Set<() => void>()
+  const consoles = new Set<AbortController>()
+  const tokens = new Set<string>()
 
   function begin(kind: string, resourceUuid: string, isDone: boolean): string {
     const uuid = nextId('0')
@@ -172,6 +176,7 @@ export function createFakeController(): FakeController {
   }
 
   return {
+    consoles,
     calls,
     failures,
     hanging,
@@ -374,6 +379,40 @@ export function createFakeController(): FakeController {
         .slice(0, limit || 100),
     })),
     getPlacement: serve('getPlacement', ({ uuid }) => ({ placement: placements.get(uuid) })),
+
+    createConsoleToken: serve('createConsoleToken', ({ uuid }) => {
+      const { status } = instances.get(uuid)
+      if (status !== 'INSTANCE_STATUS_ACTIVE')
+        throw new VpeError('CONFLICT', 'a console needs an active instance')
+      const token = `token-${tokens.size}`
+      tokens.add(token)
+      return { token, validMs: 60_000 }
+    }),
+
+    /** Repeats what it is told. */
+    async *openConsole(requests, { signal } = {}) {
+      const open = new AbortController()
+      const messages = requests[Symbol.asyncIterator]()
+      const { value: first } = await messages.next()
+      calls.push({ method: 'openConsole', request: first, idempotencyKey: undefined })
+      if (failures.has('openConsole')) throw failures.get('openConsole')
+      const token = first?.message?.$case === 'ticket' ? (first.message.value.token ?? '') : ''
+      if (!tokens.delete(token)) throw new VpeError('CONSOLE_TOKEN_REFUSED', 'the token is unknown')
+      consoles.add(open)
+      try {
+        yield { message: { $case: 'opened', value: {} } }
+        const ended = aborted(AbortSignal.any([open.signal, ...(signal ? [signal] : [])])).catch(() => null)
+        for (;;) {
+          const next = await Promise.race([messages.next(), ended])
+          if (next === null || next.done) return
+          const { message } = next.value
+          if (message?.$case === 'data')
+            yield { message: { $case: 'data', value: message.value ?? new Uint8Array() } }
+        }
+      } finally {
+        consoles.delete(open)
+      }
+    },
 
     async getReadiness(request, options) {
       const { ready, reasons } = this.readiness

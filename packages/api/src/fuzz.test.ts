@@ -74,7 +74,8 @@ const anyHeaders = fc.record(
 
 test('no request to any route gives a 5xx or hangs', { timeout: 60_000 }, async () => {
   const bed = await createTestBed()
-  const routes = bed.app.routes.filter((route) => route.method !== 'ALL')
+  const pages = ['/vnc', '/serial', '/console/*']
+  const routes = bed.app.routes.filter((route) => route.method !== 'ALL' && !pages.includes(route.path))
   const targets = routes.map((route) => [route.method, route.path.replaceAll(/:\w+/g, UUID)] as const)
   await fc.assert(
     fc.asyncProperty(

@@ -14,21 +14,30 @@ const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS'])
 export function loopbackGuard(): MiddlewareHandler {
   return async function guardLoopback(context, next) {
     const hosts = [context.req.header('host'), new URL(context.req.url).host]
-    const foreign = hosts.find((host) => host !== undefined && !LOOPBACK_HOST.test(host))
-    if (foreign !== undefined) {
-      throw new RequestFault(
-        'FOREIGN_HOST',
-        `Host ${JSON.stringify(foreign.slice(0, 100))} is not a loopback name: this node takes no tokens yet, so it answers only requests to localhost, 127.0.0.1 or [::1] (this keeps web pages out that make their name resolve to this machine)`,
-      )
-    }
-    const origin = context.req.header('origin')
-    if (origin !== undefined && !SAFE_METHODS.has(context.req.method) && !isOwnOrigin(origin, hosts)) {
-      throw new RequestFault(
-        'FOREIGN_ORIGIN',
-        `a page of ${JSON.stringify(origin.slice(0, 100))} may not change anything here: this node takes no tokens yet, so requests that change something must come from a program, or from a page of this node itself`,
-      )
-    }
+    assertOwnHost(hosts)
+    if (!SAFE_METHODS.has(context.req.method)) assertOwnOrigin(context.req.header('origin'), hosts)
     await next()
+  }
+}
+
+/** @throws RequestFault FOREIGN_HOST when one of the names that a request has for this node is not loopback */
+export function assertOwnHost(hosts: readonly (string | undefined)[]): void {
+  const foreign = hosts.find((host) => host !== undefined && !LOOPBACK_HOST.test(host))
+  if (foreign !== undefined) {
+    throw new RequestFault(
+      'FOREIGN_HOST',
+      `Host ${JSON.stringify(foreign.slice(0, 100))} is not a loopback name: this node takes no tokens yet, so it answers only requests to localhost, 127.0.0.1 or [::1] (this keeps web pages out that make their name resolve to this machine)`,
+    )
+  }
+}
+
+/** @throws RequestFault FOREIGN_ORIGIN when the request comes from a page that is not of this node */
+export function assertOwnOrigin(origin: string | undefined, hosts: readonly (string | undefined)[]): void {
+  if (origin !== undefined && !isOwnOrigin(origin, hosts)) {
+    throw new RequestFault(
+      'FOREIGN_ORIGIN',
+      `a page of ${JSON.stringify(origin.slice(0, 100))} may not change anything here: this node takes no tokens yet, so requests that change something must come from a program, or from a page of this node itself`,
+    )
   }
 }
 

@@ -8,6 +8,7 @@ import { ControllerServiceDefinition, createRpcChannel, createRpcClientFactory }
 import { pino } from 'pino'
 import { createApp } from './app.ts'
 import { type Config, readConfig } from './config.ts'
+import { attachConsoleSockets } from './console/console-sockets.ts'
 import { createHttpServer, stopHttpServer } from './server.ts'
 
 /** Requests under way may take this long to end after SIGTERM. */
@@ -29,12 +30,13 @@ const stopping = new AbortController()
 const channel = createRpcChannel(config.controllerAddress)
 const controller = createRpcClientFactory().create(ControllerServiceDefinition, channel)
 const server = createHttpServer(createApp({ controller, log, limits: { stopping: stopping.signal } }))
+const consoles = attachConsoleSockets(server, { controller, log })
 
 async function stop(signal: string): Promise<void> {
   if (stopping.signal.aborted) return
   log.info({ signal }, 'stopping')
   stopping.abort()
-  await stopHttpServer(server, STOP_GRACE_MS)
+  await Promise.all([stopHttpServer(server, STOP_GRACE_MS), consoles.close()])
   channel.close()
   log.info('stopped')
   process.exit(0)

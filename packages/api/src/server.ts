@@ -24,12 +24,19 @@ export function createHttpServer(app: App): Server {
       return errorResponse(fault, { method: '', path: '', requestId: crypto.randomUUID() })
     },
   })
-  return createServer(
-    { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
+  const server: Server = createServer(
+    {
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      // Other offers of an upgrade, such as curl's h2c, are taken as the plain requests that they are, too.
+      shouldUpgradeCallback: ({ headers }) =>
+        server.listenerCount('upgrade') > 0 && headers.upgrade?.toLowerCase() === 'websocket',
+    },
     (incoming, outgoing) => {
       void listener(incoming, outgoing)
     },
   )
+  return server
 }
 
 /** Takes no more connections, and resolves when all have ended: by themselves, or cut off after `graceMs`. */

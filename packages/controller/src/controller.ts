@@ -16,6 +16,7 @@ import { ImageImporter } from './image-importer.ts'
 import { InstanceReconciler } from './instance-reconciler.ts'
 import { OutboxPublisher } from './outbox-publisher.ts'
 import { startRetention } from './retention.ts'
+import { consoleMethods } from './service/consoles.ts'
 import { instanceMethods } from './service/instances.ts'
 import { Mutations } from './service/mutation.ts'
 import { operationMethods } from './service/operations.ts'
@@ -70,6 +71,7 @@ export function createController({
     ...instanceMethods({ store, mutations, policy, imagesGoing, now }),
     ...resourceMethods({ store, mutations, agents, importer, monitor, imagesGoing, now }),
     ...operationMethods({ store, reconciler, importer, troubles }),
+    ...consoleMethods({ store, agents, now }),
   }
   const server = createRpcServer((error, method) => log.error({ err: error, method }, 'call broke'))
   server.add(ControllerServiceDefinition, service)

@@ -19,6 +19,7 @@ export const ERROR_CODES = [
   'STALE_EPOCH',
   'STALE_GENERATION',
   'SUPERSEDED',
+  'CONSOLE_TOKEN_REFUSED',
   'UNAVAILABLE',
   'INTERNAL',
 ] as const

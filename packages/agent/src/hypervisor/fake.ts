@@ -2,6 +2,7 @@
 // tables, races, simulation and scale. What it proves about the agent it does not prove about libvirt;
 // the contract tests hold both to the same shape.
 
+import { type Duplex, duplexPair } from 'node:stream'
 import { type GuestState, type OffReason, VpeError } from '@vpe/core'
 import { MARK_NAMESPACE, MARK_PREFIX } from '../instance-mark.ts'
 import { attributes, buildXml, parseXml } from '../xml.ts'
@@ -40,6 +41,8 @@ export class FakeHypervisor implements Hypervisor {
   /** What was called with effect, in order: `start <uuid>`. */
   readonly calls: string[] = []
   readonly pools = new Map<string, string>()
+  /** QEMU's ends of the screens that were opened, oldest first. */
+  readonly screens: Duplex[] = []
   readonly #domains = new Map<string, FakeDomain>()
   readonly #listeners = new Set<(event: HypervisorEvent) => void>()
 
@@ -116,6 +119,13 @@ export class FakeHypervisor implements Hypervisor {
   async forgetPool(uuid: string): Promise<void> {
     await this.#enter('forget-pool', uuid)
     this.pools.delete(uuid)
+  }
+
+  async openScreen(uuid: string): Promise<Duplex> {
+    await this.#enter('screen', uuid)
+    const [ours, theirs] = duplexPair()
+    this.screens.push(theirs)
+    return ours
   }
 
   onEvent(listener: (event: HypervisorEvent) => void): void {

@@ -2,6 +2,7 @@
 // that libvirt and the stateful fake are two fillings of the same shape and a contract test can hold
 // both to it.
 
+import type { Duplex } from 'node:stream'
 import type { GuestState } from '@vpe/core'
 
 /** A domain, whoever made it. */
@@ -52,6 +53,8 @@ export interface Hypervisor {
   ensurePool(uuid: string, path: string): Promise<void>
   /** Stops and forgets a pool; files stay. */
   forgetPool(uuid: string): Promise<void>
+  /** A connection to the screen of a guest that runs, in the VNC protocol; whoever gets it closes it. */
+  openScreen(uuid: string): Promise<Duplex>
   onEvent(listener: (event: HypervisorEvent) => void): void
   close(): Promise<void>
 }

@@ -3,6 +3,8 @@
 // Three connections, because calls on one share few places: looking (and events) must not wait behind
 // a guest that takes a minute to die, and nothing must wait behind a storage pool that hangs.
 
+import { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import type { GuestState, OffReason } from '@vpe/core'
 import { VpeError } from '@vpe/core'
 import {
@@ -186,6 +188,15 @@ class LibvirtHypervisor implements Hypervisor {
     )
   }
 
+  openScreen(uuid: string): Promise<Duplex> {
+    return translate(async () => {
+      // libvirt passes one end of a socket pair whose other end QEMU serves: no address that anybody else
+      // could connect to is involved, nor a path that must be visible to this process.
+      const fd = await this.#work.domain(uuid).openGraphicsFd(0, { skipAuth: true })
+      return new Socket({ fd, readable: true, writable: true })
+    }, screenFault)
+  }
+
   onEvent(listener: (event: HypervisorEvent) => void): void {
     this.#listeners.add(listener)
   }
@@ -330,6 +341,12 @@ function hypervisorFault(error: LibvirtError): VpeError {
   return new VpeError('HYPERVISOR_FAILED', `libvirt: ${error.message}${mend ? `; ${mend}` : ''}`, {
     cause: error,
   })
+}
+
+function screenFault(error: LibvirtError): VpeError {
+  return isLibvirtError(error, 'NO_DOMAIN', 'OPERATION_INVALID')
+    ? new VpeError('CONFLICT', `the guest is off: ${error.message}`, { cause: error })
+    : hypervisorFault(error)
 }
 
 function poolFault(error: LibvirtError, path: string): VpeError {

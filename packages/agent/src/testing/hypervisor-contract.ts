@@ -66,7 +66,14 @@ export function hypervisorContract(
       await world.makeDisk(systemDiskPath)
       const consoleLogPath = `${world.dir}/${mark.uuid}.log`
       await world.hypervisor.defineDomain(
-        domainXml({ mark, platform, systemDiskPath, consoleLogPath, bridge: undefined }),
+        domainXml({
+          mark,
+          platform,
+          systemDiskPath,
+          consoleLogPath,
+          serialSocketPath: undefined,
+          bridge: undefined,
+        }),
       )
       return mark
     }

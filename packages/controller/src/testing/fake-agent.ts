@@ -118,6 +118,19 @@ export class FakeAgent {
         agent.domains.delete(uuid)
         return {}
       },
+      async *attachConsole(requests) {
+        // A console that repeats what it is told, with its name before it.
+        let name = ''
+        for await (const { message } of requests) {
+          if (message?.$case === 'target') {
+            name = `${message.value.kind} of ${message.value.uuid}: `
+            yield { message: { $case: 'opened', value: {} } }
+          } else if (message?.$case === 'data') {
+            const text = name + new TextDecoder().decode(message.value)
+            yield { message: { $case: 'data', value: new TextEncoder().encode(text) } }
+          }
+        }
+      },
       async getInventory() {
         const instances = [...agent.domains.values()].map(({ report }) => report)
         return { hostId: agent.hostId, bootId: agent.bootId, instances, digest: JSON.stringify(instances) }
