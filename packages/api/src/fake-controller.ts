@@ -16,6 +16,7 @@ import {
   Image,
   Instance,
   type InstanceName,
+  ListInstancesRequest,
   Operation,
   type Placement,
   UpdateInstanceRequest,
@@ -236,9 +237,26 @@ export function createFakeController(): FakeController {
     }),
     getInstance: serve('getInstance', ({ uuid }) => ({ instance: instances.get(uuid) })),
     findInstance: serve('findInstance', (request) => ({ instance: named(request) })),
-    listInstances: serve('listInstances', ({ nameContains = '' }) => ({
-      instances: [...instances.things.values()].filter((it) => it.name.includes(nameContains)),
-    })),
+    listInstances: serve('listInstances', (partial) => {
+      const request = ListInstancesRequest.fromPartial(partial)
+      const hostId = request.host && hosts.resolve(request.host, 'host').uuid
+      const all = [...instances.things.values()]
+      const from = request.marker ? all.findIndex((it) => request.marker.endsWith(it.uuid)) + 1 : 0
+      if (request.marker && from === 0) {
+        const message = 'expected the next_marker of an earlier answer, or the uuid of an instance'
+        throw new VpeError('INVALID_ARGUMENT', message, { fields: [{ field: 'marker', message }] })
+      }
+      const rest = all
+        .slice(from)
+        .filter((it) => it.name.includes(request.nameContains))
+        .filter((it) => !request.namespace || it.namespace === request.namespace)
+        .filter((it) => request.status === 'INSTANCE_STATUS_UNSPECIFIED' || it.status === request.status)
+        .filter((it) => !hostId || it.hostId === hostId)
+        .filter((it) => request.tags.every((tag) => it.tags.includes(tag)))
+      const page = rest.slice(0, request.limit || 1_000)
+      const nextMarker = rest.length > page.length ? `${CREATED_AT_MS}.${page.at(-1)?.uuid}` : ''
+      return { instances: page, nextMarker }
+    }),
     updateInstance: serve('updateInstance', (partial) => {
       const request = UpdateInstanceRequest.fromPartial(partial)
       const instance = named(request)

@@ -46,6 +46,12 @@ export const Tags = z
   .max(64)
   .openapi({ description: 'At most 64 tags of 1 to 128 characters' })
 
+/** `?tag=a&tag=b` */
+export const TagQuery = z
+  .array(text(128, 'A tag'))
+  .max(64)
+  .openapi({ description: 'Only those that carry this tag; may be repeated, then all of them must be there' })
+
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
 export function isUuid(text: string): boolean {
