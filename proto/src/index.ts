@@ -3,6 +3,7 @@
 
 export * from '../gen/vpe/v1/agent.ts'
 export * from '../gen/vpe/v1/controller.ts'
+export * from '../gen/vpe/v1/metrics.ts'
 export * from '../gen/vpe/v1/resources.ts'
 export * from './error-status.ts'
 export * from './rpc.ts'

@@ -13,13 +13,14 @@ import {
   generationFromWire,
   imageFromWire,
   imageToWire,
+  metricsToWire,
   reportToWire,
   uuidFromWire,
 } from './wire.ts'
 
 type ServiceParts = Pick<
   Agent,
-  'describe' | 'diskPools' | 'apply' | 'remove' | 'inventory' | 'importImage' | 'removeImage'
+  'describe' | 'diskPools' | 'apply' | 'remove' | 'inventory' | 'importImage' | 'removeImage' | 'metrics'
 >
 
 export function createAgentService(agent: ServiceParts, epochs: EpochLedger): AgentServiceImplementation {
@@ -85,6 +86,10 @@ export function createAgentService(agent: ServiceParts, epochs: EpochLedger): Ag
     async getInventory() {
       const { hostId, bootId, reports, digest } = await agent.inventory()
       return { hostId, bootId, instances: reports.map(reportToWire), digest }
+    },
+
+    async getMetrics({ uuid, sinceMs, stepMs }) {
+      return { metrics: metricsToWire(agent.metrics.of(uuidFromWire(uuid, 'uuid'), sinceMs, stepMs)) }
     },
   }
 }

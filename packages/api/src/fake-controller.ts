@@ -15,6 +15,7 @@ import {
   Host,
   Image,
   Instance,
+  InstanceMetrics,
   type InstanceName,
   ListInstancesRequest,
   Operation,
@@ -37,6 +38,8 @@ export interface FakeController extends ControllerServiceClient {
   readonly hanging: Set<string>
   readonly instances: Map<string, Instance>
   readonly placements: Map<string, Placement & { name?: string }>
+  /** What hosts have measured, by instance. */
+  readonly metrics: Map<string, InstanceMetrics>
   readiness: { ready: boolean; reasons: string[] }
   /** Ends every operation under way: what was to run runs. */
   settle(): void
@@ -113,6 +116,7 @@ export function createFakeController(): FakeController {
   const operations = new Shelf<Operation & { name: string }>('operation')
   const placements = new Shelf<Placement & { name: string }>('placement')
   const firstAnswers = new Map<string, { readonly request: string; readonly answer: unknown }>()
+  const metrics = new Map<string, InstanceMetrics>()
   const waiters = new Set<() => void>()
 
   function begin(kind: string, resourceUuid: string, isDone: boolean): string {
@@ -178,6 +182,7 @@ export function createFakeController(): FakeController {
     hanging,
     instances: instances.things,
     placements: placements.things,
+    metrics,
     readiness: { ready: true, reasons: [] },
 
     settle() {
@@ -392,6 +397,15 @@ export function createFakeController(): FakeController {
         .slice(0, limit || 100),
     })),
     getPlacement: serve('getPlacement', ({ uuid }) => ({ placement: placements.get(uuid) })),
+
+    getInstanceMetrics: serve('getInstanceMetrics', ({ uuid }) => {
+      instances.get(uuid)
+      return { metrics: metrics.get(uuid ?? '') ?? InstanceMetrics.fromPartial({ intervalMs: 5_000 }) }
+    }),
+    countInstances: serve('countInstances', () => {
+      const of = Map.groupBy(instances.things.values(), ({ status }) => status)
+      return { counts: [...of].map(([status, some]) => ({ status, count: some.length })) }
+    }),
 
     async getReadiness(request, options) {
       const { ready, reasons } = this.readiness

@@ -17,6 +17,7 @@ import { InstanceReconciler } from './instance-reconciler.ts'
 import { OutboxPublisher } from './outbox-publisher.ts'
 import { startRetention } from './retention.ts'
 import { instanceMethods } from './service/instances.ts'
+import { metricsMethods } from './service/metrics.ts'
 import { Mutations } from './service/mutation.ts'
 import { operationMethods } from './service/operations.ts'
 import { resourceMethods } from './service/resources.ts'
@@ -69,6 +70,7 @@ export function createController({
   const service: ControllerServiceImplementation = {
     ...instanceMethods({ store, mutations, policy, imagesGoing, now }),
     ...resourceMethods({ store, mutations, agents, importer, monitor, imagesGoing, now }),
+    ...metricsMethods(store, agents),
     ...operationMethods({ store, reconciler, importer, troubles }),
   }
   const server = createRpcServer((error, method) => log.error({ err: error, method }, 'call broke'))

@@ -2,7 +2,7 @@
 // that libvirt and the stateful fake are two fillings of the same shape and a contract test can hold
 // both to it.
 
-import type { GuestState } from '@vpe/core'
+import type { GuestSample, GuestState } from '@vpe/core'
 
 /** A domain, whoever made it. */
 export interface HypervisorDomain {
@@ -52,6 +52,8 @@ export interface Hypervisor {
   ensurePool(uuid: string, path: string): Promise<void>
   /** Stops and forgets a pool; files stay. */
   forgetPool(uuid: string): Promise<void>
+  /** What is counted of every running guest, whoever made it, in one call. */
+  sampleGuests(): Promise<readonly GuestSample[]>
   onEvent(listener: (event: HypervisorEvent) => void): void
   close(): Promise<void>
 }

@@ -3,7 +3,7 @@
 // Three connections, because calls on one share few places: looking (and events) must not wait behind
 // a guest that takes a minute to die, and nothing must wait behind a storage pool that hangs.
 
-import type { GuestState, OffReason } from '@vpe/core'
+import type { GuestSample, GuestState, OffReason } from '@vpe/core'
 import { VpeError } from '@vpe/core'
 import {
   type Connection,
@@ -16,6 +16,7 @@ import {
 } from '@vpe/node-libvirt'
 import { MARK_NAMESPACE, MARK_PREFIX } from '../instance-mark.ts'
 import { buildXml, parseXml } from '../xml.ts'
+import { guestSample } from './guest-sample.ts'
 import type { Hypervisor, HypervisorDomain, HypervisorEvent, HypervisorFacts } from './hypervisor.ts'
 
 const SHUTOFF_REASONS: Readonly<Record<string, OffReason>> = {
@@ -184,6 +185,15 @@ class LibvirtHypervisor implements Hypervisor {
       },
       (error) => poolFault(error, uuid),
     )
+  }
+
+  sampleGuests(): Promise<readonly GuestSample[]> {
+    return translate(async () => {
+      const types = ['cpu', 'balloon', 'vcpu', 'net', 'block'] as const
+      // What a guest that hangs does not tell is left out, rather than waited for.
+      const statistics = await this.#look.allDomainStats({ types, active: true, noWait: true })
+      return statistics.map(guestSample)
+    })
   }
 
   onEvent(listener: (event: HypervisorEvent) => void): void {

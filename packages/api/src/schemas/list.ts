@@ -1,7 +1,7 @@
 // The queries of lists.
 
 import { z } from '@hono/zod-openapi'
-import { NameQuery, Reference, TagQuery, Uuid, waitUpTo, wholeNumber } from './fields.ts'
+import { NameQuery, Reference, SinceQuery, span, TagQuery, Uuid, waitUpTo, wholeNumber } from './fields.ts'
 
 export const InstanceListQuery = z.strictObject({
   name: NameQuery.default('').openapi({ description: 'Only those with this text in their name' }),
@@ -17,6 +17,13 @@ export const InstanceListQuery = z.strictObject({
   marker: z.string().max(128).default('').openapi({
     description: 'Only those after it: next_marker of the page before, or the uuid of an instance',
   }),
+})
+
+export const MetricsQuery = z.strictObject({
+  since: SinceQuery.optional().openapi({ description: 'The series begins here; 10m ago without it' }),
+  step: span(1, 3_600)
+    .optional()
+    .openapi({ description: 'Points are means over so long; as they were measured without it' }),
 })
 
 export const CompanionListQuery = z.strictObject({
