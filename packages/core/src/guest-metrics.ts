@@ -104,10 +104,10 @@ function ofBoth<Device extends Figures<Device> & { readonly name: string }>(
   after: readonly Device[],
   rule: (now: number, was: number) => number,
 ): Device[] {
-  return after.flatMap((device) => {
-    const old = before.find(({ name }) => name === device.name)
-    return old ? [mapFigures(device, (key, now) => rule(now, old[key] as number))] : []
-  })
+  const old = new Map(before.map((device) => [device.name, device]))
+  return after
+    .filter(({ name }) => old.has(name))
+    .map((device) => mapFigures(device, (key, now) => rule(now, Number(old.get(device.name)?.[key]))))
 }
 
 function meanOf(points: readonly GuestPoint[]): GuestPoint {
@@ -140,16 +140,16 @@ function meanDevices<Device extends Figures<Device> & { readonly name: string }>
   )
 }
 
+/** A device with other figures. A copy that is written to keeps its shape, and points are kept by the thousand. */
 function mapFigures<Device extends { readonly name: string }>(
   device: Device,
   rule: (key: keyof Device, value: number) => number,
 ): Device {
-  return Object.fromEntries(
-    Object.entries(device).map(([key, value]) => [
-      key,
-      typeof value === 'number' ? rule(key as keyof Device, value) : value,
-    ]),
-  ) as Device
+  const copy: Record<string, unknown> = { ...device }
+  for (const [key, value] of Object.entries(device)) {
+    if (typeof value === 'number') copy[key] = rule(key as keyof Device, value)
+  }
+  return copy as Device
 }
 
 /** The mean over time of what is known. */
