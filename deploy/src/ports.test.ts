@@ -3,7 +3,13 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { choosePorts, findPorts, freePorts, isListening, listeningSockets, usualPorts } from './ports.ts'
 
 const wish = (port: number, held = false) => ({ port, held })
-const usual = { api: wish(8080), controller: wish(7701), agent: wish(7702), nats: wish(4222) }
+const usual = {
+  api: wish(8080),
+  controller: wish(7701),
+  agent: wish(7702),
+  agentMetrics: wish(7703),
+  nats: wish(4222),
+}
 
 describe('choosePorts', () => {
   it('takes what was wished for when nobody is there', () => {
@@ -18,13 +24,13 @@ describe('choosePorts', () => {
 
   it('leaves our own process on its port', () => {
     const wishes = { ...usual, api: wish(8080, true) }
-    expect(choosePorts(wishes, () => true, [1, 2, 3]).ports.api).toBe(8080)
+    expect(choosePorts(wishes, () => true, [1, 2, 3, 4]).ports.api).toBe(8080)
   })
 
   it('never gives one port to two services', () => {
     const wishes = { ...usual, api: wish(7701) }
     const { ports } = choosePorts(wishes, () => false, [7702, 50_001])
-    expect(new Set(Object.values(ports)).size).toBe(4)
+    expect(new Set(Object.values(ports)).size).toBe(5)
   })
 })
 
@@ -33,9 +39,15 @@ describe('findPorts', () => {
   afterEach(() => server.close())
 
   it('sees a port that is really taken', async () => {
-    const [a, b, c, d] = (await freePorts(4)) as [number, number, number, number]
+    const [a, b, c, d, e] = (await freePorts(5)) as [number, number, number, number, number]
     await new Promise<void>((resolve) => server.listen(a, '127.0.0.1', resolve))
-    const { ports } = await findPorts({ api: wish(a), controller: wish(b), agent: wish(c), nats: wish(d) })
+    const { ports } = await findPorts({
+      api: wish(a),
+      controller: wish(b),
+      agent: wish(c),
+      nats: wish(d),
+      agentMetrics: wish(e),
+    })
     expect(ports.api).not.toBe(a)
     expect(ports).toMatchObject({ controller: b, agent: c, nats: d })
   })

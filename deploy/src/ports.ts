@@ -5,7 +5,13 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { connect, createServer, type Server } from 'node:net'
 
-export const usualPorts = { api: 8080, controller: 7701, agent: 7702, nats: 4222 } as const
+export const usualPorts = {
+  api: 8080,
+  controller: 7701,
+  agent: 7702,
+  agentMetrics: 7703,
+  nats: 4222,
+} as const
 
 export type PortName = keyof typeof usualPorts
 export type Ports = Readonly<Record<PortName, number>>

@@ -67,6 +67,7 @@ export function addresses({ folder, ports, libvirt }: Layout) {
     natsUrl: `nats://${local(ports.nats)}`,
     controllerAddress: local(ports.controller),
     agentAddress: local(ports.agent),
+    agentMetricsAddress: local(ports.agentMetrics),
     libvirtUri: libvirt === 'private' ? ourLibvirtd(folder).uri : 'qemu:///system',
   }
 }
@@ -133,6 +134,7 @@ export function services(layout: Layout): readonly Service[] {
       ...nodeProcess(layout, 'agent'),
       env: {
         VPE_AGENT_LISTEN: at.agentAddress,
+        VPE_AGENT_METRICS_LISTEN: at.agentMetricsAddress,
         VPE_AGENT_STATE_DIR: agentStateFolder(folder),
         VPE_AGENT_IMAGE_DIRS: imageFolder(cacheFolder(folder)),
         VPE_LIBVIRT_URI: at.libvirtUri,

@@ -11,7 +11,15 @@ import { lockFile } from './kernel-lock.ts'
 import { findPorts, type PortName, type Ports, type PortWish, usualPorts } from './ports.ts'
 import { isRunning, libvirtAnswers, preparePrivateLibvirtd } from './private-libvirtd.ts'
 import { type Progress, runSteps } from './progress.ts'
-import { addresses, type Layout, ourLibvirtd, serviceProcess, services, startService } from './services.ts'
+import {
+  addresses,
+  type Layout,
+  ourLibvirtd,
+  type ServiceName,
+  serviceProcess,
+  services,
+  startService,
+} from './services.ts'
 import {
   cacheFolder,
   changeSettings,
@@ -124,11 +132,17 @@ async function settle(root: string, folder: StateFolder, say: (line: string) => 
 }
 
 function portWishes(folder: StateFolder, remembered: Ports | undefined): Record<PortName, PortWish> {
-  const wish = (name: PortName): PortWish => ({
+  const wish = (name: PortName, service: ServiceName): PortWish => ({
     port: remembered?.[name] ?? usualPorts[name],
-    held: remembered !== undefined && serviceProcess(folder, name) !== undefined,
+    held: remembered?.[name] !== undefined && serviceProcess(folder, service) !== undefined,
   })
-  return { api: wish('api'), controller: wish('controller'), agent: wish('agent'), nats: wish('nats') }
+  return {
+    api: wish('api', 'api'),
+    controller: wish('controller', 'controller'),
+    agent: wish('agent', 'agent'),
+    agentMetrics: wish('agentMetrics', 'agent'),
+    nats: wish('nats', 'nats'),
+  }
 }
 
 /**
@@ -165,8 +179,13 @@ async function startAll(layout: Layout, { say, conclude }: Progress, signal: Abo
 }
 
 function writeEnv(layout: Layout): void {
-  const { apiUrl, natsUrl, libvirtUri } = addresses(layout)
-  writeEnvFile(layout.folder, { VPE_API_URL: apiUrl, VPE_NATS_URL: natsUrl, VPE_LIBVIRT_URI: libvirtUri })
+  const { apiUrl, natsUrl, libvirtUri, agentMetricsAddress } = addresses(layout)
+  writeEnvFile(layout.folder, {
+    VPE_API_URL: apiUrl,
+    VPE_NATS_URL: natsUrl,
+    VPE_LIBVIRT_URI: libvirtUri,
+    VPE_AGENT_METRICS_URL: `http://${agentMetricsAddress}/metrics`,
+  })
 }
 
 function checkDiskSpace(folder: StateFolder): void {

@@ -6,6 +6,7 @@ import { Cluster } from '../e2e/cluster.ts'
 import { measureAcceptedCreates } from './accepted-creates.ts'
 import { measureCreateToRunning } from './create-to-running.ts'
 import { show } from './figures.ts'
+import { measureList } from './list.ts'
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '20' } } })
 const print = (line: string) => process.stdout.write(`${line}\n`)
@@ -17,6 +18,11 @@ for (const concurrency of [1, 16, 256]) {
     `  ${concurrency} at a time: ${perSecond.toFixed(0)}/s, ${show(latencyMs, 'ms')}, ${commitsPerTransaction.toFixed(1)} commits a transaction`,
   )
 }
+
+print('GET /instances, 1,000 of them, beside other requests (real processes, pretended host):')
+const { listMs, othersMs, othersPerSecond } = await measureList(500)
+print(`  list:   ${show(listMs, 'ms')}`)
+print(`  others: ${show(othersMs, 'ms')}, ${othersPerSecond.toFixed(0)}/s`)
 
 print('POST to domain running (real libvirt and QEMU):')
 const cluster = new Cluster()

@@ -23,6 +23,7 @@ import { hostFacts } from './host-facts.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { InstanceTurns } from './instance-turns.ts'
 import { digestOf, Inventory } from './inventory.ts'
+import { GuestMetrics, METRICS_INTERVAL_MS } from './metrics/guest-metrics.ts'
 import type { PoolImage } from './pool/pool-protocol.ts'
 import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
 import type { Running } from './progress.ts'
@@ -66,6 +67,7 @@ export interface Removal {
 
 export class Agent {
   readonly diskPools: DiskPools
+  readonly metrics: GuestMetrics
   readonly #deps: AgentDeps
   readonly #host: HostParts
   readonly #inventory: Inventory
@@ -108,6 +110,7 @@ export class Agent {
       log,
     }
     this.#upkeep = new Upkeep(this.#host, this.#turns)
+    this.metrics = new GuestMetrics({ hypervisor, clock, log, domains: () => this.#inventory.domains() })
   }
 
   /** Looks at everything once, warms what will be needed, then keeps going until `stop`. */
@@ -138,6 +141,7 @@ export class Agent {
     this.#loops.push(
       this.#every(PASS_INTERVAL_MS, () => this.#pass()),
       this.#every(HEARTBEAT_INTERVAL_MS, () => this.#beat()),
+      this.#every(METRICS_INTERVAL_MS, () => this.metrics.sample()),
     )
   }
 

@@ -7,6 +7,7 @@ describe('the settings', () => {
   test('have defaults', () => {
     expect(loadConfig(enough)).toEqual({
       listen: '127.0.0.1:7702',
+      metricsListen: undefined,
       stateDir: '/state',
       libvirtUri: 'qemu:///system',
       natsUrl: 'nats://127.0.0.1:4222',
@@ -28,6 +29,7 @@ describe('the settings', () => {
     [{}, 'VPE_AGENT_STATE_DIR is not set'],
     [{ VPE_AGENT_STATE_DIR: 'state' }, 'VPE_AGENT_STATE_DIR=state: must be an absolute path'],
     [{ ...enough, VPE_AGENT_LISTEN: '0.0.0.0:7702' }, 'VPE_AGENT_LISTEN=0.0.0.0:7702'],
+    [{ ...enough, VPE_AGENT_METRICS_LISTEN: '0.0.0.0:7703' }, 'VPE_AGENT_METRICS_LISTEN=0.0.0.0:7703'],
     [{ ...enough, VPE_AGENT_LISTEN: '7702' }, 'VPE_AGENT_LISTEN=7702: must be host:port'],
     [{ ...enough, VPE_AGENT_IMAGE_DIRS: '/a:b' }, 'VPE_AGENT_IMAGE_DIRS=/a:b: must be an absolute path'],
     [{ ...enough, VPE_AGENT_BRIDGE: 'a bridge' }, 'VPE_AGENT_BRIDGE=a bridge: must be the name of a bridge'],

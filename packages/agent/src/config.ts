@@ -11,6 +11,10 @@ const environmentSchema = z.object({
     .string()
     .regex(/^\S+:\d+$/, 'must be host:port')
     .default('127.0.0.1:7702'),
+  VPE_AGENT_METRICS_LISTEN: z
+    .string()
+    .regex(/^\S+:\d+$/, 'must be host:port')
+    .optional(),
   VPE_AGENT_STATE_DIR: absolutePath,
   VPE_LIBVIRT_URI: z.string().min(1).default('qemu:///system'),
   VPE_NATS_URL: z.string().min(1).default('nats://127.0.0.1:4222'),
@@ -29,6 +33,8 @@ const environmentSchema = z.object({
 
 export interface AgentConfig {
   readonly listen: string
+  /** Where Prometheus may ask; undefined for nowhere. */
+  readonly metricsListen: string | undefined
   readonly stateDir: string
   readonly libvirtUri: string
   readonly natsUrl: string
@@ -53,8 +59,10 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
   }
   const { data } = parsed
   assertLoopback(data.VPE_AGENT_LISTEN, 'VPE_AGENT_LISTEN')
+  if (data.VPE_AGENT_METRICS_LISTEN) assertLoopback(data.VPE_AGENT_METRICS_LISTEN, 'VPE_AGENT_METRICS_LISTEN')
   return {
     listen: data.VPE_AGENT_LISTEN,
+    metricsListen: data.VPE_AGENT_METRICS_LISTEN,
     stateDir: data.VPE_AGENT_STATE_DIR,
     libvirtUri: data.VPE_LIBVIRT_URI,
     natsUrl: data.VPE_NATS_URL,

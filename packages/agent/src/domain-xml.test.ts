@@ -87,7 +87,9 @@ describe('the definition of a domain', () => {
           <rng model="virtio">
             <backend model="random">/dev/urandom</backend>
           </rng>
-          <memballoon model="virtio"/>
+          <memballoon model="virtio">
+            <stats period="10"/>
+          </memballoon>
           <panic model="isa"/>
         </devices>
       </domain>

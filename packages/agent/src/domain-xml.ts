@@ -88,7 +88,8 @@ export function domainXml({ mark, platform, ...host }: DomainDefinition): string
         // What every boot loader and kernel can draw on without a driver.
         video: { model: { '@type': isX86 ? 'vga' : 'virtio' } },
         rng: { '@model': 'virtio', backend: { '@model': 'random', '#text': '/dev/urandom' } },
-        memballoon: { '@model': 'virtio' },
+        // The guest tells every so many seconds how much memory it uses.
+        memballoon: { '@model': 'virtio', stats: { '@period': '10' } },
         ...(isX86 ? { panic: { '@model': 'isa' } } : {}),
       },
     },

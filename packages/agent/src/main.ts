@@ -15,6 +15,7 @@ import { EpochLedger } from './epoch-ledger.ts'
 import { loadHostId, readBootId } from './host-identity.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { openLibvirt } from './hypervisor/libvirt.ts'
+import { serveMetrics } from './metrics/metrics-server.ts'
 import { openNatsPublisher } from './nats-publisher.ts'
 import { choosePlatform, detectKvm } from './platform.ts'
 import { PoolWorkers } from './pool/pool-workers.ts'
@@ -44,7 +45,8 @@ try {
   process.exit(1)
 }
 
-async function run({ stateDir, libvirtUri, natsUrl, imageDirs, bridge, listen }: AgentConfig): Promise<void> {
+async function run(config: AgentConfig): Promise<void> {
+  const { stateDir, libvirtUri, natsUrl, imageDirs, bridge, listen, metricsListen } = config
   const consoleDir = join(stateDir, 'console')
   await mkdir(consoleDir, { recursive: true })
   // The sockets of the serial lines are in it: a line is a login to its guest.
@@ -89,7 +91,8 @@ async function run({ stateDir, libvirtUri, natsUrl, imageDirs, bridge, listen }:
   const server = createRpcServer(onDefect).use(refuseOtherHosts(hostId))
   server.add(AgentServiceDefinition, createAgentService(agent, epochs, consoles))
   const port = await server.listen(listen)
-  log.info({ listen, port }, 'ready')
+  const metricsServer = metricsListen === undefined ? null : serveMetrics(metricsListen, agent.metrics, log)
+  log.info({ listen, port, metricsListen }, 'ready')
 
   await aborted(stopping.signal)
   consoles.close()
@@ -97,6 +100,7 @@ async function run({ stateDir, libvirtUri, natsUrl, imageDirs, bridge, listen }:
   await agent.stop()
   await atMost(STOP_MS, calls, () => server.forceShutdown())
   files.close()
+  metricsServer?.close()
   await publisher.close()
   await atMost(STOP_MS, hypervisor.close(), () => log.warn('libvirt does not let go; ending all the same'))
   log.info('stopped')

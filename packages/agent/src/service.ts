@@ -22,13 +22,14 @@ import {
   generationFromWire,
   imageFromWire,
   imageToWire,
+  metricsToWire,
   reportToWire,
   uuidFromWire,
 } from './wire.ts'
 
 type ServiceParts = Pick<
   Agent,
-  'describe' | 'diskPools' | 'apply' | 'remove' | 'inventory' | 'importImage' | 'removeImage'
+  'describe' | 'diskPools' | 'apply' | 'remove' | 'inventory' | 'importImage' | 'removeImage' | 'metrics'
 >
 
 export function createAgentService(
@@ -108,6 +109,10 @@ export function createAgentService(
       const output = carry(line, dataOf({ [Symbol.asyncIterator]: () => messages }), signal)
       yield { message: { $case: 'opened', value: {} } }
       for await (const value of output) yield { message: { $case: 'data', value } }
+    },
+
+    async getMetrics({ uuid, sinceMs, stepMs }) {
+      return { metrics: metricsToWire(agent.metrics.of(uuidFromWire(uuid, 'uuid'), sinceMs, stepMs)) }
     },
   }
 }

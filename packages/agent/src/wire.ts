@@ -6,6 +6,7 @@ import {
   type DesiredDiskPool,
   type DesiredImage,
   type DesiredInstance,
+  type GuestPoint,
   type HostFacts as HostFactsRecord,
   type InstanceReport as InstanceReportRecord,
   VpeError,
@@ -18,14 +19,17 @@ import {
   type HostFacts,
   type ImageSource,
   type ImportedImage,
+  type InstanceMetrics,
   type InstanceReport,
   type InstanceSpec,
+  type MemoryFigures,
   Power,
   StopCause,
   SystemDiskKind,
 } from '@vpe/proto'
 import { z } from 'zod'
 import type { ConsoleTarget } from './consoles.ts'
+import type { MeasuredInstance } from './metrics/guest-metrics.ts'
 import type { PoolImage } from './pool/pool-protocol.ts'
 import { printable } from './xml.ts'
 
@@ -120,6 +124,41 @@ export function imageToWire(image: PoolImage): ImportedImage {
 
 export function factsToWire(facts: HostFactsRecord): HostFacts {
   return { ...facts }
+}
+
+export function metricsToWire({ intervalMs, current, series }: MeasuredInstance): InstanceMetrics {
+  const totals = current && {
+    atMs: current.atMs,
+    vcpus: current.sample.vcpus,
+    ...(current.sample.cpuTimeNs !== null && { cpuSeconds: current.sample.cpuTimeNs / 1e9 }),
+    memory: memoryToWire(current.sample.memory),
+    disks: [...current.sample.disks],
+    nics: [...current.sample.nics],
+  }
+  return {
+    intervalMs,
+    totals: totals ?? undefined,
+    latest: current?.point ? pointToWire(current.point) : undefined,
+    series: series.map(pointToWire),
+  }
+}
+
+function pointToWire({ cpuPercent, memory, ...point }: GuestPoint): InstanceMetrics['series'][number] {
+  return {
+    ...point,
+    ...(cpuPercent !== null && { cpuPercent }),
+    memory: memoryToWire(memory),
+    disks: [...point.disks],
+    nics: [...point.nics],
+  }
+}
+
+function memoryToWire({ assignedBytes, usedBytes, residentBytes }: GuestPoint['memory']): MemoryFigures {
+  return {
+    ...(assignedBytes !== null && { assignedBytes }),
+    ...(usedBytes !== null && { usedBytes }),
+    ...(residentBytes !== null && { residentBytes }),
+  }
 }
 
 const STOP_CAUSES = {

@@ -7,12 +7,14 @@ import type { Context } from 'hono'
 import { methodNotAllowed } from 'hono/method-not-allowed'
 import { requestId } from 'hono/request-id'
 import type { Logger } from 'pino'
+import { Registry } from 'prom-client'
 import { accessLog } from './access-log.ts'
 import type { CallLimits } from './controller-calls.ts'
 import { type ApiEnv, createAddEndpoint } from './endpoint.ts'
 import { errorResponse, toFault } from './error-response.ts'
 import { loopbackGuard } from './loopback-guard.ts'
 import { RequestFault } from './request-fault.ts'
+import { requestMetrics } from './request-metrics.ts'
 import { consolePageRoutes } from './routes/console-pages.ts'
 import { consoleRoutes } from './routes/consoles.ts'
 import { diskPoolRoutes } from './routes/disk-pools.ts'
@@ -21,7 +23,9 @@ import { flavorRoutes } from './routes/flavors.ts'
 import { healthRoutes } from './routes/health.ts'
 import { hostRoutes } from './routes/hosts.ts'
 import { imageRoutes } from './routes/images.ts'
+import { instanceMetricsRoutes } from './routes/instance-metrics.ts'
 import { instanceRoutes } from './routes/instances.ts'
+import { metricsRoute } from './routes/metrics.ts'
 import { operationRoutes } from './routes/operations.ts'
 
 export interface AppDeps {
@@ -29,18 +33,21 @@ export interface AppDeps {
   readonly log: Logger
   /** @default 30 s for each call, and no stopping */
   readonly limits?: Partial<CallLimits>
+  /** Shown at /metrics, beside what the app counts itself. */
+  readonly registry?: Registry
 }
 
 export type App = OpenAPIHono<ApiEnv>
 
 const DEADLINE_MS = 30_000
 
-export function createApp({ controller, log, limits = {} }: AppDeps): App {
+export function createApp({ controller, log, limits = {}, registry = new Registry() }: AppDeps): App {
   const { deadlineMs = DEADLINE_MS, stopping = new AbortController().signal } = limits
   const app: App = new OpenAPIHono<ApiEnv>()
 
   app.use(requestId())
   app.use(accessLog(log))
+  app.use(requestMetrics(registry))
   app.use(loopbackGuard())
   app.use(
     methodNotAllowed({
@@ -54,6 +61,7 @@ export function createApp({ controller, log, limits = {} }: AppDeps): App {
   const add = createAddEndpoint(app, { deadlineMs, stopping })
   instanceRoutes(add, controller)
   consoleRoutes(add, controller)
+  instanceMetricsRoutes(add, controller)
   flavorRoutes(add, controller)
   imageRoutes(add, controller)
   diskPoolRoutes(add, controller)
@@ -62,6 +70,7 @@ export function createApp({ controller, log, limits = {} }: AppDeps): App {
   envelopeInstanceRoutes(add, controller)
   healthRoutes(app, controller, stopping)
   consolePageRoutes(app)
+  metricsRoute(app, controller, registry, stopping)
   app.doc31('/openapi.json', { openapi: '3.1.0', info: { title: 'vpe', version: '0.1.0' } })
   return app
 }

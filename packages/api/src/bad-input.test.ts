@@ -269,7 +269,22 @@ describe('dialect 1: fields', () => {
   })
 
   test.each([
-    ['/instances?status=active', 'status', 'unknown field; known here: name'],
+    [
+      '/instances?stauts=active',
+      'stauts',
+      'unknown field; known here: name, status, tag, host, limit, marker',
+    ],
+    [
+      '/instances?status=creating',
+      'status',
+      'expected one of "active", "shutoff", "error", got the string "creating"',
+    ],
+    ['/instances?tag=', 'tag[0]', 'must not be empty'],
+    ['/instances?tag=a&tag=%20', 'tag[1]', 'must not be blank'],
+    ['/instances?host=', 'host', 'must not be empty'],
+    ['/instances?limit=0', 'limit', 'expected a whole number from 1 to 1000'],
+    ['/instances?limit=1001', 'limit', 'expected a whole number from 1 to 1000'],
+    ['/instances?limit=ten', 'limit', 'expected a whole number from 1 to 1000'],
     ['/instances?name=a&name=b', 'name', 'is given more than once'],
     [`/instances?name=${'x'.repeat(129)}`, 'name', 'must be at most 128 characters, got 129'],
     [`/instances/${UUID}?verbose=1`, 'verbose', 'unknown field; none is expected here'],

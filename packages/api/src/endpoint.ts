@@ -68,10 +68,11 @@ export function createAddEndpoint(app: OpenAPIHono<ApiEnv>, limits: CallLimits):
     describe(app, spec)
     const names = parameterNames(spec.path)
     const query = spec.query ?? z.strictObject({})
+    const repeatable = repeatableNames(query)
     app.on(spec.method.toUpperCase(), spec.path.replaceAll(/\{(.+?)\}/g, ':$1'), async (context) => {
       const input = {
         params: Object.fromEntries(names.map((name) => [name, parseId(context.req.param(name) ?? '')])),
-        query: parseInput(query, readQuery(context.req.url), 'query'),
+        query: parseInput(query, readQuery(context.req.url, repeatable), 'query'),
         body: spec.body && parseInput(spec.body, await readJsonBody(context.req.raw), 'body'),
         origin: new URL(context.req.url).origin,
       }
@@ -99,10 +100,24 @@ function parseId(id: string): string {
   throw new VpeError('NOT_FOUND', `nothing has the id ${shown}: ids are UUIDs`)
 }
 
-function readQuery(url: string): Record<string, string> {
-  const query = new Map<string, string>()
+/** What may be given more than once: where the schema has a list. */
+function repeatableNames(query: z.ZodObject): ReadonlySet<string> {
+  const isList = (schema: unknown): boolean =>
+    schema instanceof z.ZodDefault || schema instanceof z.ZodOptional
+      ? isList(schema.unwrap())
+      : schema instanceof z.ZodArray
+  return new Set(Object.keys(query.shape).filter((name) => isList(query.shape[name])))
+}
+
+function readQuery(url: string, repeatable: ReadonlySet<string>): Record<string, string | string[]> {
+  const query = new Map<string, string | string[]>()
   for (const [name, value] of new URL(url).searchParams) {
-    if (query.has(name))
+    const before = query.get(name)
+    if (repeatable.has(name)) {
+      query.set(name, Array.isArray(before) ? [...before, value] : [value])
+      continue
+    }
+    if (before !== undefined)
       throw invalidInput([{ field: name.slice(0, 64), message: 'is given more than once' }])
     query.set(name, value)
   }

@@ -15,7 +15,9 @@ import {
   Host,
   Image,
   Instance,
+  InstanceMetrics,
   type InstanceName,
+  ListInstancesRequest,
   Operation,
   type Placement,
   UpdateInstanceRequest,
@@ -38,6 +40,8 @@ export interface FakeController extends ControllerServiceClient {
   readonly hanging: Set<string>
   readonly instances: Map<string, Instance>
   readonly placements: Map<string, Placement & { name?: string }>
+  /** What hosts have measured, by instance. */
+  readonly metrics: Map<string, InstanceMetrics>
   readiness: { ready: boolean; reasons: string[] }
   /** Ends every operation under way: what was to run runs. */
   settle(): void
@@ -114,6 +118,7 @@ export function createFakeController(): FakeController {
   const operations = new Shelf<Operation & { name: string }>('operation')
   const placements = new Shelf<Placement & { name: string }>('placement')
   const firstAnswers = new Map<string, { readonly request: string; readonly answer: unknown }>()
+  const metrics = new Map<string, InstanceMetrics>()
   const waiters = new Set<() => void>()
   const consoles = new Set<AbortController>()
   const tokens = new Set<string>()
@@ -182,6 +187,7 @@ export function createFakeController(): FakeController {
     hanging,
     instances: instances.things,
     placements: placements.things,
+    metrics,
     readiness: { ready: true, reasons: [] },
 
     settle() {
@@ -241,9 +247,26 @@ export function createFakeController(): FakeController {
     }),
     getInstance: serve('getInstance', ({ uuid }) => ({ instance: instances.get(uuid) })),
     findInstance: serve('findInstance', (request) => ({ instance: named(request) })),
-    listInstances: serve('listInstances', ({ nameContains = '' }) => ({
-      instances: [...instances.things.values()].filter((it) => it.name.includes(nameContains)),
-    })),
+    listInstances: serve('listInstances', (partial) => {
+      const request = ListInstancesRequest.fromPartial(partial)
+      const hostId = request.host && hosts.resolve(request.host, 'host').uuid
+      const all = [...instances.things.values()]
+      const from = request.marker ? all.findIndex((it) => request.marker.endsWith(it.uuid)) + 1 : 0
+      if (request.marker && from === 0) {
+        const message = 'expected the next_marker of an earlier answer, or the uuid of an instance'
+        throw new VpeError('INVALID_ARGUMENT', message, { fields: [{ field: 'marker', message }] })
+      }
+      const rest = all
+        .slice(from)
+        .filter((it) => it.name.includes(request.nameContains))
+        .filter((it) => !request.namespace || it.namespace === request.namespace)
+        .filter((it) => request.status === 'INSTANCE_STATUS_UNSPECIFIED' || it.status === request.status)
+        .filter((it) => !hostId || it.hostId === hostId)
+        .filter((it) => request.tags.every((tag) => it.tags.includes(tag)))
+      const page = rest.slice(0, request.limit || 1_000)
+      const nextMarker = rest.length > page.length ? `${CREATED_AT_MS}.${page.at(-1)?.uuid}` : ''
+      return { instances: page, nextMarker }
+    }),
     updateInstance: serve('updateInstance', (partial) => {
       const request = UpdateInstanceRequest.fromPartial(partial)
       const instance = named(request)
@@ -413,6 +436,15 @@ export function createFakeController(): FakeController {
         consoles.delete(open)
       }
     },
+
+    getInstanceMetrics: serve('getInstanceMetrics', ({ uuid }) => {
+      instances.get(uuid)
+      return { metrics: metrics.get(uuid ?? '') ?? InstanceMetrics.fromPartial({ intervalMs: 5_000 }) }
+    }),
+    countInstances: serve('countInstances', () => {
+      const of = Map.groupBy(instances.things.values(), ({ status }) => status)
+      return { counts: [...of].map(([status, some]) => ({ status, count: some.length })) }
+    }),
 
     async getReadiness(request, options) {
       const { ready, reasons } = this.readiness

@@ -52,7 +52,17 @@ const anyBody = fc.oneof(
 const anyQuery = fc.oneof(
   fc.constant(''),
   fc.webQueryParameters().map((query) => `?${query}`),
-  fc.constantFrom('?name=%ff', '?name=x', '?wait=1ms', '?name=&name=', '?__proto__=1', '?limit=9', '?='),
+  fc.constantFrom(
+    '?name=%ff',
+    '?name=x',
+    '?wait=1ms',
+    '?name=&name=',
+    '?__proto__=1',
+    '?limit=9',
+    '?tag=a&tag=b',
+    '?marker=x',
+    '?=',
+  ),
 )
 
 const anyHeaders = fc.record(

@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { VpeError } from '@vpe/core'
 import { ControllerServiceDefinition, createRpcChannel, createRpcClientFactory } from '@vpe/proto'
 import { pino } from 'pino'
+import { collectDefaultMetrics, Registry } from 'prom-client'
 import { createApp } from './app.ts'
 import { type Config, readConfig } from './config.ts'
 import { attachConsoleSockets } from './console/console-sockets.ts'
@@ -29,7 +30,10 @@ const log = pino({ name: 'vpe-api', level: config.logLevel })
 const stopping = new AbortController()
 const channel = createRpcChannel(config.controllerAddress)
 const controller = createRpcClientFactory().create(ControllerServiceDefinition, channel)
-const server = createHttpServer(createApp({ controller, log, limits: { stopping: stopping.signal } }))
+const registry = new Registry()
+collectDefaultMetrics({ register: registry })
+const limits = { stopping: stopping.signal }
+const server = createHttpServer(createApp({ controller, log, limits, registry }))
 const consoles = attachConsoleSockets(server, { controller, log })
 
 async function stop(signal: string): Promise<void> {

@@ -11,7 +11,7 @@ test('/openapi.json describes every endpoint', async () => {
   const described = Object.entries<object>(body.paths).flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
   )
-  const aside = ['/healthz', '/readyz', '/openapi.json', '/vnc', '/serial', '/console/*']
+  const aside = ['/healthz', '/readyz', '/metrics', '/openapi.json', '/vnc', '/serial', '/console/*']
   const served = bed.app.routes
     .filter((route) => route.method !== 'ALL' && !aside.includes(route.path))
     .map((route) => `${route.method} ${route.path.replaceAll(/:(\w+)/g, '{$1}')}`)

@@ -64,8 +64,13 @@ export async function createTestBed(limits: Partial<CallLimits> = {}): Promise<T
       return {
         status: response.status,
         headers: response.headers,
-        body: text === '' ? undefined : JSON.parse(text),
+        body: parse(text, response.headers.get('content-type')),
       }
     },
   }
+}
+
+function parse(text: string, contentType: string | null): Answer['body'] {
+  if (text === '') return undefined
+  return contentType?.startsWith('text/') ? text : JSON.parse(text)
 }

@@ -36,6 +36,12 @@ export const STATUS_WORDS = {
   INSTANCE_STATUS_ERROR: 'error',
 } as const satisfies Record<InstanceStatus, string>
 
+export const STATUS_CODES = {
+  active: 'INSTANCE_STATUS_ACTIVE',
+  shutoff: 'INSTANCE_STATUS_SHUTOFF',
+  error: 'INSTANCE_STATUS_ERROR',
+} as const satisfies Record<string, InstanceStatus>
+
 export const TASK_WORDS = {
   INSTANCE_TASK_UNSPECIFIED: null,
   INSTANCE_TASK_CREATING: 'creating',

@@ -91,6 +91,37 @@ describe('an instance', () => {
     expect((await harness.instance(uuid)).generation).toBe(generation)
   })
 
+  test('has the metrics that its host measures, as long as that answers', async () => {
+    const uuid = uuidOf(await harness.create('vm1'))
+    await harness.atRest(uuid)
+    const { metrics } = await harness.client.getInstanceMetrics({ uuid, sinceMs: 5, stepMs: 2 })
+    expect(metrics).toMatchObject({ intervalMs: 5_000, totals: { atMs: 7, cpuSeconds: 7 }, series: [] })
+    agent.stop()
+    const error = await refusal(harness.client.getInstanceMetrics({ uuid }))
+    expect(error).toMatchObject({ code: 'HOST_UNREACHABLE', message: expect.stringContaining('h1') })
+    const unknown = '22c91117-08de-4894-9aa9-6ef382400985'
+    expect(await refusal(harness.client.getInstanceMetrics({ uuid: unknown }))).toMatchObject({
+      code: 'NOT_FOUND',
+    })
+  })
+
+  test('is counted by its status, and listed in pages', async () => {
+    for (const name of ['vm1', 'vm2', 'vm3']) await harness.atRest(uuidOf(await harness.create(name)))
+    const [first] = [...harness.store.instances.keys()]
+    await harness.ended((await harness.client.stopInstance({ uuid: first ?? '' })).operationUuid)
+    expect((await harness.client.countInstances({})).counts).toEqual([
+      { status: InstanceStatus.ACTIVE, count: 2 },
+      { status: InstanceStatus.SHUTOFF, count: 1 },
+      { status: InstanceStatus.ERROR, count: 0 },
+    ])
+    const page = await harness.client.listInstances({ limit: 2 })
+    expect(page.instances.map(({ name }) => name)).toEqual(['vm1', 'vm2'])
+    const rest = await harness.client.listInstances({ limit: 2, marker: page.nextMarker })
+    expect(rest).toMatchObject({ instances: [{ name: 'vm3' }], nextMarker: '' })
+    const off = await harness.client.listInstances({ status: InstanceStatus.SHUTOFF, host: 'h1' })
+    expect(off.instances.map(({ name }) => name)).toEqual(['vm1'])
+  })
+
   test('that is deleted while it is being created is never started', async () => {
     agent.onApply = (_spec, signal) =>
       new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))

@@ -18,6 +18,7 @@ import { OutboxPublisher } from './outbox-publisher.ts'
 import { startRetention } from './retention.ts'
 import { consoleMethods } from './service/consoles.ts'
 import { instanceMethods } from './service/instances.ts'
+import { metricsMethods } from './service/metrics.ts'
 import { Mutations } from './service/mutation.ts'
 import { operationMethods } from './service/operations.ts'
 import { resourceMethods } from './service/resources.ts'
@@ -70,6 +71,7 @@ export function createController({
   const service: ControllerServiceImplementation = {
     ...instanceMethods({ store, mutations, policy, imagesGoing, now }),
     ...resourceMethods({ store, mutations, agents, importer, monitor, imagesGoing, now }),
+    ...metricsMethods(store, agents),
     ...operationMethods({ store, reconciler, importer, troubles }),
     ...consoleMethods({ store, agents, now }),
   }

@@ -220,6 +220,21 @@ export function reportFromWire(report: InstanceReport): InstanceReportRecord {
   }
 }
 
+export function statusFromWire(status: InstanceStatus): InstanceRecord['status'] | null {
+  switch (status) {
+    case InstanceStatus.ACTIVE:
+      return 'active'
+    case InstanceStatus.SHUTOFF:
+      return 'shutoff'
+    case InstanceStatus.ERROR:
+      return 'error'
+    case InstanceStatus.UNSPECIFIED:
+      return null
+    default:
+      throw new Error(`no such status: ${status satisfies never}`)
+  }
+}
+
 export function systemDisksFromWire(kind: SystemDiskKind): DiskPoolRecord['systemDisks'] {
   return kind === SystemDiskKind.COPY ? 'copy' : 'overlay'
 }

@@ -1,4 +1,5 @@
 export * from './errors.ts'
+export * from './guest-metrics.ts'
 export * from './host-convergence.ts'
 export * from './host-liveness.ts'
 export * from './ids.ts'

@@ -3,7 +3,7 @@
 // the contract tests hold both to the same shape.
 
 import { type Duplex, duplexPair } from 'node:stream'
-import { type GuestState, type OffReason, VpeError } from '@vpe/core'
+import { type GuestSample, type GuestState, type OffReason, VpeError } from '@vpe/core'
 import { MARK_NAMESPACE, MARK_PREFIX } from '../instance-mark.ts'
 import { attributes, buildXml, parseXml } from '../xml.ts'
 import type { Hypervisor, HypervisorDomain, HypervisorEvent, HypervisorFacts } from './hypervisor.ts'
@@ -31,6 +31,15 @@ interface FakeDomain {
 const CAPABILITIES =
   "<capabilities><host><cpu><arch>x86_64</arch></cpu></host><guest><os_type>hvm</os_type><arch name='x86_64'><machine>q35</machine><domain type='qemu'/></arch></guest></capabilities>"
 
+const NOTHING_COUNTED = {
+  vcpus: 1,
+  cpuTimeNs: null,
+  vcpuTimeNs: null,
+  memory: { assignedBytes: null, usedBytes: null, residentBytes: null },
+  disks: [],
+  nics: [],
+} as const satisfies Omit<GuestSample, 'uuid'>
+
 export class FakeHypervisor implements Hypervisor {
   readonly knobs: FakeKnobs = {
     ignoresPowerButton: false,
@@ -43,6 +52,8 @@ export class FakeHypervisor implements Hypervisor {
   readonly pools = new Map<string, string>()
   /** QEMU's ends of the screens that were opened, oldest first. */
   readonly screens: Duplex[] = []
+  /** What is counted of guests; of a running one that is not here, nothing is. */
+  readonly samples = new Map<string, Partial<GuestSample>>()
   readonly #domains = new Map<string, FakeDomain>()
   readonly #listeners = new Set<(event: HypervisorEvent) => void>()
 
@@ -128,6 +139,12 @@ export class FakeHypervisor implements Hypervisor {
     return ours
   }
 
+  async sampleGuests(): Promise<readonly GuestSample[]> {
+    await this.#enter('sample', '')
+    const running = [...this.#domains.values()].filter(({ guest }) => guest.power === 'on')
+    return running.map(({ uuid }) => ({ ...NOTHING_COUNTED, uuid, ...this.samples.get(uuid) }))
+  }
+
   onEvent(listener: (event: HypervisorEvent) => void): void {
     this.#listeners.add(listener)
   }
@@ -168,7 +185,7 @@ export class FakeHypervisor implements Hypervisor {
     const index = this.knobs.failures.findIndex((failure) => failure.call === call)
     const [failure] = index < 0 ? [] : this.knobs.failures.splice(index, 1)
     if (failure) throw new VpeError('HYPERVISOR_FAILED', `libvirt: ${failure.words}`)
-    if (!['facts', 'list', 'find'].includes(call)) this.calls.push(`${call} ${uuid}`)
+    if (!['facts', 'list', 'find', 'sample'].includes(call)) this.calls.push(`${call} ${uuid}`)
   }
 
   #setGuest(uuid: string, guest: GuestState): void {

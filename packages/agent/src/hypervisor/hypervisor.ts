@@ -3,7 +3,7 @@
 // both to it.
 
 import type { Duplex } from 'node:stream'
-import type { GuestState } from '@vpe/core'
+import type { GuestSample, GuestState } from '@vpe/core'
 
 /** A domain, whoever made it. */
 export interface HypervisorDomain {
@@ -55,6 +55,8 @@ export interface Hypervisor {
   forgetPool(uuid: string): Promise<void>
   /** A connection to the screen of a guest that runs, in the VNC protocol; whoever gets it closes it. */
   openScreen(uuid: string): Promise<Duplex>
+  /** What is counted of every running guest, whoever made it, in one call. */
+  sampleGuests(): Promise<readonly GuestSample[]>
   onEvent(listener: (event: HypervisorEvent) => void): void
   close(): Promise<void>
 }

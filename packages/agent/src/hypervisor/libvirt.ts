@@ -5,7 +5,7 @@
 
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { GuestState, OffReason } from '@vpe/core'
+import type { GuestSample, GuestState, OffReason } from '@vpe/core'
 import { VpeError } from '@vpe/core'
 import {
   type Connection,
@@ -18,6 +18,7 @@ import {
 } from '@vpe/node-libvirt'
 import { MARK_NAMESPACE, MARK_PREFIX } from '../instance-mark.ts'
 import { buildXml, parseXml } from '../xml.ts'
+import { guestSample } from './guest-sample.ts'
 import type { Hypervisor, HypervisorDomain, HypervisorEvent, HypervisorFacts } from './hypervisor.ts'
 
 const SHUTOFF_REASONS: Readonly<Record<string, OffReason>> = {
@@ -195,6 +196,15 @@ class LibvirtHypervisor implements Hypervisor {
       const fd = await this.#work.domain(uuid).openGraphicsFd(0, { skipAuth: true })
       return new Socket({ fd, readable: true, writable: true })
     }, screenFault)
+  }
+
+  sampleGuests(): Promise<readonly GuestSample[]> {
+    return translate(async () => {
+      const types = ['cpu', 'balloon', 'vcpu', 'net', 'block'] as const
+      // What a guest that hangs does not tell is left out, rather than waited for.
+      const statistics = await this.#look.allDomainStats({ types, active: true, noWait: true })
+      return statistics.map(guestSample)
+    })
   }
 
   onEvent(listener: (event: HypervisorEvent) => void): void {

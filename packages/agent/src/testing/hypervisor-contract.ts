@@ -163,6 +163,18 @@ export function hypervisorContract(
       })
     })
 
+    test('samples the guests that run, and no others', async () => {
+      const { uuid } = await define()
+      const off = await define()
+      await world.hypervisor.startDomain(uuid)
+      const sampled = (await world.hypervisor.sampleGuests()).map((sample) => sample.uuid)
+      expect(sampled).toContain(uuid)
+      expect(sampled).not.toContain(off.uuid)
+      await world.hypervisor.destroyDomain(uuid)
+      expect((await world.hypervisor.sampleGuests()).map((sample) => sample.uuid)).not.toContain(uuid)
+      for (const each of [uuid, off.uuid]) await world.hypervisor.undefineDomain(each)
+    })
+
     test('makes a pool ready and forgets it, twice each', async () => {
       const uuid = randomUUID()
       await world.hypervisor.ensurePool(uuid, `${world.dir}/pool-${uuid}`)

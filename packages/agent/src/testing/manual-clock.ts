@@ -7,12 +7,18 @@ interface Sleeper {
   readonly wake: () => void
 }
 
+const DATE_MS = Date.UTC(2016, 10, 22)
+
 export class ManualClock implements Clock {
   #nowMs = 1_000_000
   readonly #sleepers = new Set<Sleeper>()
 
   nowMs(): number {
     return this.#nowMs
+  }
+
+  dateMs(): number {
+    return DATE_MS + this.#nowMs
   }
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {

@@ -6,6 +6,7 @@ import type { ControllerServiceClient, Instance } from '@vpe/proto'
 import type { ControllerCalls } from '../controller-calls.ts'
 import type { AddEndpoint } from '../endpoint.ts'
 import { invalidInput } from '../input-fault.ts'
+import { listAll } from '../list-all.ts'
 import {
   CreateSucceed,
   DeleteSucceed,
@@ -75,11 +76,9 @@ export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerS
     },
     async ({ query }, calls) => {
       if (query.name !== undefined) return succeed('get succeed', show(await find(query, calls)))
-      const answer = await calls.read((options) => controller.listInstances({}, options))
-      const inNamespace = answer.instances.filter(
-        (instance) => query.namespace === undefined || instance.namespace === query.namespace,
-      )
-      return succeed('get succeed', { instances: inNamespace.map(show) })
+      const { namespace = '' } = query
+      const instances = await listAll(controller, calls.read, { namespace })
+      return succeed('get succeed', { instances: instances.map(show) })
     },
   )
 

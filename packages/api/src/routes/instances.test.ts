@@ -65,6 +65,70 @@ describe('List instances', () => {
   })
 })
 
+describe('List instances, filtered', () => {
+  const names = async (query: string) => {
+    const answer = await bed.send('GET', `/instances?${query}`)
+    expect(answer.status).toBe(200)
+    return answer.body.instances.map((it: { name: string }) => it.name)
+  }
+
+  test('by status, by every one of the tags given, by host', async () => {
+    await create('vm1', { tags: ['a', 'b'] })
+    await create('vm2', { tags: ['a'] })
+    bed.controller.settle()
+    await create('vm3', { tags: ['b'] })
+    expect(await names('status=active')).toEqual(['vm1', 'vm2'])
+    expect(await names('status=shutoff')).toEqual(['vm3'])
+    expect(await names('tag=a')).toEqual(['vm1', 'vm2'])
+    expect(await names('tag=a&tag=b')).toEqual(['vm1'])
+    expect(await names(`host=${bed.ids.host}`)).toEqual(['vm1', 'vm2', 'vm3'])
+    expect(await names('host=h1&tag=b&status=active&name=vm')).toEqual(['vm1'])
+  })
+
+  test('by a host that does not exist is a mistake, and no empty list', async () => {
+    const answer = await bed.send('GET', '/instances?host=h9')
+    expect(answer.status).toBe(400)
+    expect(answer.body.errors).toEqual([{ field: 'host', message: 'there is no host h9' }])
+  })
+})
+
+describe('List instances, in pages', () => {
+  test('?limit= gives so many, and next_marker until there are no more', async () => {
+    for (const name of ['vm1', 'vm2', 'vm3']) await create(name)
+    const first = (await bed.send('GET', '/instances?limit=2')).body
+    expect(first).toEqual({
+      instances: [expect.anything(), expect.anything()],
+      next_marker: expect.any(String),
+    })
+    const second = (await bed.send('GET', `/instances?limit=2&marker=${first.next_marker}`)).body
+    expect(second).toEqual({ instances: [expect.objectContaining({ name: 'vm3' })], next_marker: null })
+    const byUuid = await bed.send('GET', `/instances?marker=${first.instances[1].uuid}`)
+    expect(byUuid.body).toEqual({ instances: second.instances })
+  })
+
+  test('a marker that is none is refused', async () => {
+    const answer = await bed.send('GET', '/instances?marker=x')
+    expect(answer.status).toBe(400)
+    expect(answer.body.errors[0].field).toBe('marker')
+  })
+
+  test('without a limit all of them come, in as many pages as the controller makes of them', async () => {
+    const { uuid } = (await create('vm')).body.instance
+    const instance = bed.controller.instances.get(uuid)
+    if (!instance) throw new Error('it was just created')
+    for (let number = 0; number < 2_000; number++) {
+      const copy = `a1000000-0000-4000-8000-${String(number).padStart(12, '0')}`
+      bed.controller.instances.set(copy, { ...instance, uuid: copy })
+    }
+    bed.controller.calls.length = 0
+    const { body } = await bed.send('GET', '/instances')
+    expect(Object.keys(body)).toEqual(['instances'])
+    expect(new Set(body.instances.map((it: { uuid: string }) => it.uuid)).size).toBe(2_001)
+    expect(bed.controller.calls).toHaveLength(3)
+    expect((await bed.send('GET', '/api/v1/instance')).body.data.instances).toHaveLength(2_001)
+  })
+})
+
 describe('Show instance detail', () => {
   test('GET /instances/{uuid}: the same object, wrapped', async () => {
     const { uuid } = (await create('vm1')).body.instance

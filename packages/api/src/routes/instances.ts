@@ -2,6 +2,7 @@
 
 import type { ControllerServiceClient } from '@vpe/proto'
 import type { AddEndpoint } from '../endpoint.ts'
+import { listAll } from '../list-all.ts'
 import {
   ChangedInstanceAnswer,
   CreateInstanceBody,
@@ -12,7 +13,7 @@ import {
   UpdateInstanceBody,
 } from '../schemas/instance.ts'
 import { InstanceListQuery } from '../schemas/list.ts'
-import { given, showChangedInstance, showInstance } from '../view.ts'
+import { given, STATUS_CODES, showChangedInstance, showInstance } from '../view.ts'
 
 export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceClient): void {
   add(
@@ -24,9 +25,18 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
       answer: InstanceListAnswer,
     },
     async ({ query }, { read }) => {
-      const request = { nameContains: query.name }
-      const answer = await read((options) => controller.listInstances(request, options))
-      return { instances: answer.instances.map(showInstance) }
+      const { name, status, tag, host, limit, marker } = query
+      const filter = {
+        nameContains: name,
+        ...(status && { status: STATUS_CODES[status] }),
+        tags: tag,
+        host: host ?? '',
+      }
+      if (limit === undefined) {
+        return { instances: (await listAll(controller, read, filter, marker)).map(showInstance) }
+      }
+      const page = await read((options) => controller.listInstances({ ...filter, limit, marker }, options))
+      return { instances: page.instances.map(showInstance), next_marker: page.nextMarker || null }
     },
   )
 

@@ -46,6 +46,12 @@ export const Tags = z
   .max(64)
   .openapi({ description: 'At most 64 tags of 1 to 128 characters' })
 
+/** `?tag=a&tag=b` */
+export const TagQuery = z
+  .array(text(128, 'A tag'))
+  .max(64)
+  .openapi({ description: 'Only those that carry this tag; may be repeated, then all of them must be there' })
+
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
 export function isUuid(text: string): boolean {
@@ -84,6 +90,51 @@ export function waitUpTo(secondsMax: number) {
     })
     .openapi({ type: 'string', example: '30s' })
 }
+
+const SPAN = /^(\d{1,6})(s|m|h)?$/
+const SPAN_UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000 } as const
+
+/** `90s`, `15m`, `1h`, or `90` for seconds, as milliseconds; null when it is none. */
+function spanMs(value: string): number | null {
+  const [, amount, unit = 's'] = SPAN.exec(value) ?? []
+  return amount === undefined ? null : Number(amount) * SPAN_UNIT_MS[unit as keyof typeof SPAN_UNIT_MS]
+}
+
+/** A length of time, read as milliseconds. */
+export function span(secondsMin: number, secondsMax: number) {
+  return z
+    .string()
+    .transform((value, context) => {
+      const ms = spanMs(value)
+      if (ms !== null && ms >= secondsMin * 1000 && ms <= secondsMax * 1000) return ms
+      context.issues.push({
+        code: 'custom',
+        message: `expected a time from ${secondsMin}s to ${secondsMax}s, such as 30s or 5m`,
+        input: value,
+      })
+      return z.NEVER
+    })
+    .openapi({ type: 'string', example: '1m' })
+}
+
+const MOMENT = /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,3})?Z?$/
+
+/** A moment: as dialects 1 and 2 write it, or how long ago it was. Read as either of the two, in milliseconds. */
+export const SinceQuery = z
+  .string()
+  .transform((value, context): { readonly atMs: number } | { readonly agoMs: number } => {
+    const agoMs = spanMs(value)
+    if (agoMs !== null) return { agoMs }
+    const atMs = MOMENT.test(value) ? Date.parse(`${value.replace(' ', 'T').replace('Z', '')}Z`) : Number.NaN
+    if (!Number.isNaN(atMs)) return { atMs }
+    context.issues.push({
+      code: 'custom',
+      message: 'expected how long ago, such as 15m, or a moment in UTC, such as 2016-11-22T10:22:32Z',
+      input: value,
+    })
+    return z.NEVER
+  })
+  .openapi({ type: 'string', example: '15m' })
 
 /** A whole number written in a query. */
 export function wholeNumber(min: number, max: number) {

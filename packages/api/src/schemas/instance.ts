@@ -57,7 +57,12 @@ export const ChangedInstanceView = z
   })
   .openapi('ChangedInstance')
 
-export const InstanceListAnswer = z.object({ instances: z.array(InstanceView) })
+export const InstanceListAnswer = z.object({
+  instances: z.array(InstanceView),
+  next_marker: z.string().nullable().optional().openapi({
+    description: 'Only where a limit was given: the marker of the next page; null where this is the last',
+  }),
+})
 export const InstanceAnswer = z.object({ instance: InstanceView })
 export const ChangedInstanceAnswer = z.object({ instance: ChangedInstanceView })
 export const InstanceUuidAnswer = z.object({ instance: z.object({ uuid: Uuid }) })

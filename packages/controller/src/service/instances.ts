@@ -29,6 +29,7 @@ import type { Store } from '../store/store.ts'
 import { change } from '../store/tables.ts'
 import { instanceToWire } from '../wire.ts'
 import { generateName } from './generated-name.ts'
+import { listInstances } from './instance-list.ts'
 import { type Mutation, type Mutations, startOperation } from './mutation.ts'
 import { assertBetween, assertName, getOr404, invalid, refer, referHosts } from './references.ts'
 
@@ -239,12 +240,10 @@ export function instanceMethods({
       await store.durable()
       return { instance: instanceToWire(store, named({ uuid: '', called })) }
     },
-    async listInstances({ nameContains }) {
+    async listInstances(request) {
       await store.durable()
-      const instances = [...store.instances.values()].filter((instance) =>
-        instance.name.includes(nameContains),
-      )
-      return { instances: instances.map((instance) => instanceToWire(store, instance)) }
+      const { instances, nextMarker } = listInstances(store, request)
+      return { instances: instances.map((instance) => instanceToWire(store, instance)), nextMarker }
     },
   }
 }

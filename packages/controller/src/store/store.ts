@@ -18,6 +18,7 @@ import {
   type OperationRecord,
 } from '@vpe/core'
 import type { StoreBackend } from './backend.ts'
+import { InstanceOrder } from './instance-order.ts'
 import type { Change } from './tables.ts'
 import { UsageIndex } from './usage-index.ts'
 
@@ -48,6 +49,7 @@ export class Store {
   /** Only those that run; ended ones are in the database. */
   readonly operations = new Map<string, OperationRecord>()
   readonly usage = new UsageIndex()
+  readonly instanceOrder = new InstanceOrder()
   readonly backend: StoreBackend
   readonly #now: () => number
   readonly #onFatal: (error: unknown) => void
@@ -204,6 +206,7 @@ export class Store {
     const before = this.instances.get(uuid) ?? null
     setOrDelete(this.instances, uuid, row)
     this.usage.replace(before, row)
+    this.instanceOrder.replace(before, row)
     return before
   }
 

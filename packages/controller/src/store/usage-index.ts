@@ -18,6 +18,7 @@ export class UsageIndex {
   readonly #instancesOfHost = new Map<string, Set<string>>()
   readonly #diskBytes = new Map<string, number>()
   readonly #references = new Map<string, number>()
+  readonly #statuses = new Map<InstanceRecord['status'], number>()
   readonly #names = new Map<string, string>()
   readonly #generatedNames = new Map<string, string>()
 
@@ -45,6 +46,11 @@ export class UsageIndex {
     return this.#references.get(resourceUuid) ?? 0
   }
 
+  /** How many instances have a status. */
+  ofStatus(status: InstanceRecord['status']): number {
+    return this.#statuses.get(status) ?? 0
+  }
+
   findByName(namespace: string, name: string): string | null {
     return this.#names.get(`${namespace}/${name}`) ?? null
   }
@@ -67,6 +73,7 @@ export class UsageIndex {
     for (const uuid of [instance.flavorUuid, instance.imageUuid, instance.diskPoolUuid]) {
       addTo(this.#references, uuid, sign)
     }
+    addTo(this.#statuses, instance.status, sign)
     const onHost = this.#instancesOfHost.get(instance.hostId) ?? new Set()
     const name = `${instance.namespace}/${instance.name}`
     if (sign === 1) {
@@ -81,7 +88,7 @@ export class UsageIndex {
   }
 }
 
-function addTo(map: Map<string, number>, key: string, amount: number): void {
+function addTo<Key extends string>(map: Map<Key, number>, key: Key, amount: number): void {
   const sum = (map.get(key) ?? 0) + amount
   if (sum === 0) map.delete(key)
   else map.set(key, sum)

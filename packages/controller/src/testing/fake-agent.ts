@@ -135,6 +135,10 @@ export class FakeAgent {
         const instances = [...agent.domains.values()].map(({ report }) => report)
         return { hostId: agent.hostId, bootId: agent.bootId, instances, digest: JSON.stringify(instances) }
       },
+      async getMetrics({ uuid, sinceMs, stepMs }) {
+        const totals = { atMs: sinceMs + stepMs, vcpus: 1, cpuSeconds: 7, disks: [], nics: [] }
+        return { metrics: { intervalMs: 5_000, ...(agent.domains.has(uuid) && { totals }), series: [] } }
+      },
     }
   }
 

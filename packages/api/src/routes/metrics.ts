@@ -1,0 +1,38 @@
+// /metrics for Prometheus: this process, its requests, and how many instances the controller has. Figures
+// of single instances are at the agents, which measure them.
+
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import type { ControllerServiceClient } from '@vpe/proto'
+import { Gauge, type Registry } from 'prom-client'
+import { createControllerCalls } from '../controller-calls.ts'
+import type { ApiEnv } from '../endpoint.ts'
+import { STATUS_WORDS } from '../view.ts'
+
+/** Prometheus gives up after ten seconds by itself. */
+const COUNT_DEADLINE_MS = 3_000
+
+export function metricsRoute(
+  app: OpenAPIHono<ApiEnv>,
+  controller: ControllerServiceClient,
+  registry: Registry,
+  stopping: AbortSignal,
+): void {
+  const registers = [registry]
+  const isUp = new Gauge({ name: 'vpe_controller_up', help: 'Whether the controller answers', registers })
+  const instances = new Gauge({
+    name: 'vpe_instances',
+    help: 'Instances by status, as the controller knows them; no line while it does not answer',
+    labelNames: ['status'],
+    registers,
+  })
+
+  app.get('/metrics', async (context) => {
+    const { read } = createControllerCalls(context, { deadlineMs: COUNT_DEADLINE_MS, stopping })
+    const answer = await read((options) => controller.countInstances({}, options)).catch(() => null)
+    isUp.set(answer ? 1 : 0)
+    instances.reset()
+    for (const { status, count } of answer?.counts ?? [])
+      instances.set({ status: STATUS_WORDS[status] }, count)
+    return context.body(await registry.metrics(), 200, { 'content-type': registry.contentType })
+  })
+}

@@ -1,0 +1,168 @@
+// How long a list of 1,000 instances takes to come while others are at work: 50 requests a second of other
+// kinds (show, update, find, list one page, list flavors). Controller and API node are the real processes,
+// the host behind them is pretended; whoever asks is on the same machine, and its time counts too.
+
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { FakeAgent } from '@vpe/controller/testing/fake-agent'
+import { execa } from 'execa'
+import { until } from '../e2e/cluster.ts'
+import { type Distribution, distribution } from './figures.ts'
+
+const INSTANCES = 1_000
+const OTHERS_PER_SECOND = 50
+const packages = join(import.meta.dirname, '../../packages')
+
+export interface ListInstances {
+  /** From the request to the last byte of the answer, parsed. */
+  readonly listMs: Distribution
+  readonly othersMs: Distribution
+  readonly othersPerSecond: number
+}
+
+export async function measureList(rounds: number): Promise<ListInstances> {
+  const dir = mkdtempSync(join(tmpdir(), 'vpe-bench-'))
+  const agent = await FakeAgent.start({ cpus: 4096, memoryMib: 64 * 1024 ** 2 })
+  const [controllerPort, apiPort] = [await freePort(), await freePort()]
+  const stop = new AbortController()
+  const start = (name: string, env: Record<string, string>) =>
+    execa(process.execPath, ['--disable-warning=ExperimentalWarning', join(packages, name, 'src/main.ts')], {
+      env: { VPE_LOG_LEVEL: 'warn', ...env },
+      stdio: 'ignore',
+      cancelSignal: stop.signal,
+      reject: false,
+    })
+  const processes = [
+    start('controller', {
+      VPE_CONTROLLER_LISTEN: `127.0.0.1:${controllerPort}`,
+      VPE_CONTROLLER_STATE_DIR: dir,
+      // Nobody is there: events wait in the outbox.
+      VPE_NATS_URL: 'nats://127.0.0.1:9',
+    }),
+    start('api', {
+      VPE_API_LISTEN: `127.0.0.1:${apiPort}`,
+      VPE_CONTROLLER_ADDRESS: `127.0.0.1:${controllerPort}`,
+    }),
+  ]
+  try {
+    const client = new Client(`http://127.0.0.1:${apiPort}`)
+    await until('the API answers for its controller', () => client.isAnswered('/flavors'))
+    const uuids = await furnish(client, agent)
+    return await measure(client, uuids, rounds)
+  } finally {
+    stop.abort()
+    await Promise.all(processes)
+    agent.stop()
+    rmSync(dir, { recursive: true, force: true })
+  }
+}
+
+async function measure(client: Client, uuids: readonly string[], rounds: number): Promise<ListInstances> {
+  const others: number[] = []
+  let isDone = false
+  const beginMs = performance.now()
+  const load = (async () => {
+    const underWay: Promise<unknown>[] = []
+    for (let count = 0; !isDone; count++) {
+      // Open loop: the next one is sent when it is due, whether the last one was answered or not.
+      await sleep(Math.max(0, beginMs + (count * 1_000) / OTHERS_PER_SECOND - performance.now()))
+      const uuid = uuids[count % uuids.length] ?? ''
+      underWay.push(timed(() => other(client, count, uuid)).then((ms) => others.push(ms)))
+    }
+    await Promise.all(underWay)
+  })()
+  const lists: number[] = []
+  for (let round = 0; round < rounds; round++) {
+    lists.push(await timed(() => client.request('GET', '/instances')))
+    await sleep(20)
+  }
+  isDone = true
+  const seconds = (performance.now() - beginMs) / 1_000
+  await load
+  return {
+    listMs: distribution(lists),
+    othersMs: distribution(others),
+    othersPerSecond: others.length / seconds,
+  }
+}
+
+function other(client: Client, count: number, uuid: string): Promise<unknown> {
+  switch (count % 5) {
+    case 0:
+      return client.request('PUT', `/instances/${uuid}`, { instance: { tags: [`t${count}`] } })
+    case 1:
+      return client.request('GET', '/instances?limit=20')
+    case 2:
+      return client.request('GET', '/flavors')
+    case 3:
+      return client.request('GET', `/operations?resource=${uuid}`)
+    default:
+      return client.request('GET', `/instances/${uuid}`)
+  }
+}
+
+async function furnish(client: Client, agent: FakeAgent): Promise<string[]> {
+  await client.request('POST', '/hosts', { host: { name: 'h1', address: agent.address } })
+  await client.request('POST', '/flavors', { flavor: { name: 'tiny', vcpus: 1, memory_mib: 256 } })
+  await client.request('POST', '/disk_pools', { disk_pool: { name: 'local', kind: 'dir', path: '/pool' } })
+  await client.request('POST', '/images', { image: { name: 'demo', url: 'file:///demo.qcow2' } })
+  const create = async (number: number) => {
+    const { instance } = await client.request('POST', '/instances', {
+      instance: { name: `vm${number}`, flavor_uuid: 'tiny', image_uuid: 'demo', tags: ['a', 'b'] },
+    })
+    return instance.uuid as string
+  }
+  const uuids: string[] = []
+  for (let from = 0; from < INSTANCES; from += 50) {
+    uuids.push(...(await Promise.all(Array.from({ length: 50 }, (_, index) => create(from + index)))))
+  }
+  await until('all of them run', async () => {
+    const { instances } = await client.request('GET', '/instances?status=active')
+    return instances.length === INSTANCES
+  })
+  return uuids
+}
+
+class Client {
+  readonly #url: string
+
+  constructor(url: string) {
+    this.#url = url
+  }
+
+  async isAnswered(path: string): Promise<boolean> {
+    const response = await fetch(this.#url + path).catch(() => null)
+    await response?.body?.cancel()
+    return response?.ok ?? false
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: whatever the answer is
+  async request(method: string, path: string, body?: unknown): Promise<any> {
+    const response = await fetch(this.#url + path, {
+      method,
+      headers: { 'content-type': 'application/json' },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    })
+    const answer = await response.json()
+    if (!response.ok) throw new Error(`${method} ${path}: ${JSON.stringify(answer)}`)
+    return answer
+  }
+}
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const fromMs = performance.now()
+  await work()
+  return performance.now() - fromMs
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const address = server.address()
+      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0))
+    })
+  })
+}
