@@ -169,7 +169,7 @@ describe('an instance', () => {
     killGuest(spec)
     const isBack = async () => {
       const report = await agent.report(spec.uuid)
-      return report?.power === Power.ON && !report.converging && lab.qemuPid(domain(spec)) !== pid
+      return report?.power === Power.ON && !report.converging && ![0, pid].includes(lab.qemuPid(domain(spec)))
     }
     await until('it is back', isBack)
     expect(performance.now() - startMs).toBeLessThan(10_000)
@@ -284,7 +284,8 @@ describe('the agent', () => {
     killGuest(spec)
     // Well within the pass of ten seconds: by an event.
     const isBack = async () =>
-      (await lab.virsh('domstate', domain(spec))) === 'running' && lab.qemuPid(domain(spec)) !== pid
+      (await lab.virsh('domstate', domain(spec))) === 'running' &&
+      ![0, pid].includes(lab.qemuPid(domain(spec)))
     await until('the guest is back', () => isBack().catch(() => false), 8_000)
     expect((await agent.apply(makeSpec(), 5)).report.power).toBe(Power.ON)
   })
@@ -338,9 +339,8 @@ describe('the agent', () => {
 
   test('refuses settings that are wrong, by name', async () => {
     const wrong = new AgentProcess({ VPE_AGENT_STATE_DIR: 'state', VPE_AGENT_LISTEN: '0.0.0.0:7702' })
-    await until('it has ended', () => wrong.stderr !== '')
+    expect(await wrong.ended).toBe(1)
     expect(wrong.stderr).toContain('VPE_AGENT_STATE_DIR=state')
-    expect(await wrong.end('SIGTERM')).toBe(1)
   })
 
   test('keeps its identity', () => {

@@ -74,6 +74,11 @@ export class AgentProcess {
     return instances.find((report) => report.uuid === uuid)
   }
 
+  /** The exit code, once it has ended by itself. */
+  get ended(): Promise<number | null> {
+    return this.#ended
+  }
+
   /** Ends it and says with which code. */
   async end(signal: NodeJS.Signals): Promise<number | null> {
     this.#client?.close()

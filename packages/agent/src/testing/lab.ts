@@ -3,7 +3,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -66,9 +66,10 @@ export class TestLab {
     return stdout.trim()
   }
 
-  /** The process of a running guest. */
+  /** The process of a running guest; 0 while there is none. */
   qemuPid(domain: string): number {
-    return Number(readFileSync(join(this.#daemon.folder, 'run/qemu', `${domain}.pid`), 'utf8'))
+    const file = join(this.#daemon.folder, 'run/qemu', `${domain}.pid`)
+    return existsSync(file) ? Number(readFileSync(file, 'utf8')) : 0
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
