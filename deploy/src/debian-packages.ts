@@ -16,8 +16,8 @@ export const systemPackages = [
   'tini',
 ] as const
 
-/** What only tests need on top: a browser for the console pages, and a font that it can draw with. */
-export const testPackages = ['chromium', 'fonts-dejavu-core'] as const
+/** What only tests need on top: a browser for the console pages, a font that it can draw with, bridges. */
+export const testPackages = ['chromium', 'fonts-dejavu-core', 'iproute2'] as const
 
 export type Say = (line: string) => void
 

@@ -55,8 +55,8 @@ beforeAll(async () => {
   await agent.apply(spec)
 })
 afterAll(async () => {
-  await agent.end('SIGTERM')
-  await lab[Symbol.asyncDispose]()
+  await agent?.end('SIGTERM')
+  await lab?.[Symbol.asyncDispose]()
   await execa('ip', ['link', 'delete', bridge])
 })
 
