@@ -72,7 +72,7 @@ export class PrivateLibvirtd implements AsyncDisposable {
     const target = String(this.#virtlogd?.pid)
     const pidFile = join(this.folder, 'libvirtd.pid')
     await rm(this.#socket, { force: true })
-    const enter = ['--target', target, '--mount', '--uts']
+    const enter = ['--target', target, '--mount', '--uts', '--root']
     this.#libvirtd = this.#spawn('nsenter', [...enter, 'libvirtd', '--pid-file', pidFile])
     await eventually(() => existsSync(this.#socket), 'libvirtd listens')
   }
