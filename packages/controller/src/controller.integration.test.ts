@@ -268,6 +268,16 @@ describe('requests', () => {
     expect((await refusal(harness.client.deleteInstance(request))).code).toBe('NOT_FOUND')
   })
 
+  test('a name and its namespace are two things, whatever characters they hold', async () => {
+    const request = { flavor: 'tiny', image: 'demo' }
+    const one = await harness.client.createInstance({ ...request, namespace: 'a', name: 'b/c' })
+    const other = await harness.client.createInstance({ ...request, namespace: 'a/b', name: 'c' })
+    for (const { instance } of [one, other]) {
+      const called = { name: instance?.name ?? '', namespace: instance?.namespace ?? '' }
+      expect((await harness.client.findInstance({ called })).instance?.uuid).toBe(instance?.uuid)
+    }
+  })
+
   test('a refused one leaves no trace, and its key can be used again', async () => {
     await harness.create('vm1')
     expect((await refusal(harness.create('vm1', 'key-1'))).code).toBe('NAME_TAKEN')

@@ -253,9 +253,12 @@ function findInstance(store: Store, name: string, namespace: string): InstanceRe
   const uuid = store.usage.findByGeneratedName(name)
   const generated = uuid === null ? undefined : store.instances.get(uuid)
   if (generated && (namespace === '' || generated.namespace === namespace)) return generated
-  const named = [...store.instances.values()].filter(
-    (instance) => instance.name === name && (namespace === '' || instance.namespace === namespace),
-  )
+  const named =
+    namespace === ''
+      ? [...store.instances.values()].filter((instance) => instance.name === name)
+      : [store.instances.get(store.usage.findByName(namespace, name) ?? '')].filter(
+          (each) => each !== undefined,
+        )
   const [only, ...others] = named
   if (!only) throw new VpeError('NOT_FOUND', `there is no instance named ${JSON.stringify(name)}`)
   if (others.length === 0) return only

@@ -52,7 +52,7 @@ export class UsageIndex {
   }
 
   findByName(namespace: string, name: string): string | null {
-    return this.#names.get(`${namespace}/${name}`) ?? null
+    return this.#names.get(nameKey(namespace, name)) ?? null
   }
 
   findByGeneratedName(generatedName: string): string | null {
@@ -75,7 +75,7 @@ export class UsageIndex {
     }
     addTo(this.#statuses, instance.status, sign)
     const onHost = this.#instancesOfHost.get(instance.hostId) ?? new Set()
-    const name = `${instance.namespace}/${instance.name}`
+    const name = nameKey(instance.namespace, instance.name)
     if (sign === 1) {
       this.#instancesOfHost.set(instance.hostId, onHost.add(instance.uuid))
       this.#names.set(name, instance.uuid)
@@ -92,4 +92,9 @@ function addTo<Key extends string>(map: Map<Key, number>, key: Key, amount: numb
   const sum = (map.get(key) ?? 0) + amount
   if (sum === 0) map.delete(key)
   else map.set(key, sum)
+}
+
+/** One key of two texts, whatever separators they hold. */
+function nameKey(namespace: string, name: string): string {
+  return JSON.stringify([namespace, name])
 }
