@@ -1,4 +1,8 @@
 import { once } from 'node:events'
+import { mkdtempDisposable } from 'node:fs/promises'
+import { connect, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { type Duplex, duplexPair } from 'node:stream'
 import { setImmediate as turn } from 'node:timers/promises'
 import { expect, test } from 'vitest'
@@ -47,6 +51,28 @@ test('the end of the input is told to the guest, which may have a last word', as
   await once(guest, 'end')
   guest.end('bye')
   expect(await output).toBe('bye')
+})
+
+test('a guest that goes away with keys unread ends as one that hangs up', async () => {
+  await using folder = await mkdtempDisposable(join(tmpdir(), 'vpe-carry-'))
+  const path = join(folder.path, 'line')
+  const server = createServer({ pauseOnConnect: true }).listen(path)
+  const connected = once(server, 'connection')
+  const line = connect(path)
+  const [guest] = await connected
+  const going = new AbortController()
+  const written = Promise.withResolvers<void>()
+  async function* input() {
+    yield bytes('keys')
+    written.resolve()
+    yield* silence(going.signal)
+  }
+  const output = textOf(carry(line, input(), never))
+  await written.promise
+  guest.destroy()
+  expect(await output).toBe('')
+  going.abort()
+  server.close()
 })
 
 test('an abort closes the line', async () => {

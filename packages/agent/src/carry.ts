@@ -13,6 +13,12 @@ import { VpeError } from '@vpe/core'
 const STALL_MS = 10_000
 
 /**
+ * How a socket ends whose other side goes away with bytes unread: QEMU does, when it ends while a viewer
+ * is at it.
+ */
+const HUNG_UP: readonly unknown[] = ['ECONNRESET', 'EPIPE']
+
+/**
  * What the line says, while it is told what `input` says.
  * @param signal ends both
  */
@@ -45,6 +51,8 @@ async function* read(line: Duplex, stallMs: number): AsyncGenerator<Uint8Array> 
         clearTimeout(stall)
       }
     }
+  } catch (error) {
+    if (!HUNG_UP.includes((error as NodeJS.ErrnoException).code)) throw error
   } finally {
     line.destroy()
   }
