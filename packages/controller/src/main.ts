@@ -9,7 +9,7 @@ import { connectBus } from '@vpe/bus'
 import { pino } from 'pino'
 import { type ControllerConfig, readConfig } from './config.ts'
 import { createController } from './controller.ts'
-import { SqliteBackend } from './store/sqlite-backend.ts'
+import { BackendThread } from './store/backend-thread.ts'
 import { Store } from './store/store.ts'
 
 function configOrExit(): ControllerConfig {
@@ -49,7 +49,7 @@ await assertPortFree(config.listen).catch((error: Error) => {
 mkdirSync(config.stateDir, { recursive: true, mode: 0o700 })
 const file = join(config.stateDir, 'controller.sqlite')
 log.info({ file }, 'opening the store')
-const store = await Store.open(new SqliteBackend(file), Date.now, die)
+const store = await Store.open(new BackendThread(file), Date.now, die)
 log.info({ epoch: store.epoch, hosts: store.hosts.size, instances: store.instances.size }, 'store open')
 
 const controller = createController({ store, now: Date.now, log, onFatal: die })

@@ -19,7 +19,7 @@ import {
 import { type Channel, Metadata } from 'nice-grpc'
 import { pino } from 'pino'
 import { type Controller, createController } from '../controller.ts'
-import { SqliteBackend } from '../store/sqlite-backend.ts'
+import { BackendThread } from '../store/backend-thread.ts'
 import { Store } from '../store/store.ts'
 import type { FakeAgent } from './fake-agent.ts'
 
@@ -55,7 +55,7 @@ export class Harness {
     const onFatal = (error: unknown) => {
       this.fatal ??= error
     }
-    const store = await Store.open(new SqliteBackend(this.storeFile), Date.now, onFatal)
+    const store = await Store.open(new BackendThread(this.storeFile), Date.now, onFatal)
     const controller = createController({ store, now: Date.now, log: pino({ level: 'silent' }), onFatal })
     const port = await controller.listen('127.0.0.1:0')
     const channel = createRpcChannel(`127.0.0.1:${port}`)

@@ -1,0 +1,82 @@
+// The SQLite backend on a thread of its own. SQLite is synchronous, and most of a commit is the wait for the
+// disk: on the event loop every other request, and every list, would wait with it.
+
+import { Worker } from 'node:worker_threads'
+import { type ErrorCode, VpeError } from '@vpe/core'
+import type { StoreBackend } from './backend.ts'
+
+/** A call of a method, and its answer, as they pass between the threads. */
+export interface BackendCall {
+  readonly id: number
+  readonly method: keyof StoreBackend
+  readonly args: unknown[]
+}
+export type BackendAnswer = { readonly id: number } & (
+  | { readonly result: unknown }
+  | { readonly error: unknown; readonly code: ErrorCode | null }
+)
+
+export class BackendThread implements StoreBackend {
+  readonly #worker: Worker
+  readonly #calls = new Map<number, PromiseWithResolvers<unknown>>()
+  #lastId = 0
+  #death: Error | null = null
+
+  readonly open = this.#method('open')
+  readonly write = this.#method('write')
+  readonly readOutbox = this.#method('readOutbox')
+  readonly trimOutbox = this.#method('trimOutbox')
+  readonly findOperation = this.#method('findOperation')
+  readonly listOperations = this.#method('listOperations')
+  readonly findPlacement = this.#method('findPlacement')
+  readonly findIdempotencyKey = this.#method('findIdempotencyKey')
+  readonly prune = this.#method('prune')
+
+  /** Opens or makes the file at `path`; what is wrong with it is told by the first call. */
+  constructor(path: string) {
+    this.#worker = new Worker(new URL('./backend-thread-main.ts', import.meta.url), { workerData: { path } })
+    this.#worker.on('message', (answer: BackendAnswer) => this.#settle(answer))
+    this.#worker.on('error', (error) => this.#die(error))
+    this.#worker.on('exit', (code) => this.#die(new Error(`the thread of the store ended with code ${code}`)))
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#call('close', [])
+    } finally {
+      await this.#worker.terminate()
+    }
+  }
+
+  #method<M extends keyof StoreBackend>(name: M): StoreBackend[M] {
+    // The other thread passes the arguments on to the method of that name.
+    return ((...args: unknown[]) => this.#call(name, args)) as StoreBackend[M]
+  }
+
+  #call(method: keyof StoreBackend, args: unknown[]): Promise<unknown> {
+    if (this.#death) return Promise.reject(this.#death)
+    const id = ++this.#lastId
+    const call = Promise.withResolvers<unknown>()
+    this.#calls.set(id, call)
+    this.#worker.postMessage({ id, method, args } satisfies BackendCall)
+    return call.promise
+  }
+
+  #settle(answer: BackendAnswer): void {
+    const call = this.#calls.get(answer.id)
+    this.#calls.delete(answer.id)
+    if ('result' in answer) call?.resolve(answer.result)
+    else call?.reject(answer.code === null ? answer.error : revived(answer.code, answer.error))
+  }
+
+  #die(error: Error): void {
+    this.#death ??= error
+    for (const call of this.#calls.values()) call.reject(this.#death)
+    this.#calls.clear()
+  }
+}
+
+/** An error of ours loses its class on the way. */
+function revived(code: ErrorCode, error: unknown): VpeError {
+  return new VpeError(code, error instanceof Error ? error.message : String(error), { cause: error })
+}
