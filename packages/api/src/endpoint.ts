@@ -49,6 +49,15 @@ export interface ApiEnv {
   Variables: { requestId: string }
 }
 
+/** An answer that is JSON text already, for those that would cost too much to be written anew each time. */
+export class JsonText {
+  readonly text: string
+
+  constructor(text: string) {
+    this.text = text
+  }
+}
+
 /** Adds endpoints to an app. */
 export type AddEndpoint = <
   const Path extends string,
@@ -60,7 +69,7 @@ export type AddEndpoint = <
   handle: (
     input: EndpointInput<Path, Output<Query>, Output<Body>>,
     calls: ControllerCalls,
-  ) => Promise<z.input<Answer>>,
+  ) => Promise<z.input<Answer> | JsonText>,
 ) => void
 
 export function createAddEndpoint(app: OpenAPIHono<ApiEnv>, limits: CallLimits): AddEndpoint {
@@ -84,7 +93,8 @@ export function createAddEndpoint(app: OpenAPIHono<ApiEnv>, limits: CallLimits):
         throw renameFields(error, spec.fields ?? {})
       })
       if (spec.isSecret) context.header('cache-control', 'no-store')
-      return context.body(JSON.stringify(answer), 200, { 'content-type': 'application/json' })
+      const text = answer instanceof JsonText ? answer.text : JSON.stringify(answer)
+      return context.body(text, 200, { 'content-type': 'application/json' })
     })
   }
 }

@@ -265,7 +265,7 @@ export function createFakeController(): FakeController {
         .filter((it) => request.tags.every((tag) => it.tags.includes(tag)))
       const page = rest.slice(0, request.limit || 1_000)
       const nextMarker = rest.length > page.length ? `${CREATED_AT_MS}.${page.at(-1)?.uuid}` : ''
-      return { instances: page, nextMarker }
+      return { instances: page.map((each) => Instance.encode(each).finish()), nextMarker }
     }),
     updateInstance: serve('updateInstance', (partial) => {
       const request = UpdateInstanceRequest.fromPartial(partial)

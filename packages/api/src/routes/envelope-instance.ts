@@ -4,9 +4,9 @@
 import type { z } from '@hono/zod-openapi'
 import type { ControllerServiceClient, Instance } from '@vpe/proto'
 import type { ControllerCalls } from '../controller-calls.ts'
-import type { AddEndpoint } from '../endpoint.ts'
+import { type AddEndpoint, JsonText } from '../endpoint.ts'
 import { invalidInput } from '../input-fault.ts'
-import { listAll } from '../list-all.ts'
+import { instanceListRenderer, listAll } from '../instance-list.ts'
 import {
   CreateSucceed,
   DeleteSucceed,
@@ -29,6 +29,8 @@ interface InstanceKey {
 }
 
 export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerServiceClient): void {
+  const render = instanceListRenderer(show)
+
   async function find(key: InstanceKey, { read }: ControllerCalls) {
     const answer = await read((options) => controller.findInstance({ called: called(key) }, options))
     return given(answer.instance, 'the instance')
@@ -77,8 +79,8 @@ export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerS
     async ({ query }, calls) => {
       if (query.name !== undefined) return succeed('get succeed', show(await find(query, calls)))
       const { namespace = '' } = query
-      const instances = await listAll(controller, calls.read, { namespace })
-      return succeed('get succeed', { instances: instances.map(show) })
+      const all = await listAll(controller, calls.read, { namespace })
+      return new JsonText(`{"code":200,"message":"get succeed","data":{"instances":${render(all)}}}`)
     },
   )
 

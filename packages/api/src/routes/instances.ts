@@ -1,8 +1,8 @@
 // /instances: dialect 1, as its document writes it.
 
 import type { ControllerServiceClient } from '@vpe/proto'
-import type { AddEndpoint } from '../endpoint.ts'
-import { listAll } from '../list-all.ts'
+import { type AddEndpoint, JsonText } from '../endpoint.ts'
+import { instanceListRenderer, listAll } from '../instance-list.ts'
 import {
   ChangedInstanceAnswer,
   CreateInstanceBody,
@@ -16,6 +16,8 @@ import { InstanceListQuery } from '../schemas/list.ts'
 import { given, STATUS_CODES, showChangedInstance, showInstance } from '../view.ts'
 
 export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceClient): void {
+  const render = instanceListRenderer(showInstance)
+
   add(
     {
       method: 'get',
@@ -33,10 +35,12 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
         host: host ?? '',
       }
       if (limit === undefined) {
-        return { instances: (await listAll(controller, read, filter, marker)).map(showInstance) }
+        const all = await listAll(controller, read, filter, marker)
+        return new JsonText(`{"instances":${render(all)}}`)
       }
       const page = await read((options) => controller.listInstances({ ...filter, limit, marker }, options))
-      return { instances: page.instances.map(showInstance), next_marker: page.nextMarker || null }
+      const nextMarker = JSON.stringify(page.nextMarker || null)
+      return new JsonText(`{"instances":${render(page.instances)},"next_marker":${nextMarker}}`)
     },
   )
 

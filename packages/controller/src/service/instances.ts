@@ -30,6 +30,7 @@ import { change } from '../store/tables.ts'
 import { instanceToWire } from '../wire.ts'
 import { generateName } from './generated-name.ts'
 import { listInstances } from './instance-list.ts'
+import { InstanceMessages } from './instance-messages.ts'
 import { type Mutation, type Mutations, startOperation } from './mutation.ts'
 import { assertBetween, assertName, getOr404, invalid, refer, referHosts } from './references.ts'
 
@@ -68,6 +69,7 @@ export function instanceMethods({
   now,
 }: InstanceServiceDeps): InstanceMethods {
   const { methods } = ControllerServiceDefinition
+  const messages = new InstanceMessages(store)
 
   /** A user's wish about one instance, as an operation; one that changes nothing has succeeded already. */
   function carryOut(
@@ -243,7 +245,7 @@ export function instanceMethods({
     async listInstances(request) {
       await store.durable()
       const { instances, nextMarker } = listInstances(store, request)
-      return { instances: instances.map((instance) => instanceToWire(store, instance)), nextMarker }
+      return { instances: instances.map((instance) => messages.encode(instance)), nextMarker }
     },
   }
 }

@@ -1,0 +1,26 @@
+import type { FlavorRecord, HostRecord, InstanceRecord } from '@vpe/core'
+import { anInstance } from '@vpe/core/testing'
+import { Instance } from '@vpe/proto'
+import { expect, test } from 'vitest'
+import type { Store } from '../store/store.ts'
+import { InstanceMessages } from './instance-messages.ts'
+
+const instance = anInstance({ name: 'vm1', flavorUuid: 'f', hostId: 'h' })
+
+test('an instance is encoded again when it, or what it names, has changed', () => {
+  const flavors = new Map([['f', { name: 'tiny' } as FlavorRecord]])
+  const hosts = new Map([['h', { name: 'h1' } as HostRecord]])
+  const none = new Map()
+  const messages = new InstanceMessages({ flavors, hosts, images: none, diskPools: none } as unknown as Store)
+  const shown = (record: InstanceRecord) => {
+    const { name, flavorName, hostName } = Instance.decode(messages.encode(record))
+    return [name, flavorName, hostName]
+  }
+  expect(shown(instance)).toEqual(['vm1', 'tiny', 'h1'])
+  expect(messages.encode(instance)).toBe(messages.encode(instance))
+
+  hosts.set('h', { name: 'h2' } as HostRecord)
+  expect(shown(instance)).toEqual(['vm1', 'tiny', 'h2'])
+  flavors.delete('f')
+  expect(shown({ ...instance, name: 'vm2' })).toEqual(['vm2', '', 'h2'])
+})
