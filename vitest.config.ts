@@ -15,7 +15,7 @@ export default defineConfig({
       {
         test: {
           name: 'integration',
-          include: ['{packages/*/src,deploy/src}/**/*.integration.test.ts'],
+          include: ['{packages/*/src,deploy/src,test/contract}/**/*.integration.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
           pool: 'forks',

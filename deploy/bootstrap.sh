@@ -38,11 +38,13 @@ _tools_are_current() { [ "$(cat "$root/.tools/versions" 2>/dev/null)" = "$_tools
 # Everything that decides what gets installed and generated, as a number.
 _workspace_wanted() {
   (cd "$root" && cat pnpm-lock.yaml pnpm-workspace.yaml package.json proto/package.json packages/*/package.json \
-    deploy/package.json test/package.json proto/buf.gen.yaml proto/vpe/v1/*.proto 2>/dev/null || true) | sha256sum
+    deploy/package.json test/package.json proto/buf.gen.yaml proto/vpe/v1/*.proto packages/client/src/generate.ts \
+    packages/api/src/*.ts packages/api/src/{routes,schemas}/*.ts 2>/dev/null || true) | sha256sum
 }
 
 _workspace_is_current() {
-  [ -d "$root/proto/gen" ] && [ "$(cat "$root/node_modules/.vpe-bootstrap" 2>/dev/null)" = "$(_workspace_wanted)" ]
+  [ -d "$root/proto/gen" ] && [ -d "$root/packages/client/gen" ] &&
+    [ "$(cat "$root/node_modules/.vpe-bootstrap" 2>/dev/null)" = "$(_workspace_wanted)" ]
 }
 
 _ensure_npm() {
@@ -74,7 +76,7 @@ _ensure_workspace() {
   # CI=true: never ask, also when an old node_modules has to make way.
   (cd "$root" && CI=true pnpm install --frozen-lockfile --reporter=append-only) >&2 ||
     _die "pnpm install failed (see above)" "rm -rf node_modules, and run this again"
-  _say "- generating code from proto/"
+  _say "- generating code"
   (cd "$root" && pnpm run gen) >&2 || _die "code generation failed (see above)"
   _workspace_wanted >"$root/node_modules/.vpe-bootstrap"
 }

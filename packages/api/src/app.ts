@@ -13,9 +13,9 @@ import type { CallLimits } from './controller-calls.ts'
 import { type ApiEnv, createAddEndpoint } from './endpoint.ts'
 import { errorResponse, toFault } from './error-response.ts'
 import { loopbackGuard } from './loopback-guard.ts'
+import { serveDocument } from './openapi.ts'
 import { RequestFault } from './request-fault.ts'
 import { requestMetrics } from './request-metrics.ts'
-import { consolePageRoutes } from './routes/console-pages.ts'
 import { consoleRoutes } from './routes/consoles.ts'
 import { diskPoolRoutes } from './routes/disk-pools.ts'
 import { envelopeInstanceRoutes } from './routes/envelope-instance.ts'
@@ -27,6 +27,7 @@ import { instanceMetricsRoutes } from './routes/instance-metrics.ts'
 import { instanceRoutes } from './routes/instances.ts'
 import { metricsRoute } from './routes/metrics.ts'
 import { operationRoutes } from './routes/operations.ts'
+import { pageRoutes } from './routes/pages.ts'
 
 export interface AppDeps {
   readonly controller: ControllerServiceClient
@@ -69,9 +70,9 @@ export function createApp({ controller, log, limits = {}, registry = new Registr
   operationRoutes(add, controller)
   envelopeInstanceRoutes(add, controller)
   healthRoutes(app, controller, stopping)
-  consolePageRoutes(app)
+  pageRoutes(app)
   metricsRoute(app, controller, registry, stopping)
-  app.doc31('/openapi.json', { openapi: '3.1.0', info: { title: 'vpe', version: '0.1.0' } })
+  serveDocument(app)
   return app
 }
 

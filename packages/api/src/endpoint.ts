@@ -5,11 +5,11 @@
 import { type OpenAPIHono, z } from '@hono/zod-openapi'
 import { VpeError } from '@vpe/core'
 import { type CallLimits, type ControllerCalls, createControllerCalls } from './controller-calls.ts'
+import type { FaultCode } from './error-response.ts'
 import { invalidInput, parseInput } from './input-fault.ts'
+import { describeEndpoint, parameterNames } from './openapi.ts'
 import { readJsonBody } from './request-body.ts'
-import { EnvelopeFailure } from './schemas/envelope.ts'
-import { isUuid, Uuid } from './schemas/fields.ts'
-import { ProblemView } from './schemas/problem.ts'
+import { isUuid } from './schemas/fields.ts'
 
 type ParameterNames<Path extends string> = Path extends `${string}{${infer Name}}${infer Rest}`
   ? Name | ParameterNames<Rest>
@@ -17,7 +17,7 @@ type ParameterNames<Path extends string> = Path extends `${string}{${infer Name}
 
 type Output<Schema extends z.ZodType | undefined> = Schema extends z.ZodType ? z.output<Schema> : undefined
 
-interface EndpointSpec<
+export interface EndpointSpec<
   Path extends string,
   Query extends z.ZodObject | undefined,
   Body extends z.ZodType | undefined,
@@ -33,6 +33,8 @@ interface EndpointSpec<
   readonly answer: Answer
   /** The answer holds what gives access: it is kept in no cache. */
   readonly isSecret?: true
+  /** What it may be refused with beside what every endpoint of its kind is. */
+  readonly codes?: readonly FaultCode[]
   /** Where the body has what the controller, in its own words, finds at fault. */
   readonly fields?: Readonly<Record<string, string>>
 }
@@ -74,7 +76,7 @@ export type AddEndpoint = <
 
 export function createAddEndpoint(app: OpenAPIHono<ApiEnv>, limits: CallLimits): AddEndpoint {
   return (spec, handle) => {
-    describe(app, spec)
+    describeEndpoint(app.openAPIRegistry, spec)
     const names = parameterNames(spec.path)
     const query = spec.query ?? z.strictObject({})
     const repeatable = repeatableNames(query)
@@ -97,10 +99,6 @@ export function createAddEndpoint(app: OpenAPIHono<ApiEnv>, limits: CallLimits):
       return context.body(text, 200, { 'content-type': 'application/json' })
     })
   }
-}
-
-function parameterNames(path: string): string[] {
-  return [...path.matchAll(/\{(.+?)\}/g)].map(([, name = '']) => name)
 }
 
 /** What is not a UUID is the id of nothing: not found, rather than badly asked. */
@@ -134,11 +132,6 @@ function readQuery(url: string, repeatable: ReadonlySet<string>): Record<string,
   return Object.fromEntries(query)
 }
 
-const IdempotencyKeyHeader = z
-  .string()
-  .optional()
-  .openapi({ description: 'The same key with the same request makes its change only once', maxLength: 255 })
-
 /** The controller names a field as its own request has it; the client knows it by its place in the body. */
 function renameFields(error: unknown, names: Readonly<Record<string, string>>): unknown {
   if (!(error instanceof VpeError) || error.fields.length === 0) return error
@@ -147,45 +140,4 @@ function renameFields(error: unknown, names: Readonly<Record<string, string>>): 
     message,
   }))
   return new VpeError(error.code, error.message, { fields, cause: error })
-}
-
-/** Enters an endpoint into the OpenAPI document. */
-function describe(
-  app: OpenAPIHono<ApiEnv>,
-  spec: EndpointSpec<string, z.ZodObject | undefined, z.ZodType | undefined, z.ZodType>,
-): void {
-  const names = parameterNames(spec.path)
-  const isChange = spec.method !== 'get'
-  const isEnvelope = spec.path.startsWith('/api/v1/')
-  const failure = isEnvelope
-    ? { 'application/json': { schema: EnvelopeFailure } }
-    : { 'application/problem+json': { schema: ProblemView } }
-  app.openAPIRegistry.registerPath({
-    method: spec.method,
-    path: spec.path,
-    summary: spec.summary,
-    request: {
-      ...(names.length > 0
-        ? { params: z.object(Object.fromEntries(names.map((name) => [name, Uuid]))) }
-        : {}),
-      ...(spec.query ? { query: spec.query } : {}),
-      ...(spec.body
-        ? {
-            body: {
-              required: !spec.body.safeParse(undefined).success,
-              content: { 'application/json': { schema: spec.body } },
-            },
-          }
-        : {}),
-      ...(isChange ? { headers: z.object({ 'Idempotency-Key': IdempotencyKeyHeader }) } : {}),
-    },
-    responses: {
-      200: {
-        description: 'Done, or durably under way',
-        content: { 'application/json': { schema: spec.answer } },
-        ...(isChange ? { headers: { 'Operation-Id': { schema: { type: 'string', format: 'uuid' } } } } : {}),
-      },
-      default: { description: 'Refused or failed', content: failure },
-    },
-  })
 }

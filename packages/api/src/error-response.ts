@@ -81,7 +81,14 @@ export function errorResponse(fault: VpeError | RequestFault, request: FailedReq
   return response
 }
 
-function isEnvelopePath(path: string): boolean {
+/** The HTTP status of a code, in the dialect of a path. */
+export function statusOf(code: FaultCode, path: string): number {
+  const { status } = MEANING_OF_CODE[code]
+  return isEnvelopePath(path) ? (ENVELOPE_STATUS[code] ?? status) : status
+}
+
+/** Whether a path speaks dialect 2. */
+export function isEnvelopePath(path: string): boolean {
   return path === '/api/v1' || path.startsWith('/api/v1/')
 }
 
@@ -111,7 +118,7 @@ const FAILED_MESSAGE: Readonly<Record<string, string>> = {
 }
 
 function envelopeResponse(fault: VpeError | RequestFault, request: FailedRequest): Response {
-  const status = ENVELOPE_STATUS[fault.code] ?? MEANING_OF_CODE[fault.code].status
+  const status = statusOf(fault.code, request.path)
   const failure: z.infer<typeof EnvelopeFailure> = {
     code: status,
     message: FAILED_MESSAGE[request.method] ?? 'request failed',

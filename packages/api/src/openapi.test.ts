@@ -11,7 +11,17 @@ test('/openapi.json describes every endpoint', async () => {
   const described = Object.entries<object>(body.paths).flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
   )
-  const aside = ['/healthz', '/readyz', '/metrics', '/openapi.json', '/vnc', '/serial', '/console/*']
+  const aside = [
+    '/healthz',
+    '/readyz',
+    '/metrics',
+    '/openapi.json',
+    '/vnc',
+    '/serial',
+    '/console/*',
+    '/docs',
+    '/docs/*',
+  ]
   const served = bed.app.routes
     .filter((route) => route.method !== 'ALL' && !aside.includes(route.path))
     .map((route) => `${route.method} ${route.path.replaceAll(/:(\w+)/g, '{$1}')}`)
@@ -35,9 +45,24 @@ test('bodies carry their rules', async () => {
   })
   const create = paths['/instances'].post
   expect(create.requestBody.required).toBe(true)
-  expect(create.responses.default.content['application/problem+json'].schema).toEqual({
-    $ref: '#/components/schemas/Problem',
+  expect(Object.keys(create.responses)).toEqual([
+    '200',
+    '400',
+    '403',
+    '409',
+    '413',
+    '415',
+    '422',
+    '500',
+    '503',
+  ])
+  expect(create.responses[409]).toEqual({
+    description: 'NAME_TAKEN, NO_HOST_FITS, CONFLICT',
+    content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
   })
+  const refused = paths['/api/v1/instance'].post.responses[500]
+  expect(refused.description).toBe('NO_HOST_FITS, INTERNAL')
+  expect(refused.content['application/json'].schema).toEqual({ $ref: '#/components/schemas/EnvelopeFailure' })
   expect(create.parameters).toEqual([
     expect.objectContaining({ name: 'Idempotency-Key', in: 'header', required: false }),
   ])

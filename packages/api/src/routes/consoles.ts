@@ -12,6 +12,7 @@ export function consoleRoutes(add: AddEndpoint, controller: ControllerServiceCli
       path: '/instances/{uuid}/vnc',
       summary: 'A URL that shows the screen of an active instance in a browser',
       answer: VncAnswer,
+      codes: ['CONFLICT'],
       isSecret: true,
     },
     async ({ params: { uuid }, origin }, { read }) => {
@@ -27,6 +28,7 @@ export function consoleRoutes(add: AddEndpoint, controller: ControllerServiceCli
       path: '/instances/{uuid}/serial',
       summary: 'A URL that opens the serial line of an active instance in a browser',
       answer: SerialAnswer,
+      codes: ['CONFLICT'],
       isSecret: true,
     },
     async ({ params: { uuid }, origin }, { read }) => {

@@ -46,6 +46,7 @@ export function diskPoolRoutes(add: AddEndpoint, controller: ControllerServiceCl
       summary: 'Register a disk pool',
       body: CreateDiskPoolBody,
       answer: DiskPoolAnswer,
+      codes: ['NAME_TAKEN', 'CONFLICT'],
       fields: { path: 'disk_pool.path', hosts: 'disk_pool.hosts' },
     },
     async ({ body }, { change }) => {
@@ -62,6 +63,7 @@ export function diskPoolRoutes(add: AddEndpoint, controller: ControllerServiceCl
       path: '/disk_pools/{uuid}',
       summary: 'Remove a disk pool; refused while something uses it',
       answer: DiskPoolUuidAnswer,
+      codes: ['IN_USE', 'CONFLICT'],
     },
     async ({ params }, { change }) => {
       await change((options) => controller.deleteDiskPool(params, options))

@@ -43,6 +43,7 @@ export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerS
       summary: 'Create an instance (dialect 2)',
       body: EnvelopeCreateBody,
       answer: CreateSucceed,
+      codes: ['NAME_TAKEN', 'CONFLICT', 'NO_HOST_FITS'],
     },
     async ({ body }, { change }) => {
       const { name, namespace, spec, shareStorage, hostIDs: hostIds } = body
@@ -59,6 +60,7 @@ export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerS
       summary: 'Change image or hosts (dialect 2)',
       body: EnvelopeUpdateBody,
       answer: CreateSucceed,
+      codes: ['AMBIGUOUS_NAME', 'CONFLICT'],
     },
     async ({ body }, { change }) => {
       const hostIds = body.hostIDs && { values: body.hostIDs }
@@ -75,6 +77,7 @@ export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerS
       summary: 'Show one instance by name, or all of them (dialect 2)',
       query: EnvelopeQuery,
       answer: GetSucceed,
+      codes: ['AMBIGUOUS_NAME'],
     },
     async ({ query }, calls) => {
       if (query.name !== undefined) return succeed('get succeed', show(await find(query, calls)))
@@ -92,6 +95,7 @@ export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerS
       query: EnvelopeQuery,
       body: EnvelopeDeleteBody,
       answer: DeleteSucceed,
+      codes: ['AMBIGUOUS_NAME', 'CONFLICT'],
     },
     async ({ query, body }, { change }) => {
       const request = { called: called(oneKey(query, body ?? {})) }

@@ -41,6 +41,7 @@ export function flavorRoutes(add: AddEndpoint, controller: ControllerServiceClie
       summary: 'Register a flavor',
       body: CreateFlavorBody,
       answer: FlavorAnswer,
+      codes: ['NAME_TAKEN'],
     },
     async ({ body }, { change }) => {
       const { name, vcpus, memory_mib: memoryMib, disk_gib: diskGib } = body.flavor
@@ -56,6 +57,7 @@ export function flavorRoutes(add: AddEndpoint, controller: ControllerServiceClie
       path: '/flavors/{uuid}',
       summary: 'Remove a flavor; refused while something uses it',
       answer: FlavorUuidAnswer,
+      codes: ['IN_USE'],
     },
     async ({ params }, { change }) => {
       await change((options) => controller.deleteFlavor(params, options))

@@ -41,6 +41,7 @@ export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient
       summary: 'Register a host, whose agent must answer',
       body: CreateHostBody,
       answer: HostAnswer,
+      codes: ['NAME_TAKEN', 'CONFLICT', 'HOST_UNREACHABLE'],
       fields: { address: 'host.address' },
     },
     async ({ body }, { change }) => {
@@ -55,6 +56,7 @@ export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient
       path: '/hosts/{uuid}',
       summary: 'Remove a host; refused while something uses it',
       answer: HostUuidAnswer,
+      codes: ['IN_USE', 'CONFLICT'],
     },
     async ({ params }, { change }) => {
       await change((options) => controller.deleteHost(params, options))

@@ -41,6 +41,7 @@ export function imageRoutes(add: AddEndpoint, controller: ControllerServiceClien
       summary: 'Register an image and import it; the import goes on after the answer',
       body: CreateImageBody,
       answer: ImageAnswer,
+      codes: ['NAME_TAKEN', 'CONFLICT'],
       fields: { url: 'image.url', disk_pool: 'image.disk_pool' },
     },
     async ({ body }, { change }) => {
@@ -57,6 +58,7 @@ export function imageRoutes(add: AddEndpoint, controller: ControllerServiceClien
       path: '/images/{uuid}',
       summary: 'Remove an image; refused while something uses it',
       answer: ImageUuidAnswer,
+      codes: ['IN_USE', 'CONFLICT', 'HOST_UNREACHABLE'],
     },
     async ({ params }, { change }) => {
       await change((options) => controller.deleteImage(params, options))

@@ -17,6 +17,7 @@ export function instanceMetricsRoutes(add: AddEndpoint, controller: ControllerSe
       summary: 'What is measured of an instance: now, and over the last hour at most',
       query: MetricsQuery,
       answer: MetricsAnswer,
+      codes: ['CONFLICT', 'HOST_UNREACHABLE'],
     },
     async ({ params: { uuid }, query: { since = { agoMs: AGO_MS_DEFAULT }, step = 0 } }, { read }) => {
       const sinceMs = 'atMs' in since ? since.atMs : Date.now() - since.agoMs

@@ -64,6 +64,7 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
       summary: 'Create an instance; it goes on after the answer',
       body: CreateInstanceBody,
       answer: ChangedInstanceAnswer,
+      codes: ['NAME_TAKEN', 'NO_HOST_FITS', 'CONFLICT'],
       fields: {
         name: 'instance.name',
         flavor: 'instance.flavor_uuid',
@@ -94,6 +95,7 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
       summary: 'Change name, ha or tags; what is absent stays',
       body: UpdateInstanceBody,
       answer: ChangedInstanceAnswer,
+      codes: ['NAME_TAKEN', 'CONFLICT'],
       fields: { name: 'instance.name' },
     },
     async ({ params, body: { instance } }, { change }) => {
@@ -128,6 +130,7 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
       summary: 'Power an instance on',
       body: EmptyBody,
       answer: InstanceUuidAnswer,
+      codes: ['CONFLICT'],
     },
     async ({ params }, { change }) => {
       await change((options) => controller.startInstance(params, options))
@@ -142,6 +145,7 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
       summary: 'Power an instance off, gracefully first',
       body: EmptyBody,
       answer: InstanceUuidAnswer,
+      codes: ['CONFLICT'],
     },
     async ({ params }, { change }) => {
       await change((options) => controller.stopInstance(params, options))

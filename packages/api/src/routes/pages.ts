@@ -1,5 +1,6 @@
-// The two pages that consoles open in, and what they load: our few files, noVNC and xterm.js, straight from
-// their packages. All of it is read once, so a request is a look-up in a map: no path is ever made from one.
+// The pages that browsers open, and what they load: the two consoles (noVNC, xterm.js) and the reference of
+// this API (Swagger UI), our few files and the packages' own. All of it is read once, so a request is a
+// look-up in a map: no path is ever made from one.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, extname, join } from 'node:path'
@@ -15,7 +16,7 @@ const TYPES: Readonly<Record<string, string>> = {
 }
 
 const PAGE_HEADERS = {
-  // xterm.js and noVNC set styles from their scripts; noVNC's cursors are data URLs.
+  // All three set styles from their scripts; noVNC's cursors and Swagger UI's icons are data URLs.
   'content-security-policy':
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
   'referrer-policy': 'no-referrer',
@@ -28,7 +29,7 @@ interface PageFile {
   readonly type: string
 }
 
-const OWN = join(import.meta.dirname, '..', 'console', 'browser')
+const src = join(import.meta.dirname, '..')
 
 /** The folder of a package that is installed for us, from the path of its main file. */
 function packageFolder(name: string): string {
@@ -41,7 +42,8 @@ function packageFolder(name: string): string {
 function readFiles(): Map<string, PageFile> {
   const novnc = packageFolder('@novnc/novnc')
   const sources: readonly (readonly [string, string])[] = [
-    ['/console', OWN],
+    ['/console', join(src, 'console/browser')],
+    ['/docs', join(src, 'docs/browser')],
     ['/console/novnc/core', join(novnc, 'core')],
     ['/console/novnc/vendor', join(novnc, 'vendor')],
     ['/console/xterm/lib', join(packageFolder('@xterm/xterm'), 'lib')],
@@ -49,18 +51,25 @@ function readFiles(): Map<string, PageFile> {
     ['/console/xterm-fit/lib', join(packageFolder('@xterm/addon-fit'), 'lib')],
   ]
   const files = new Map<string, PageFile>()
+  const read = (folder: string, name: string, path: string) => {
+    const type = TYPES[extname(name)]
+    if (type) files.set(path, { body: new Uint8Array(readFileSync(join(folder, name))), type })
+  }
   for (const [at, folder] of sources) {
     for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
-      const type = TYPES[extname(name)]
-      if (type) files.set(`${at}/${name}`, { body: new Uint8Array(readFileSync(join(folder, name))), type })
+      read(folder, name, `${at}/${name}`)
     }
+  }
+  const swagger = packageFolder('swagger-ui-dist')
+  for (const name of ['swagger-ui.css', 'swagger-ui-bundle.js']) {
+    read(swagger, name, `/docs/swagger-ui/${name}`)
   }
   return files
 }
 
 let files: Map<string, PageFile> | undefined
 
-export function consolePageRoutes(app: OpenAPIHono<ApiEnv>): void {
+export function pageRoutes(app: OpenAPIHono<ApiEnv>): void {
   const serve = (path: string): Response | undefined => {
     files ??= readFiles()
     const file = files.get(path)
@@ -68,5 +77,7 @@ export function consolePageRoutes(app: OpenAPIHono<ApiEnv>): void {
   }
   app.get('/vnc', (context) => serve('/console/vnc.html') ?? context.notFound())
   app.get('/serial', (context) => serve('/console/serial.html') ?? context.notFound())
+  app.get('/docs', (context) => serve('/docs/docs.html') ?? context.notFound())
+  app.get('/docs/*', (context) => serve(context.req.path) ?? context.notFound())
   app.get('/console/*', (context) => serve(context.req.path) ?? context.notFound())
 }
