@@ -7,7 +7,9 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { jetstreamManager } from '@nats-io/jetstream'
 import { type CloudEvent, connectBus, EVENTS_STREAM } from '@vpe/bus'
+import { createVpeClient, type VpeClient } from '@vpe/client'
 import { execa } from 'execa'
+import { DescribedApi } from '../contract/described.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 /** Building the demo image anew for each cluster would only take time; it is cached as for a user. */
@@ -31,6 +33,7 @@ export interface InstanceView {
 export class Cluster {
   readonly home: string
   #env: Readonly<Record<string, string>> = {}
+  #api: Promise<DescribedApi> | null = null
 
   constructor() {
     // Short: libvirt's sockets lie below it, and a socket's path may have 108 bytes.
@@ -40,6 +43,11 @@ export class Cluster {
 
   get apiUrl(): string {
     return this.setting('VPE_API_URL')
+  }
+
+  /** The typed client. Its answers are held to the document, as those of `request` are. */
+  get client(): VpeClient {
+    return createVpeClient({ baseUrl: this.apiUrl, fetch: (request) => this.#fetch(request) })
   }
 
   get libvirtUri(): string {
@@ -73,11 +81,13 @@ export class Cluster {
     body?: unknown,
     headers: Record<string, string> = {},
   ): Promise<Answer> {
-    const response = await fetch(`${this.apiUrl}${path}`, {
-      method,
-      headers: { 'content-type': 'application/json', ...headers },
-      ...(body !== undefined && { body: typeof body === 'string' ? body : JSON.stringify(body) }),
-    })
+    const response = await this.#fetch(
+      new Request(`${this.apiUrl}${path}`, {
+        method,
+        headers: { 'content-type': 'application/json', ...headers },
+        ...(body !== undefined && { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+      }),
+    )
     const text = await response.text()
     return { status: response.status, headers: response.headers, body: text === '' ? null : JSON.parse(text) }
   }
@@ -148,6 +158,21 @@ export class Cluster {
     } finally {
       await connection.close()
     }
+  }
+
+  /** Whatever a test is about, an answer that the OpenAPI document does not describe fails it. */
+  async #fetch(request: Request): Promise<Response> {
+    const response = await fetch(request)
+    const { pathname } = new URL(request.url)
+    const type = response.headers.get('content-type')
+    if (pathname === '/openapi.json' || !type?.includes('json')) return response
+    this.#api ??= fetch(`${this.apiUrl}/openapi.json`).then(
+      async (document) => new DescribedApi(await document.text()),
+    )
+    const body = await response.clone().json()
+    const faults = (await this.#api).faultsOf(request.method, pathname, response.status, type, body)
+    if (faults.length > 0) throw new Error(`${faults.join('\n')}\n${JSON.stringify(body)}`)
+    return response
   }
 
   #readEnv(): void {
