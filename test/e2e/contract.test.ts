@@ -4,6 +4,7 @@
 import { existsSync } from 'node:fs'
 import { accepted } from '@vpe/client'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { Browser } from './browser.ts'
 import { Cluster, until } from './cluster.ts'
 
 const cluster = new Cluster()
@@ -238,4 +239,21 @@ describe('dialect 2', () => {
       data: { error: 'host id not fount', podIPs: [] },
     })
   })
+})
+
+test('the reference page shows every operation, and can send one', async () => {
+  await using browser = await Browser.start()
+  const docs = await browser.open(`${cluster.apiUrl}/docs`)
+  const { page, errors } = docs
+  const { paths } = (await cluster.ok('GET', '/openapi.json')).body
+  const operations = Object.values<object>(paths).flatMap((methods) => Object.keys(methods))
+  await until('all of them are there', async () => {
+    return (await page.locator('.opblock').count()) === operations.length
+  })
+  const flavors = page.locator('.opblock-get', { has: page.locator('[data-path="/flavors"]') })
+  await flavors.locator('.opblock-summary-control').click()
+  await flavors.locator('.execute').click()
+  await flavors.locator('.live-responses-table .response-col_status', { hasText: '200' }).waitFor()
+  await docs.screenshot('api-reference')
+  expect(errors).toEqual([])
 })

@@ -4,7 +4,7 @@ globalThis.SwaggerUIBundle({
   url: '/openapi.json',
   dom_id: '#reference',
   deepLinking: true,
-  docExpansion: 'none',
+  docExpansion: 'list',
   displayRequestDuration: true,
   tryItOutEnabled: true,
   validatorUrl: null,
