@@ -223,6 +223,22 @@ describe('dialect 2', () => {
     expect((await cluster.ok('GET', `${PATH}?namespace=other`)).body.data).toEqual({ instances: [] })
   })
 
+  test('update and delete: 500 with the cause, when the controller does not answer', async () => {
+    process.kill(cluster.pidOf('controller'), 'SIGKILL')
+    const data = { error: expect.stringMatching(/controller/) }
+    const update = { name: 'test', hostIDs: [host] }
+    await until('it does not', async () => (await cluster.request('PUT', PATH, update)).status === 500)
+    expect((await cluster.request('PUT', PATH, update)).body).toEqual({
+      code: 500,
+      message: 'create failed',
+      data,
+    })
+    const { status, body } = await cluster.request('DELETE', PATH, { name: 'test' })
+    expect(status).toBe(500)
+    expect(body).toEqual({ code: 500, message: 'delete failed', data })
+    await cluster.quickstart()
+  })
+
   test('delete: 200', async () => {
     const answer = await cluster.request('DELETE', PATH, { name: 'test', namespace: 'test' })
     expect(answer.status).toBe(200)

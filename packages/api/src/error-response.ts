@@ -55,6 +55,9 @@ const ENVELOPE_STATUS: Partial<Record<FaultCode, number>> = {
   HOST_UNREACHABLE: 500,
   DISK_POOL_FAILED: 500,
   HYPERVISOR_FAILED: 500,
+  WRONG_HOST: 500,
+  STALE_EPOCH: 500,
+  UNAVAILABLE: 500,
 }
 
 /** What an answer needs to know of its request. */
@@ -146,7 +149,7 @@ function envelopeData(fault: VpeError | RequestFault, method: string): { error: 
 
 function jsonResponse(body: unknown, status: number, type: string, fault: VpeError | RequestFault): Response {
   const headers = new Headers({ 'content-type': type })
-  if (status === 503) headers.set('retry-after', '1')
+  if (MEANING_OF_CODE[fault.code].status === 503) headers.set('retry-after', '1')
   if (fault instanceof RequestFault) {
     for (const [name, value] of Object.entries(fault.headers)) headers.set(name, value)
   }
