@@ -6,7 +6,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { connectBus, decodeHeartbeat } from '@vpe/bus'
 import { TestNatsServer } from '@vpe/bus/testing'
-import { fromClientError, type InstanceSpec, Power, StopCause, SystemDiskKind } from '@vpe/proto'
+import { fromClientError, type InstanceSpec, Power, RebootKind, StopCause, SystemDiskKind } from '@vpe/proto'
 import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { AgentProcess } from './testing/agent-process.ts'
@@ -70,6 +70,9 @@ function makeSpec(changes: Partial<InstanceSpec> = {}): InstanceSpec {
     image,
     diskPool: pool,
     stopGraceMs: 1_000,
+    rebootGeneration: 0,
+    rebootKind: RebootKind.UNSPECIFIED,
+    diskGeneration: 0,
     ...changes,
   }
 }

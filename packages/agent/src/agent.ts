@@ -10,6 +10,7 @@ import {
   type DesiredInstance,
   type HostFacts,
   type InstanceReport,
+  isUp,
   reportOf,
   VpeError,
 } from '@vpe/core'
@@ -133,7 +134,7 @@ export class Agent {
     })
     const domains = await this.#inventory.lookAtAll()
     log.info(
-      { instances: domains.length, running: domains.filter(({ guest }) => guest.power === 'on').length },
+      { instances: domains.length, running: domains.filter(({ guest }) => isUp(guest)).length },
       'instances found',
     )
     for (const pool of poolsOf(domains.map(({ mark }) => mark))) this.#deps.files.warm(pool)

@@ -11,6 +11,7 @@ import {
   fromClientError,
   type InstanceSpec,
   Power,
+  RebootKind,
   SystemDiskKind,
 } from '@vpe/proto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -67,6 +68,9 @@ function spec(changes: Partial<InstanceSpec>): InstanceSpec {
       systemDisks: SystemDiskKind.OVERLAY,
     },
     stopGraceMs: 100,
+    rebootGeneration: 0,
+    rebootKind: RebootKind.UNSPECIFIED,
+    diskGeneration: 0,
     ...changes,
   }
 }

@@ -5,7 +5,7 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { VpeError } from '@vpe/core'
+import { isUp, VpeError } from '@vpe/core'
 import type { Logger } from 'pino'
 import type { HostSettings } from './definition.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
@@ -66,7 +66,7 @@ export class Consoles {
     if (!domain || recognise(domain, this.#deps.hostId).kind !== 'ours') {
       throw new VpeError('NOT_FOUND', `this host has no instance ${uuid}`)
     }
-    if (domain.guest.power !== 'on') {
+    if (!isUp(domain.guest)) {
       throw new VpeError('CONFLICT', 'the guest is off: start the instance first')
     }
   }

@@ -7,6 +7,7 @@ import {
   type HostStep,
   type HostStepKind,
   type InstanceReport,
+  isUp,
   type ObservedInstance,
   planConvergence,
   planRemoval,
@@ -155,7 +156,10 @@ function stepContext(
     desired,
     signal,
     say: (step) => progress.say(step),
-    isOn: async () => (await inventory.look(uuid))?.guest.power === 'on',
+    isOn: async () => {
+      const domain = await inventory.look(uuid)
+      return domain !== null && isUp(domain.guest)
+    },
     nextHint: (either) => hints.next(uuid, either),
   }
 }

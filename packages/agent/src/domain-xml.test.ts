@@ -21,6 +21,9 @@ const definition: DomainDefinition = {
     stopCause: null,
     fault: '',
     restarts: 0,
+    rebootGeneration: 3,
+    diskGeneration: 5,
+    diskBytes: 1024,
   },
   platform: { domainType: 'kvm', arch: 'x86_64', machine: 'q35', cpu: 'host-model' },
   systemDiskPath: '/pool/instance-0a1b2c3d-0000-4000-8000-000000000001.qcow2',
@@ -46,7 +49,7 @@ describe('the definition of a domain', () => {
         <uuid>0a1b2c3d-0000-4000-8000-000000000001</uuid>
         <title>R&amp;D &lt;&quot;web&quot;&gt;</title>
         <metadata>
-          <vpe:instance xmlns:vpe="https://vpe.dev/xmlns/instance/1" uuid="0a1b2c3d-0000-4000-8000-000000000001" host="0a1b2c3d-0000-4000-8000-00000000000a" generation="7" epoch="2" name="R&amp;D &lt;&quot;web&quot;&gt;" power="on" ha="yes" vcpus="2" memory-mib="512" image="0a1b2c3d-0000-4000-8000-00000000000b" pool="0a1b2c3d-0000-4000-8000-00000000000c" pool-path="/pool" boot="0a1b2c3d-0000-4000-8000-00000000000d" stop-cause="" fault="" restarts="0"/>
+          <vpe:instance xmlns:vpe="https://vpe.dev/xmlns/instance/1" uuid="0a1b2c3d-0000-4000-8000-000000000001" host="0a1b2c3d-0000-4000-8000-00000000000a" generation="7" epoch="2" name="R&amp;D &lt;&quot;web&quot;&gt;" power="on" ha="yes" vcpus="2" memory-mib="512" image="0a1b2c3d-0000-4000-8000-00000000000b" pool="0a1b2c3d-0000-4000-8000-00000000000c" pool-path="/pool" boot="0a1b2c3d-0000-4000-8000-00000000000d" stop-cause="" fault="" restarts="0" reboot-generation="3" disk-generation="5" disk-bytes="1024"/>
         </metadata>
         <memory unit="MiB">512</memory>
         <vcpu>2</vcpu>

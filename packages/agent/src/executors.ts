@@ -50,6 +50,11 @@ const EXECUTORS: { readonly [K in HostStepKind]: Executor<K> } = {
     return files.request(pool, 'make-system-disk', disk, { signal, onProgress })
   },
 
+  'grow-system-disk': (_step, { files, pool, desired, signal }) => {
+    const { uuid, diskBytes } = wanted(desired)
+    return files.request(pool, 'grow-system-disk', { instanceUuid: uuid, diskBytes }, { signal })
+  },
+
   define: ({ mark }, { hypervisor, settings, uuid, isOn }) =>
     hypervisor.defineDomain(definitionXml(mark, settings)).then(async () => {
       // A running guest keeps its definition, and with it the old mark, until it stops.
@@ -63,6 +68,10 @@ const EXECUTORS: { readonly [K in HostStepKind]: Executor<K> } = {
       : hypervisor.defineDomain(definitionXml(mark, settings)),
 
   start: (_step, { hypervisor, uuid }) => hypervisor.startDomain(uuid),
+
+  pause: (_step, { hypervisor, uuid }) => hypervisor.pauseDomain(uuid),
+
+  resume: (_step, { hypervisor, uuid }) => hypervisor.resumeDomain(uuid),
 
   shutdown: ({ graceMs }, context) => shutDown(graceMs, context),
 
@@ -90,9 +99,12 @@ const WORDS: { readonly [K in HostStepKind]: string } = {
   'ensure-disk-pool': 'making the disk pool ready',
   'ensure-image': 'making sure of the image',
   'make-system-disk': 'making the system disk',
+  'grow-system-disk': 'growing the system disk',
   define: 'defining the domain',
   mark: 'writing down what is wanted',
   start: 'starting the guest',
+  pause: 'pausing the guest',
+  resume: 'letting the guest go on',
   shutdown: 'asking the guest to shut down',
   'power-off': 'powering the guest off',
   undefine: 'removing the domain',

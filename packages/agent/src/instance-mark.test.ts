@@ -10,7 +10,7 @@ const marks: fc.Arbitrary<InstanceMark> = fc.record({
   generation: fc.nat(),
   epoch: fc.nat(),
   name: fc.string({ unit: 'binary', maxLength: 300 }).map(printable),
-  power: fc.constantFrom('on', 'off'),
+  power: fc.constantFrom('on', 'off', 'paused'),
   ha: fc.boolean(),
   vcpus: fc.nat(512),
   memoryMib: fc.nat(),
@@ -21,6 +21,9 @@ const marks: fc.Arbitrary<InstanceMark> = fc.record({
   stopCause: fc.constantFrom(null, 'requested', 'guest', 'crash'),
   fault: fc.string({ unit: 'grapheme' }).map(printable),
   restarts: fc.nat(),
+  rebootGeneration: fc.nat(),
+  diskGeneration: fc.nat(),
+  diskBytes: fc.nat(),
 })
 
 describe('the mark of an instance', () => {

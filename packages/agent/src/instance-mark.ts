@@ -25,7 +25,7 @@ const markSchema = z.object({
   generation: count,
   epoch: count,
   name: z.string(),
-  power: z.enum(['on', 'off']),
+  power: z.enum(['on', 'off', 'paused']),
   ha: flag,
   vcpus: count,
   'memory-mib': count,
@@ -38,6 +38,9 @@ const markSchema = z.object({
     .transform((cause) => (cause === '' ? null : cause)),
   fault: z.string(),
   restarts: count.default(0),
+  'reboot-generation': count.default(0),
+  'disk-generation': count.default(0),
+  'disk-bytes': count.default(0),
 })
 
 /** The attributes of the mark, for whoever builds XML around it. */
@@ -59,6 +62,9 @@ export function markAttributes(mark: InstanceMark): Record<keyof z.output<typeof
     'stop-cause': mark.stopCause ?? '',
     fault: printable(mark.fault),
     restarts: String(mark.restarts),
+    'reboot-generation': String(mark.rebootGeneration),
+    'disk-generation': String(mark.diskGeneration),
+    'disk-bytes': String(mark.diskBytes),
   }
 }
 
@@ -99,6 +105,9 @@ export function parseMark(xml: string): { mark: InstanceMark } | { refused: stri
       stopCause: data['stop-cause'],
       fault: data.fault,
       restarts: data.restarts,
+      rebootGeneration: data['reboot-generation'],
+      diskGeneration: data['disk-generation'],
+      diskBytes: data['disk-bytes'],
     },
   }
 }

@@ -11,7 +11,7 @@ const LOOK_EVERY_MS = 1_000
 
 export interface GuestWatch {
   readonly clock: Clock
-  /** A fresh look. */
+  /** A fresh look: the guest runs, or stands still with its state kept. */
   readonly isOn: () => Promise<boolean>
   /** Resolves at the next sign that something about the instance changed; rejects when aborted. */
   readonly nextHint: (signal: AbortSignal) => Promise<void>

@@ -5,6 +5,7 @@
 
 import {
   decideRestart,
+  isUp,
   type ObservedDomain,
   planUpkeep,
   type RestartHistory,
@@ -41,7 +42,7 @@ export class Upkeep {
       this.#forget(uuid)
       return
     }
-    if (domain.guest.power === 'on') {
+    if (isUp(domain.guest)) {
       this.#stopTimer(uuid)
       this.#noteRunning(uuid)
       return

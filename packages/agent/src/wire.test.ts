@@ -1,4 +1,4 @@
-import { type InstanceSpec, Power, SystemDiskKind } from '@vpe/proto'
+import { type InstanceSpec, Power, RebootKind, SystemDiskKind } from '@vpe/proto'
 import { describe, expect, test } from 'vitest'
 import { desiredFromWire } from './wire.ts'
 
@@ -19,6 +19,9 @@ const spec: InstanceSpec = {
     systemDisks: SystemDiskKind.OVERLAY,
   },
   stopGraceMs: 0,
+  rebootGeneration: 0,
+  rebootKind: RebootKind.UNSPECIFIED,
+  diskGeneration: 0,
 }
 
 describe('a spec from the wire', () => {
@@ -27,6 +30,9 @@ describe('a spec from the wire', () => {
       epoch: 4,
       power: 'on',
       stopGraceMs: 30_000,
+      rebootGeneration: 0,
+      rebootKind: 'soft',
+      diskGeneration: 0,
       diskPool: { systemDisks: 'overlay' },
     })
   })

@@ -24,6 +24,7 @@ import {
   type InstanceSpec,
   type MemoryFigures,
   Power,
+  RebootKind,
   StopCause,
   SystemDiskKind,
 } from '@vpe/proto'
@@ -55,13 +56,13 @@ const imageSchema = z.object({
   sha256: z.union([z.literal(''), z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 lower-case hex digits')]),
 })
 
+const POWER_WORDS = { [Power.ON]: 'on', [Power.OFF]: 'off', [Power.PAUSED]: 'paused' } as const
+
 const specSchema = z.object({
   uuid,
   name: z.string().transform(printable),
   generation,
-  power: z
-    .enum([Power.ON, Power.OFF])
-    .transform((power) => (power === Power.ON ? ('on' as const) : ('off' as const))),
+  power: z.enum([Power.ON, Power.OFF, Power.PAUSED]).transform((power) => POWER_WORDS[power]),
   ha: z.boolean(),
   vcpus: z.int().positive(),
   memoryMib: z.int().positive(),
@@ -73,6 +74,12 @@ const specSchema = z.object({
     .nonnegative()
     .max(STOP_GRACE_MS_MAX)
     .transform((ms) => ms || STOP_GRACE_MS_DEFAULT),
+  rebootGeneration: z.int().nonnegative(),
+  // A controller that asks for no reboot need not say how.
+  rebootKind: z
+    .enum(RebootKind)
+    .transform((kind) => (kind === RebootKind.HARD ? ('hard' as const) : ('soft' as const))),
+  diskGeneration: z.int().nonnegative(),
 })
 
 /** @throws VpeError INVALID_ARGUMENT, as do the others */
@@ -110,7 +117,7 @@ export function reportToWire(report: InstanceReportRecord): InstanceReport {
   return {
     uuid: report.uuid,
     generation: report.generation,
-    power: report.power === 'on' ? Power.ON : Power.OFF,
+    power: POWER_CODES[report.power],
     stopCause: report.stopCause ? STOP_CAUSES[report.stopCause] : StopCause.UNSPECIFIED,
     fault: report.fault,
     converging: report.converging,
@@ -160,6 +167,8 @@ function memoryToWire({ assignedBytes, usedBytes, residentBytes }: GuestPoint['m
     ...(residentBytes !== null && { residentBytes }),
   }
 }
+
+const POWER_CODES = { on: Power.ON, off: Power.OFF, paused: Power.PAUSED } as const
 
 const STOP_CAUSES = {
   requested: StopCause.REQUESTED,

@@ -25,6 +25,7 @@ import { hostRoutes } from './routes/hosts.ts'
 import { imageRoutes } from './routes/images.ts'
 import { instanceMetricsRoutes } from './routes/instance-metrics.ts'
 import { instanceRoutes } from './routes/instances.ts'
+import { lifecycleRoutes } from './routes/lifecycle.ts'
 import { metricsRoute } from './routes/metrics.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { pageRoutes } from './routes/pages.ts'
@@ -61,6 +62,7 @@ export function createApp({ controller, log, limits = {}, registry = new Registr
 
   const add = createAddEndpoint(app, { deadlineMs, stopping })
   instanceRoutes(add, controller)
+  lifecycleRoutes(add, controller)
   consoleRoutes(add, controller)
   instanceMetricsRoutes(add, controller)
   flavorRoutes(add, controller)

@@ -277,7 +277,7 @@ describe('dialect 1: fields', () => {
     [
       '/instances?status=creating',
       'status',
-      'expected one of "active", "shutoff", "error", got the string "creating"',
+      'expected one of "active", "shutoff", "paused", "error", got the string "creating"',
     ],
     ['/instances?tag=', 'tag[0]', 'must not be empty'],
     ['/instances?tag=a&tag=%20', 'tag[1]', 'must not be blank'],

@@ -49,6 +49,17 @@ export interface FakeController extends ControllerServiceClient {
 
 const CREATED_AT_MS = Date.UTC(2016, 10, 22, 10, 22, 32)
 
+const RESTING = {
+  POWER_UNSPECIFIED: 'INSTANCE_STATUS_SHUTOFF',
+  POWER_ON: 'INSTANCE_STATUS_ACTIVE',
+  POWER_OFF: 'INSTANCE_STATUS_SHUTOFF',
+  POWER_PAUSED: 'INSTANCE_STATUS_PAUSED',
+} as const satisfies Record<Instance['power'], Instance['status']>
+
+function assertUnlocked({ uuid, locked }: Instance): void {
+  if (locked) throw new VpeError('CONFLICT', `instance ${uuid} is locked; unlock it first`)
+}
+
 /** Ids that a reader of a failed test can tell apart: `d0000000-…-000000000007`. */
 function createIds(): (kind: string) => string {
   let last = 0
@@ -199,8 +210,7 @@ export function createFakeController(): FakeController {
         if (!instance) continue
         if (instance.task === 'INSTANCE_TASK_DELETING') instances.things.delete(instance.uuid)
         instance.task = 'INSTANCE_TASK_UNSPECIFIED'
-        instance.status =
-          instance.power === 'POWER_OFF' ? 'INSTANCE_STATUS_SHUTOFF' : 'INSTANCE_STATUS_ACTIVE'
+        instance.status = RESTING[instance.power]
       }
       for (const wake of waiters) wake()
     },
@@ -275,6 +285,7 @@ export function createFakeController(): FakeController {
         throw new VpeError('NAME_TAKEN', `an instance is already named ${name}`)
       }
       const image = images.resolve(request.image ?? instance.imageUuid, 'image')
+      if (image.uuid !== instance.imageUuid) assertUnlocked(instance)
       const hostIds = request.hostIds?.values.map((id) => hosts.resolve(id, 'host_ids').uuid)
       return changeInstance(instance.uuid, 'instance.update', {
         name,
@@ -286,14 +297,52 @@ export function createFakeController(): FakeController {
         task: 'INSTANCE_TASK_UPDATING',
       })
     }),
-    deleteInstance: serve('deleteInstance', (request) =>
-      changeInstance(named(request).uuid, 'instance.delete', { task: 'INSTANCE_TASK_DELETING' }),
-    ),
+    deleteInstance: serve('deleteInstance', (request) => {
+      const instance = named(request)
+      assertUnlocked(instance)
+      return changeInstance(instance.uuid, 'instance.delete', { task: 'INSTANCE_TASK_DELETING' })
+    }),
     startInstance: serve('startInstance', ({ uuid }) =>
       changeInstance(uuid, 'instance.start', { task: 'INSTANCE_TASK_STARTING', power: 'POWER_ON' }),
     ),
     stopInstance: serve('stopInstance', ({ uuid }) =>
       changeInstance(uuid, 'instance.stop', { task: 'INSTANCE_TASK_STOPPING', power: 'POWER_OFF' }),
+    ),
+
+    rebootInstance: serve('rebootInstance', ({ uuid }) => {
+      const { status } = instances.get(uuid)
+      if (status !== 'INSTANCE_STATUS_ACTIVE')
+        throw new VpeError('CONFLICT', `instance ${uuid} cannot reboot: it is ${status}`)
+      return changeInstance(uuid, 'instance.reboot', { task: 'INSTANCE_TASK_REBOOTING' })
+    }),
+    pauseInstance: serve('pauseInstance', ({ uuid }) =>
+      changeInstance(uuid, 'instance.pause', { task: 'INSTANCE_TASK_PAUSING', power: 'POWER_PAUSED' }),
+    ),
+    resumeInstance: serve('resumeInstance', ({ uuid }) =>
+      changeInstance(uuid, 'instance.resume', { task: 'INSTANCE_TASK_RESUMING', power: 'POWER_ON' }),
+    ),
+    rebuildInstance: serve('rebuildInstance', ({ uuid, image: reference }) => {
+      assertUnlocked(instances.get(uuid))
+      const image = images.resolve(reference ?? instances.get(uuid).imageUuid, 'image')
+      const task = 'INSTANCE_TASK_REBUILDING'
+      return changeInstance(uuid, 'instance.rebuild', { imageUuid: image.uuid, imageName: image.name, task })
+    }),
+    resizeInstance: serve('resizeInstance', ({ uuid, flavor: reference, restart }) => {
+      const flavor = flavors.resolve(reference ?? '', 'flavor')
+      if (instances.get(uuid).status === 'INSTANCE_STATUS_ACTIVE' && !restart)
+        throw new VpeError('CONFLICT', 'stop it, or give "restart": true')
+      const task = 'INSTANCE_TASK_RESIZING'
+      return changeInstance(uuid, 'instance.resize', {
+        flavorUuid: flavor.uuid,
+        flavorName: flavor.name,
+        task,
+      })
+    }),
+    lockInstance: serve('lockInstance', ({ uuid }) =>
+      changeInstance(uuid, 'instance.lock', { locked: true }),
+    ),
+    unlockInstance: serve('unlockInstance', ({ uuid }) =>
+      changeInstance(uuid, 'instance.unlock', { locked: false }),
     ),
 
     createFlavor: serve('createFlavor', (partial) => {

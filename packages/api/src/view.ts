@@ -2,7 +2,7 @@
 // of the API; dialect 2 takes its words from here too.
 
 import type { z } from '@hono/zod-openapi'
-import { VpeError } from '@vpe/core'
+import { type InstanceRecord, VpeError } from '@vpe/core'
 import {
   type DiskFormat,
   type DiskPool,
@@ -33,14 +33,16 @@ export const STATUS_WORDS = {
   INSTANCE_STATUS_UNSPECIFIED: 'shutoff',
   INSTANCE_STATUS_ACTIVE: 'active',
   INSTANCE_STATUS_SHUTOFF: 'shutoff',
+  INSTANCE_STATUS_PAUSED: 'paused',
   INSTANCE_STATUS_ERROR: 'error',
 } as const satisfies Record<InstanceStatus, string>
 
 export const STATUS_CODES = {
   active: 'INSTANCE_STATUS_ACTIVE',
   shutoff: 'INSTANCE_STATUS_SHUTOFF',
+  paused: 'INSTANCE_STATUS_PAUSED',
   error: 'INSTANCE_STATUS_ERROR',
-} as const satisfies Record<string, InstanceStatus>
+} as const satisfies Record<InstanceRecord['status'], InstanceStatus>
 
 export const TASK_WORDS = {
   INSTANCE_TASK_UNSPECIFIED: null,
@@ -48,6 +50,11 @@ export const TASK_WORDS = {
   INSTANCE_TASK_DELETING: 'deleting',
   INSTANCE_TASK_STARTING: 'starting',
   INSTANCE_TASK_STOPPING: 'stopping',
+  INSTANCE_TASK_REBOOTING: 'rebooting',
+  INSTANCE_TASK_PAUSING: 'pausing',
+  INSTANCE_TASK_RESUMING: 'resuming',
+  INSTANCE_TASK_REBUILDING: 'rebuilding',
+  INSTANCE_TASK_RESIZING: 'resizing',
   INSTANCE_TASK_UPDATING: 'updating',
   INSTANCE_TASK_RECOVERING: 'recovering',
 } as const satisfies Record<InstanceTask, string | null>
@@ -132,6 +139,7 @@ export function showInstance(instance: Instance): z.input<typeof InstanceView> {
     host: instance.hostName || null,
     host_uuid: instance.hostId || null,
     namespace: instance.namespace,
+    locked: instance.locked,
   }
 }
 

@@ -18,6 +18,7 @@ import { OutboxPublisher } from './outbox-publisher.ts'
 import { startRetention } from './retention.ts'
 import { consoleMethods } from './service/consoles.ts'
 import { instanceMethods } from './service/instances.ts'
+import { lifecycleMethods } from './service/lifecycle.ts'
 import { metricsMethods } from './service/metrics.ts'
 import { Mutations } from './service/mutation.ts'
 import { operationMethods } from './service/operations.ts'
@@ -70,6 +71,7 @@ export function createController({
   const troubles = () => (isBusConnected ? [] : ['NATS is not connected: events wait in the outbox'])
   const service: ControllerServiceImplementation = {
     ...instanceMethods({ store, mutations, policy, imagesGoing, now }),
+    ...lifecycleMethods({ store, mutations, policy, imagesGoing, now }),
     ...resourceMethods({ store, mutations, agents, importer, monitor, imagesGoing, now }),
     ...metricsMethods(store, agents),
     ...operationMethods({ store, reconciler, importer, troubles }),

@@ -92,20 +92,36 @@ const WHAT_OF_PHASE: Record<InstancePhase, string> = {
   creating: 'creating',
   starting: 'starting',
   stopping: 'stopping',
+  rebooting: 'rebooting',
+  pausing: 'pausing',
+  resuming: 'resuming',
+  rebuilding: 'rebuilding',
+  resizing: 'resizing',
   updating: 'updating',
   recovering: 'recovering',
   deleting: 'deleting',
   active: 'started',
   shutoff: 'stopped',
+  paused: 'paused',
   error: 'failed',
+}
+
+/** What a task has done when it comes to rest, where that is not told by where it rests. */
+const WHAT_OF_END: Partial<Record<InstancePhase, string>> = {
+  rebooting: 'rebooted',
+  resuming: 'resumed',
+  rebuilding: 'rebuilt',
+  resizing: 'resized',
 }
 
 function whatHappened(before: InstanceRecord | null, next: InstanceRecord | null): string {
   if (!next) return 'deleted'
   const phase = phaseOf(next)
   if (before && next.restarts > before.restarts) return 'recovered'
+  if (before && before.locked !== next.locked) return next.locked ? 'locked' : 'unlocked'
   if (before && phaseOf(before) === phase) return 'updated'
   // An update that comes to rest where it began has neither started nor stopped anything.
   if (before && phaseOf(before) === 'updating' && before.status === phase) return 'updated'
-  return WHAT_OF_PHASE[phase]
+  const isSettled = before && next.task === null && next.settledGeneration > before.settledGeneration
+  return (isSettled && WHAT_OF_END[phaseOf(before)]) || WHAT_OF_PHASE[phase]
 }

@@ -32,22 +32,30 @@ import {
   OperationStatus,
   type Placement,
   Power,
+  RebootKind,
   StopCause,
   SystemDiskKind,
 } from '@vpe/proto'
 import type { Store } from './store/store.ts'
 import type { PlacementRecord } from './store/tables.ts'
 
-const POWER = { on: Power.ON, off: Power.OFF } as const
+const POWER = { on: Power.ON, off: Power.OFF, paused: Power.PAUSED } as const
+const REBOOT_KIND = { soft: RebootKind.SOFT, hard: RebootKind.HARD } as const
 const STATUS = {
   active: InstanceStatus.ACTIVE,
   shutoff: InstanceStatus.SHUTOFF,
+  paused: InstanceStatus.PAUSED,
   error: InstanceStatus.ERROR,
 } as const
 const TASK = {
   creating: InstanceTask.CREATING,
   starting: InstanceTask.STARTING,
   stopping: InstanceTask.STOPPING,
+  rebooting: InstanceTask.REBOOTING,
+  pausing: InstanceTask.PAUSING,
+  resuming: InstanceTask.RESUMING,
+  rebuilding: InstanceTask.REBUILDING,
+  resizing: InstanceTask.RESIZING,
   updating: InstanceTask.UPDATING,
   recovering: InstanceTask.RECOVERING,
   deleting: InstanceTask.DELETING,
@@ -78,6 +86,7 @@ export function instanceToWire(store: Store, instance: InstanceRecord): Instance
     hostName: store.hosts.get(instance.hostId)?.name ?? '',
     power: POWER[instance.power],
     generation: instance.generation,
+    locked: instance.locked,
   }
 }
 
@@ -99,6 +108,9 @@ export function instanceSpecToWire(
     image: imageSourceToWire(image),
     diskPool: diskPoolSpecToWire(pool),
     stopGraceMs: 30_000,
+    rebootGeneration: instance.rebootGeneration,
+    rebootKind: REBOOT_KIND[instance.rebootKind],
+    diskGeneration: instance.diskGeneration,
   }
 }
 
@@ -204,15 +216,23 @@ const STOP_CAUSE = {
   [StopCause.CRASH]: 'crash',
 } as const
 
+const POWER_WORDS = {
+  [Power.UNSPECIFIED]: null,
+  [Power.ON]: 'on',
+  [Power.OFF]: 'off',
+  [Power.PAUSED]: 'paused',
+} as const
+
 /** An agent's report, checked: it comes from another process. */
 export function reportFromWire(report: InstanceReport): InstanceReportRecord {
-  if (report.power === Power.UNSPECIFIED) {
+  const power = POWER_WORDS[report.power]
+  if (power === null) {
     throw new VpeError('INTERNAL', `the agent's report of instance ${report.uuid} has no power`)
   }
   return {
     uuid: report.uuid,
     generation: report.generation,
-    power: report.power === Power.ON ? 'on' : 'off',
+    power,
     stopCause: STOP_CAUSE[report.stopCause],
     fault: report.fault,
     converging: report.converging,
@@ -226,6 +246,8 @@ export function statusFromWire(status: InstanceStatus): InstanceRecord['status']
       return 'active'
     case InstanceStatus.SHUTOFF:
       return 'shutoff'
+    case InstanceStatus.PAUSED:
+      return 'paused'
     case InstanceStatus.ERROR:
       return 'error'
     case InstanceStatus.UNSPECIFIED:

@@ -32,6 +32,9 @@ const desired: DesiredInstance = {
   image: { uuid: 'image-1', url: 'http://images/1', sha256: '' },
   diskPool: { uuid: 'pool-1', kind: 'dir', path: '/pool', systemDisks: 'overlay' },
   stopGraceMs: 30_000,
+  rebootGeneration: 0,
+  rebootKind: 'soft',
+  diskGeneration: 0,
 }
 
 const mark: InstanceMark = {
@@ -51,10 +54,15 @@ const mark: InstanceMark = {
   stopCause: null,
   fault: '',
   restarts: 0,
+  rebootGeneration: 0,
+  diskGeneration: 0,
+  diskBytes: 0,
 }
 
 const ON: GuestState = { power: 'on' }
 const OFF: GuestState = { power: 'off', reason: 'guest-shutdown' }
+const PAUSED: GuestState = { power: 'paused', reason: 'asked' }
+const FAULTY: GuestState = { power: 'paused', reason: 'fault' }
 
 function seen(
   guest: GuestState | null,
@@ -84,13 +92,13 @@ describe('planConvergence', () => {
       'a disk without a domain is kept',
       {},
       seen(null, {}, { systemDisk: { imageUuid: 'image-1' } }),
-      ['ensure-disk-pool', 'define', 'start'],
+      ['ensure-disk-pool', 'grow-system-disk', 'define', 'start'],
     ],
     [
       'so is one that does not tell its image',
       {},
       seen(null, {}, { systemDisk: { imageUuid: null } }),
-      ['ensure-disk-pool', 'define', 'start'],
+      ['ensure-disk-pool', 'grow-system-disk', 'define', 'start'],
     ],
     [
       'one of another image is not',
@@ -126,8 +134,80 @@ describe('planConvergence', () => {
       'another image: nothing is stopped before the image is there',
       { generation: 4, image: { ...desired.image, uuid: 'image-2' } },
       seen(ON),
-      ['ensure-disk-pool', 'ensure-image', 'mark', 'power-off', 'make-system-disk', 'define', 'start'],
+      ['ensure-disk-pool', 'ensure-image', 'mark', 'shutdown'],
     ],
+    [
+      'the same image anew, once its guest is off',
+      { generation: 4, diskGeneration: 4 },
+      seen(OFF, { power: 'off', stopCause: 'requested' }),
+      ['ensure-disk-pool', 'ensure-image', 'make-system-disk', 'mark', 'start'],
+    ],
+    [
+      'a larger disk, while it runs',
+      { generation: 4, diskBytes: 9 },
+      seen(ON, { diskBytes: 5 }),
+      ['mark', 'shutdown'],
+    ],
+    [
+      'a larger disk, while it is off',
+      { generation: 4, power: 'off', diskBytes: 9 },
+      seen(OFF, { power: 'off', stopCause: 'requested', diskBytes: 5 }),
+      ['ensure-disk-pool', 'grow-system-disk', 'define'],
+    ],
+    ['a soft reboot', { generation: 4, rebootGeneration: 4 }, seen(ON), ['mark', 'shutdown']],
+    [
+      'a soft reboot that its guest ignores',
+      { generation: 4, rebootGeneration: 4 },
+      seen(ON, { power: 'off', stopCause: 'requested' }, { isGraceSpent: true }),
+      ['power-off'],
+    ],
+    [
+      'a hard reboot',
+      { generation: 4, rebootGeneration: 4, rebootKind: 'hard' },
+      seen(ON),
+      ['mark', 'power-off'],
+    ],
+    [
+      'a reboot whose guest is off by now',
+      { generation: 4, rebootGeneration: 4 },
+      seen(OFF, { power: 'off', stopCause: 'requested' }),
+      ['mark', 'start'],
+    ],
+    ['a reboot that was carried out', { rebootGeneration: 3 }, seen(ON, { rebootGeneration: 3 }), []],
+    [
+      'a reboot that a stop has overtaken',
+      { generation: 4, rebootGeneration: 3, power: 'off' },
+      seen(ON),
+      ['mark', 'shutdown'],
+    ],
+    [
+      'runs, wanted paused: the mark comes first',
+      { generation: 4, power: 'paused' },
+      seen(ON),
+      ['mark', 'pause'],
+    ],
+    ['paused as wanted', { power: 'paused' }, seen(PAUSED, { power: 'paused' }), []],
+    [
+      'paused, wanted on: the mark comes last',
+      { generation: 4 },
+      seen(PAUSED, { power: 'paused' }),
+      ['resume', 'mark'],
+    ],
+    ['paused by somebody else', { generation: 4, name: 'db' }, seen(PAUSED), ['define']],
+    ['paused on an I/O error', {}, seen(FAULTY), []],
+    [
+      'paused, wanted off: it must go on to shut down',
+      { generation: 4, power: 'off' },
+      seen(PAUSED, { power: 'paused' }),
+      ['mark', 'resume', 'shutdown'],
+    ],
+    [
+      'paused by a fault, wanted off: it cannot shut down',
+      { generation: 4, power: 'off' },
+      seen(FAULTY, { power: 'paused' }),
+      ['mark', 'power-off'],
+    ],
+    ['wanted paused, but off', { power: 'paused' }, seen(OFF, { power: 'paused' }), []],
     ['the host was rebooted', {}, seen(OFF, { bootId: 'boot-1' }), ['mark', 'start']],
     ['given up at this generation', {}, seen(OFF, { fault: 'too often' }), []],
     [
@@ -185,6 +265,7 @@ describe('planRemoval', () => {
 describe('reportOf', () => {
   test.each<[string, GuestState, Partial<InstanceMark>, string | null]>([
     ['runs', ON, {}, null],
+    ['paused', PAUSED, { power: 'paused' }, null],
     [
       'stopped by vpe',
       { power: 'off', reason: 'destroyed' },
@@ -226,6 +307,8 @@ describe('reportOf', () => {
 class SimulatedHost {
   observed: ObservedInstance
   readonly taken: HostStep['kind'][] = []
+  /** The content of the system disk: how often it was made. */
+  disksMade = 0
   readonly #obeysPowerButton: boolean
   readonly #diskImage: { present: string | null }
 
@@ -251,7 +334,19 @@ class SimulatedHost {
       case 'make-system-disk':
         expect(domain?.guest.power ?? 'off', 'a disk in use is never replaced').toBe('off')
         this.#diskImage.present = wanted.image.uuid
+        this.disksMade++
         if (!domain) this.observed = { ...this.observed, systemDisk: { imageUuid: wanted.image.uuid } }
+        return
+      case 'grow-system-disk':
+        expect(domain?.guest.power ?? 'off', 'a disk in use is never grown').toBe('off')
+        return
+      case 'pause':
+        expect(domain?.mark.power, 'the mark tells the wanted power first').toBe('paused')
+        this.#change({ guest: PAUSED })
+        return
+      case 'resume':
+        expect(domain?.mark.power, 'only what vpe has paused is resumed').not.toBe('on')
+        this.#change({ guest: ON })
         return
       case 'define':
         expect(this.diskImage, 'a domain is defined only over a whole disk').not.toBeNull()
@@ -275,6 +370,7 @@ class SimulatedHost {
         return
       case 'power-off':
         if (domain?.guest.power !== 'panicked') expect(domain?.mark.power).toBe('off')
+        expect(domain?.guest.power).not.toBe('off')
         this.#change({ guest: { power: 'off', reason: 'destroyed' } })
         return
       case 'undefine':
@@ -292,10 +388,10 @@ class SimulatedHost {
 }
 
 describe('in a simulated host', () => {
-  const power = fc.constantFrom('on' as const, 'off' as const)
+  const power = fc.constantFrom('on' as const, 'off' as const, 'paused' as const)
   const guest: fc.Arbitrary<GuestState> = fc.oneof(
     fc.constant(ON),
-    fc.constant({ power: 'panicked' } as const),
+    fc.constantFrom(PAUSED, FAULTY, { power: 'panicked' } as const),
     fc
       .constantFrom('guest-shutdown', 'crashed', 'destroyed', 'start-failed', 'unknown')
       .map((reason) => ({ power: 'off', reason }) as const),
@@ -306,6 +402,9 @@ describe('in a simulated host', () => {
     ha: fc.boolean(),
     vcpus: fc.constantFrom(1, 2),
     imageUuid: fc.constantFrom('image-1', 'image-2'),
+    rebootGeneration: fc.nat(3),
+    diskGeneration: fc.nat(3),
+    diskBytes: fc.constantFrom(0, 5, 9),
     bootId: fc.constantFrom('', 'boot-1', BOOT),
     stopCause: fc.constantFrom(null, 'requested' as const, 'guest' as const, 'crash' as const),
     fault: fc.constantFrom('', 'too often'),
@@ -321,6 +420,10 @@ describe('in a simulated host', () => {
     ha: fc.boolean(),
     vcpus: fc.constantFrom(2, 4),
     image: fc.constantFrom('image-1', 'image-2'),
+    rebootGeneration: fc.nat(3),
+    rebootKind: fc.constantFrom('soft' as const, 'hard' as const),
+    diskGeneration: fc.nat(3),
+    diskBytes: fc.constantFrom(5, 9),
   })
 
   test('every observation leads to the desired state, also when the host crashes after any step', () => {
@@ -329,7 +432,7 @@ describe('in a simulated host', () => {
         const wanted = { ...desired, ...wish, image: { ...desired.image, uuid: wish.image } }
         const host = new SimulatedHost(observed, obeys)
         let left = crashAfter
-        for (let round = 0; round < 5; round++) {
+        for (let round = 0; round < 6; round++) {
           for (const step of steps(wanted, host.observed)) {
             host.take(step, wanted)
             if (left-- === 0) {
@@ -344,8 +447,12 @@ describe('in a simulated host', () => {
         if (domain?.mark.fault) return
         expect(domain).toMatchObject({
           mark: { generation: 3, power: wish.power, ha: wish.ha, vcpus: wish.vcpus, imageUuid: wish.image },
-          guest: { power: wish.power },
         })
+        const { power } = domain?.guest ?? {}
+        // What is off cannot be paused, and what somebody else has paused stays so.
+        if (wish.power === 'off') expect(power).toBe('off')
+        else if (wish.power === 'on') expect(['on', 'paused']).toContain(power)
+        else expect(power).not.toBe('on')
       }),
       { numRuns: 2000 },
     )
@@ -357,8 +464,42 @@ describe('in a simulated host', () => {
         const wanted = { ...desired, ...wish, image: { ...desired.image, uuid: wish.image } }
         expect(steps(wanted, observed)).toEqual(steps(wanted, observed))
         const host = new SimulatedHost(observed, true)
-        for (const step of steps(wanted, observed)) host.take(step, wanted)
+        for (let round = 0; round < 2; round++) {
+          for (const step of steps(wanted, host.observed)) host.take(step, wanted)
+        }
         expect(steps(wanted, host.observed)).toEqual([])
+      }),
+    )
+  })
+
+  test('a reboot happens exactly once, whenever and however often the host crashes', () => {
+    const crashes = fc.array(fc.nat(4), { maxLength: 6 })
+    fc.assert(
+      fc.property(crashes, fc.boolean(), fc.constantFrom('soft', 'hard'), (crashAfter, obeys, rebootKind) => {
+        const wanted = { ...desired, generation: 4, rebootGeneration: 4, rebootKind }
+        const host = new SimulatedHost(seen(ON), obeys)
+        for (const taken of [...crashAfter, 9, 9, 9, 9]) {
+          for (const step of steps(wanted, host.observed).slice(0, taken)) host.take(step, wanted)
+          if (taken < 9) host.observed = { ...host.observed, isGraceSpent: false }
+        }
+        expect(steps(wanted, host.observed)).toEqual([])
+        expect(host.taken.filter((kind) => kind === 'start')).toHaveLength(1)
+        expect(host.observed.domain?.guest.power).toBe('on')
+      }),
+    )
+  })
+
+  test('a new system disk is never under a guest that has run since the old one was dropped', () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat(6), { maxLength: 6 }), (crashAfter) => {
+        const wanted = { ...desired, generation: 4, diskGeneration: 4 }
+        const host = new SimulatedHost(seen(ON), true)
+        for (const taken of [...crashAfter, 9, 9, 9]) {
+          for (const step of steps(wanted, host.observed).slice(0, taken)) host.take(step, wanted)
+        }
+        expect(steps(wanted, host.observed)).toEqual([])
+        expect(host.taken.lastIndexOf('make-system-disk')).toBeLessThan(host.taken.indexOf('start'))
+        expect(host.disksMade).toBeGreaterThan(0)
       }),
     )
   })

@@ -7,11 +7,16 @@
 // looks after a crash knows whether vpe meant the guest to be off. The mark carries a generation only
 // in the same write that makes the definition match it, so that a reported generation is never a promise.
 //
+// What is to happen once (a reboot, a new system disk) is named by the generation that asked for it, and
+// is done when the mark says that number. A guest is off in between, so the mark catches up while it is
+// off: who finds the guest off and the number old writes the mark and starts it, and nobody boots it twice
+// (docs/adr/0011).
+//
 // Not decided here: when a guest that went off by itself is started again (restart-policy.ts).
 
 import type { VpeError } from './errors.ts'
 import type { DiskPoolId, HostId, ImageId, InstanceId } from './ids.ts'
-import type { InstanceReport, Power, StopCause } from './instance.ts'
+import type { InstanceReport, Power, RebootKind, StopCause } from './instance.ts'
 import type { SystemDiskKind } from './resources.ts'
 
 /** The desired state of one instance, as its host needs to know it. */
@@ -30,6 +35,11 @@ export interface DesiredInstance {
   readonly image: DesiredImage
   readonly diskPool: DesiredDiskPool
   readonly stopGraceMs: number
+  /** The generation that asked for the last reboot, and how; 0 for none. */
+  readonly rebootGeneration: number
+  readonly rebootKind: RebootKind
+  /** The generation that asked for the system disk's present content; 0 for its first. */
+  readonly diskGeneration: number
 }
 
 export interface DesiredImage {
@@ -70,14 +80,22 @@ export interface InstanceMark {
   readonly fault: string
   /** How often this host has brought it back by itself. */
   readonly restarts: number
+  /** The reboot that has been carried out; see DesiredInstance. */
+  readonly rebootGeneration: number
+  /** What the system disk holds; see DesiredInstance. */
+  readonly diskGeneration: number
+  /** What the system disk was last made or grown to; 0 where that is not known. */
+  readonly diskBytes: number
 }
 
 /** Why a domain is not running, in libvirt's words as far as they tell causes apart. */
 export type OffReason = 'guest-shutdown' | 'crashed' | 'destroyed' | 'start-failed' | 'unknown'
 
 export type GuestState =
-  /** Running, paused, suspended or on its way down: it holds its disks. */
+  /** Running, suspended by itself or on its way down: it holds its disks. */
   | { readonly power: 'on' }
+  /** Its CPUs stand still, and it holds its disks. A fault is one of its disk or memory, which libvirt paused it for. */
+  | { readonly power: 'paused'; readonly reason: 'asked' | 'fault' }
   /** Panicked, and kept for inspection: neither on nor ready to be started. */
   | { readonly power: 'panicked' }
   | { readonly power: 'off'; readonly reason: OffReason }
@@ -108,11 +126,14 @@ export type HostStep = { readonly why: string } & (
   | { readonly kind: 'ensure-disk-pool' }
   | { readonly kind: 'ensure-image' }
   | { readonly kind: 'make-system-disk' }
+  | { readonly kind: 'grow-system-disk' }
   /** Writes the whole definition, mark included. */
   | { readonly kind: 'define'; readonly mark: InstanceMark }
   /** Writes the mark alone. */
   | { readonly kind: 'mark'; readonly mark: InstanceMark }
   | { readonly kind: 'start' }
+  | { readonly kind: 'pause' }
+  | { readonly kind: 'resume' }
   | { readonly kind: 'shutdown'; readonly graceMs: number }
   | { readonly kind: 'power-off' }
   | { readonly kind: 'undefine' }
@@ -138,9 +159,15 @@ export function planConvergence(desired: DesiredInstance, observed: ObservedInst
       refused: `its system disk lies in disk pool ${mark.diskPoolUuid}, and cannot be had in ${desired.diskPool.uuid}`,
     }
   }
-  if (mark.imageUuid !== desired.image.uuid) return { steps: planRebuild(desired, observed, domain) }
   const hasGivenUp = mark.fault !== '' && mark.generation === desired.generation && guest.power === 'off'
-  return { steps: hasGivenUp ? [] : planMatch(desired, observed, domain) }
+  if (hasGivenUp) return { steps: [] }
+  const why = guest.power === 'off' ? null : reasonToBeOff(desired, mark)
+  return { steps: why ? planDowntime(desired, observed, domain, why) : planMatch(desired, observed, domain) }
+}
+
+/** It holds its disks. */
+export function isUp(guest: GuestState): boolean {
+  return guest.power === 'on' || guest.power === 'paused'
 }
 
 /** The steps after which nothing of an instance is left. `generation` is the removal's own. */
@@ -169,7 +196,7 @@ export function reportOf(domain: ObservedDomain, bootId: string, isConverging: b
   return {
     uuid: mark.uuid,
     generation: mark.generation,
-    power: guest.power === 'on' ? 'on' : 'off',
+    power: guest.power === 'panicked' ? 'off' : guest.power,
     stopCause: stopCauseOf(domain, bootId),
     fault: mark.fault,
     converging: isConverging,
@@ -182,11 +209,12 @@ export function reportOf(domain: ObservedDomain, bootId: string, isConverging: b
  * or when somebody destroyed it behind vpe's back.
  */
 export function stopCauseOf({ mark, guest }: ObservedDomain, bootId: string): StopCause | null {
-  if (guest.power === 'on') return null
+  if (guest.power === 'on' || guest.power === 'paused') return null
   if (guest.power === 'panicked') return 'crash'
   if (mark.power === 'off') return mark.stopCause
   if (mark.bootId !== bootId) return null
-  switch (guest.reason) {
+  const { reason } = guest
+  switch (reason) {
     case 'guest-shutdown':
       return 'guest'
     case 'crashed':
@@ -196,7 +224,7 @@ export function stopCauseOf({ mark, guest }: ObservedDomain, bootId: string): St
     case 'unknown':
       return null
     default:
-      throw new Error(`no such reason: ${guest.reason satisfies never}`)
+      throw new Error(`no such reason: ${reason satisfies never}`)
   }
 }
 
@@ -207,7 +235,7 @@ function planCreation(desired: DesiredInstance, observed: ObservedInstance): Hos
   // was made from another image, which is a rebuild cut short.
   const isUsable = disk !== null && (disk.imageUuid === null || disk.imageUuid === desired.image.uuid)
   const makeDisk: HostStep[] = isUsable
-    ? []
+    ? [{ kind: 'grow-system-disk', why: 'the one there is may be smaller' }]
     : [
         { kind: 'ensure-image', why: 'the system disk is made from it' },
         { kind: 'make-system-disk', why: disk ? 'the one there is of another image' : 'there is none' },
@@ -220,33 +248,81 @@ function planCreation(desired: DesiredInstance, observed: ObservedInstance): Hos
   ]
 }
 
+/** What cannot be done to a guest that is up; null when nothing of it is left to do. */
+function reasonToBeOff(desired: DesiredInstance, mark: InstanceMark): string | null {
+  if (needsNewDisk(desired, mark)) return reasonForNewDisk(desired, mark)
+  if (mark.diskBytes > 0 && mark.diskBytes < desired.diskBytes) return 'its system disk is to grow'
+  return needsReboot(desired, mark) ? `a ${desired.rebootKind} reboot was asked for` : null
+}
+
+function needsNewDisk(desired: DesiredInstance, mark: InstanceMark): boolean {
+  return mark.diskGeneration < desired.diskGeneration || mark.imageUuid !== desired.image.uuid
+}
+
+function reasonForNewDisk(desired: DesiredInstance, mark: InstanceMark): string {
+  return mark.imageUuid === desired.image.uuid
+    ? 'its system disk is made anew'
+    : `image ${mark.imageUuid} is replaced by ${desired.image.uuid}`
+}
+
+/** A reboot that a stop has overtaken is none. */
+function needsReboot(desired: DesiredInstance, mark: InstanceMark): boolean {
+  return desired.power !== 'off' && mark.rebootGeneration < desired.rebootGeneration
+}
+
 /** The image is there before the guest is stopped: a failed import costs nobody a running guest. */
-function planRebuild(
+function planDowntime(
   desired: DesiredInstance,
   observed: ObservedInstance,
   { mark, guest }: ObservedDomain,
+  why: string,
 ): HostStep[] {
-  const why = `image ${mark.imageUuid} is replaced by ${desired.image.uuid}`
-  const stop: HostStep[] =
-    guest.power === 'off'
+  const isHard = needsReboot(desired, mark) && desired.rebootKind === 'hard'
+  const markOff: HostStep[] =
+    mark.power === 'off'
       ? []
-      : [
-          { kind: 'mark', mark: { ...mark, power: 'off', stopCause: 'requested' }, why },
-          { kind: 'power-off', why },
-        ]
+      : [{ kind: 'mark', mark: { ...mark, power: 'off', stopCause: 'requested' }, why }]
+  return [
+    ...(needsNewDisk(desired, mark) ? planImage(why) : []),
+    ...markOff,
+    ...(isHard ? [{ kind: 'power-off', why } as const] : planStop(desired, observed, guest, why)),
+  ]
+}
+
+function planImage(why: string): HostStep[] {
   return [
     { kind: 'ensure-disk-pool', why },
     { kind: 'ensure-image', why },
-    ...stop,
-    { kind: 'make-system-disk', why },
-    { kind: 'define', mark: wantedMark(desired, observed), why },
-    ...(desired.power === 'on' ? [{ kind: 'start', why: 'it is wanted on' } as const] : []),
   ]
 }
 
 function planMatch(desired: DesiredInstance, observed: ObservedInstance, domain: ObservedDomain): HostStep[] {
+  const { mark, guest } = domain
   const wanted = wantedMark(desired, observed)
-  return [...planRecord(domain, wanted), ...planPower(desired, observed, domain)]
+  // Before the mark: while that says paused, whoever looks knows that vpe may resume it. A guest that was
+  // paused behind vpe's back, or by libvirt on an I/O error, is left as it is until a user says so.
+  const isOurPause = guest.power === 'paused' && mark.power !== 'on'
+  const resume: HostStep[] =
+    desired.power === 'on' && isOurPause ? [{ kind: 'resume', why: 'it is wanted on' }] : []
+  return [
+    ...(guest.power === 'off' ? planDisk(desired, mark) : []),
+    ...resume,
+    ...planRecord(domain, wanted),
+    ...planPower(desired, observed, domain),
+  ]
+}
+
+function planDisk(desired: DesiredInstance, mark: InstanceMark): HostStep[] {
+  if (needsNewDisk(desired, mark)) {
+    const why = reasonForNewDisk(desired, mark)
+    return [...planImage(why), { kind: 'make-system-disk', why }]
+  }
+  if (mark.diskBytes >= desired.diskBytes) return []
+  const why = 'its system disk is to grow'
+  return [
+    { kind: 'ensure-disk-pool', why },
+    { kind: 'grow-system-disk', why },
+  ]
 }
 
 /** Brings definition and mark up to date. A running guest keeps its size until it is started again. */
@@ -255,6 +331,8 @@ function planRecord({ mark, guest }: ObservedDomain, wanted: InstanceMark): Host
     change('name', mark.name, wanted.name),
     change('vCPUs', mark.vcpus, wanted.vcpus),
     change('MiB of memory', mark.memoryMib, wanted.memoryMib),
+    change('image', mark.imageUuid, wanted.imageUuid),
+    change('bytes of system disk', mark.diskBytes, wanted.diskBytes),
     change('pool path', mark.diskPoolPath, wanted.diskPoolPath),
   ].filter((text) => text !== null)
   if (changes.length > 0) {
@@ -275,27 +353,49 @@ function planPower(
   observed: ObservedInstance,
   { guest }: ObservedDomain,
 ): HostStep[] {
-  if (desired.power === 'on') {
-    const start: HostStep = { kind: 'start', why: 'it is wanted on' }
-    switch (guest.power) {
-      case 'on':
-        return []
-      case 'off':
-        return [start]
-      case 'panicked':
-        return [{ kind: 'power-off', why: 'its guest has panicked' }, start]
-    }
-  }
-  switch (guest.power) {
+  switch (desired.power) {
     case 'off':
-      return []
-    case 'panicked':
-      return [{ kind: 'power-off', why: 'its guest has panicked' }]
+      return planStop(desired, observed, guest, 'it is wanted off')
+    case 'paused':
+      // Of a guest that is off there is nothing to be paused, and a panicked one stands still already.
+      return guest.power === 'on' ? [{ kind: 'pause', why: 'it is wanted paused' }] : []
     case 'on':
-      return observed.isGraceSpent
-        ? [{ kind: 'power-off', why: `the guest did not shut down within ${desired.stopGraceMs / 1000} s` }]
-        : [{ kind: 'shutdown', graceMs: desired.stopGraceMs, why: 'it is wanted off' }]
+      return planStart(guest)
+    default:
+      throw new Error(`no such power: ${desired.power satisfies never}`)
   }
+}
+
+function planStart(guest: GuestState): HostStep[] {
+  const start: HostStep = { kind: 'start', why: 'it is wanted on' }
+  switch (guest.power) {
+    case 'on':
+    case 'paused':
+      return []
+    case 'off':
+      return [start]
+    case 'panicked':
+      return [{ kind: 'power-off', why: 'its guest has panicked' }, start]
+  }
+}
+
+/** Gracefully, while there is somebody to ask: a guest that stands still is asked once it goes on. */
+function planStop(
+  desired: DesiredInstance,
+  observed: ObservedInstance,
+  guest: GuestState,
+  why: string,
+): HostStep[] {
+  if (guest.power === 'off') return []
+  if (guest.power === 'panicked') return [{ kind: 'power-off', why: 'its guest has panicked' }]
+  if (observed.isGraceSpent) {
+    return [{ kind: 'power-off', why: `the guest did not shut down within ${desired.stopGraceMs / 1000} s` }]
+  }
+  const shutdown: HostStep = { kind: 'shutdown', graceMs: desired.stopGraceMs, why }
+  if (guest.power === 'on') return [shutdown]
+  return guest.reason === 'asked'
+    ? [{ kind: 'resume', why: 'only a guest that goes on can shut down' }, shutdown]
+    : [{ kind: 'power-off', why: 'a fault has paused it, so it cannot shut down' }]
 }
 
 function wantedMark(desired: DesiredInstance, observed: ObservedInstance): InstanceMark {
@@ -314,9 +414,12 @@ function wantedMark(desired: DesiredInstance, observed: ObservedInstance): Insta
     diskPoolUuid: desired.diskPool.uuid,
     diskPoolPath: desired.diskPool.path,
     bootId: desired.power === 'on' ? observed.bootId : (domain?.mark.bootId ?? ''),
-    stopCause: desired.power === 'on' ? null : wantedStopCause(domain),
+    stopCause: desired.power === 'off' ? wantedStopCause(domain) : null,
     fault: '',
     restarts: domain?.mark.restarts ?? 0,
+    rebootGeneration: desired.rebootGeneration,
+    diskGeneration: desired.diskGeneration,
+    diskBytes: desired.diskBytes,
   }
 }
 

@@ -1,12 +1,18 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { VpeError } from './errors.ts'
-import { type InstanceRecord, phaseOf } from './instance.ts'
+import { type InstanceRecord, type Power, phaseOf } from './instance.ts'
 import {
   decideDelete,
   decideFailed,
+  decideLock,
+  decidePause,
+  decideReboot,
+  decideRebuild,
   decideRemoved,
   decideReport,
+  decideResize,
+  decideResume,
   decideStart,
   decideStop,
   decideUpdate,
@@ -17,6 +23,7 @@ import { plan } from './plan.ts'
 import { anInstance, aReport } from './testing.ts'
 
 const off = anInstance({ status: 'shutoff', power: 'off' })
+const paused = anInstance({ status: 'paused', power: 'paused' })
 
 describe('users', () => {
   test('starting one that is off raises the generation and makes it a task', () => {
@@ -38,7 +45,8 @@ describe('users', () => {
     expect(decideUpdate(anInstance(), { ha: true })?.next).toMatchObject({ generation: 2, task: 'updating' })
     expect(decideUpdate(anInstance(), { imageUuid: 'b' })?.next).toMatchObject({
       generation: 2,
-      task: 'updating',
+      task: 'rebuilding',
+      diskGeneration: 2,
     })
     expect(decideUpdate(anInstance(), { ha: false, tags: [] })).toBeNull()
   })
@@ -48,6 +56,168 @@ describe('users', () => {
     expect(() => decideStart(deleting)).toThrow(VpeError)
     expect(() => decideUpdate(deleting, { tags: ['a'] })).toThrow(/it is deleting/)
     expect(decideDelete(deleting)).toBeNull()
+  })
+})
+
+describe('reboot', () => {
+  test('is named by the generation that asks for it', () => {
+    expect(decideReboot(anInstance({ generation: 4 }), 'hard')?.next).toMatchObject({
+      task: 'rebooting',
+      status: 'active',
+      generation: 5,
+      rebootGeneration: 5,
+      rebootKind: 'hard',
+    })
+  })
+
+  test('asked for twice is one; a hard one makes a soft one hard', () => {
+    const soft = decideReboot(anInstance(), 'soft')?.next as InstanceRecord
+    expect(decideReboot(soft, 'soft')).toBeNull()
+    const hard = decideReboot(soft, 'hard')?.next as InstanceRecord
+    expect(hard).toMatchObject({ task: 'rebooting', generation: 3, rebootGeneration: 2, rebootKind: 'hard' })
+    expect(decideReboot(hard, 'soft')).toBeNull()
+  })
+
+  test('is refused where no guest runs, with what helps', () => {
+    expect(() => decideReboot(off, 'soft')).toThrow(/cannot reboot: it is shutoff; start it, then try again/)
+    expect(() => decideReboot(paused, 'soft')).toThrow(/it is paused; resume or stop it, then try again/)
+  })
+})
+
+describe('pause and resume', () => {
+  test('lead to paused and back', () => {
+    const pausing = decidePause(anInstance())?.next as InstanceRecord
+    expect(pausing).toMatchObject({ power: 'paused', task: 'pausing', status: 'active', generation: 2 })
+    const rests = decideReport(pausing, aReport({ generation: 2, power: 'paused' }))?.next as InstanceRecord
+    expect(rests).toMatchObject({ status: 'paused', task: null })
+    const resuming = decideResume(rests)?.next as InstanceRecord
+    expect(resuming).toMatchObject({ power: 'on', task: 'resuming', status: 'paused', generation: 3 })
+    expect(decideReport(resuming, aReport({ generation: 3 }))?.next).toMatchObject({ status: 'active' })
+  })
+
+  test('start of what is paused resumes it, stop powers it off', () => {
+    expect(decideStart(paused)?.next).toMatchObject({ power: 'on', task: 'resuming' })
+    expect(decideStop(paused)?.next).toMatchObject({ power: 'off', task: 'stopping' })
+  })
+
+  test('change nothing where it is so already, and are refused where nothing runs', () => {
+    expect(decidePause(paused)).toBeNull()
+    expect(decideResume(anInstance())).toBeNull()
+    expect(() => decidePause(off)).toThrow(/it is shutoff; start it, then try again/)
+    expect(() => decideResume(off)).toThrow(VpeError)
+    const creating = anInstance({ status: 'shutoff', task: 'creating' })
+    expect(() => decidePause(creating)).toThrow(/it is creating; wait until that has ended/)
+  })
+
+  test('one that somebody else has paused is wanted so, until a user resumes it', () => {
+    const seen = decideReport(anInstance(), aReport({ power: 'paused' }))
+    expect(seen?.next).toMatchObject({ power: 'paused', task: 'pausing', generation: 2 })
+    expect(seen?.why).toContain('I/O error')
+  })
+
+  test('one that somebody else has resumed runs on', () => {
+    expect(decideReport(paused, aReport())?.next).toMatchObject({
+      power: 'on',
+      task: 'resuming',
+      generation: 2,
+    })
+  })
+
+  test.each([
+    ['crashed', aReport({ power: 'off', stopCause: 'crash' })],
+    ['is off after a reboot of its host', aReport({ power: 'off' })],
+    ['is gone', null],
+  ])('one that %s while it was paused stays off, highly available or not', (_what, report) => {
+    expect(decideReport({ ...paused, ha: true }, report)?.next).toMatchObject({
+      status: 'shutoff',
+      task: null,
+      power: 'off',
+    })
+  })
+
+  test('one that went off before it was paused is not paused', () => {
+    const pausing = decidePause(anInstance())?.next as InstanceRecord
+    const report = aReport({ generation: 2, power: 'off', stopCause: 'crash' })
+    expect(decideReport(pausing, report)?.next).toMatchObject({ status: 'shutoff', power: 'off' })
+  })
+})
+
+describe('rebuild', () => {
+  test('of the same image is one, too, and keeps the power that is wanted', () => {
+    expect(decideRebuild(off, 'image')?.next).toMatchObject({
+      task: 'rebuilding',
+      power: 'off',
+      generation: 2,
+      diskGeneration: 2,
+    })
+    expect(decideRebuild(anInstance(), 'other')?.next).toMatchObject({ imageUuid: 'other', power: 'on' })
+  })
+
+  test('under way is joined, unless it is of another image', () => {
+    const rebuilding = decideRebuild(anInstance(), 'image')?.next as InstanceRecord
+    expect(decideRebuild(rebuilding, 'image')).toBeNull()
+    expect(decideRebuild(rebuilding, 'other')?.next).toMatchObject({ diskGeneration: 3, task: 'rebuilding' })
+  })
+})
+
+describe('resize', () => {
+  const size = { flavorUuid: 'large', vcpus: 4, memoryMib: 1024, diskBytes: 2 * 1024 ** 3 }
+
+  test('of what is off is done at once', () => {
+    expect(decideResize(off, size, false)?.next).toMatchObject({
+      ...size,
+      task: 'resizing',
+      power: 'off',
+      rebootGeneration: 0,
+    })
+  })
+
+  test('of what runs needs a word, and then is a reboot, too', () => {
+    expect(() => decideResize(anInstance(), size, false)).toThrow(/stop it, or give "restart": true/)
+    expect(decideResize(anInstance(), size, true)?.next).toMatchObject({
+      ...size,
+      generation: 2,
+      rebootGeneration: 2,
+      rebootKind: 'soft',
+    })
+  })
+
+  test('never shrinks a disk, and says how large it is', () => {
+    expect(() => decideResize(off, { ...size, diskBytes: 1024 ** 3 / 2 }, false)).toThrow(
+      /a system disk of 1\.0 GiB, which cannot shrink to 0\.5 GiB/,
+    )
+  })
+
+  test('to what it has changes nothing', () => {
+    const { flavorUuid, vcpus, memoryMib, diskBytes } = off
+    expect(decideResize(anInstance(), { flavorUuid, vcpus, memoryMib, diskBytes }, false)).toBeNull()
+  })
+})
+
+describe('lock', () => {
+  const locked = anInstance({ locked: true })
+
+  test('refuses what would destroy data, and says how to go on', () => {
+    for (const destroy of [
+      () => decideDelete(locked),
+      () => decideRebuild(locked, 'image'),
+      () => decideUpdate(locked, { imageUuid: 'other' }),
+    ]) {
+      expect(destroy).toThrow(/it is locked; unlock it first with POST \/instances\/[0-9a-f-]+\/unlock/)
+    }
+  })
+
+  test('lets everything else be', () => {
+    expect(decideStop(locked)?.next).toMatchObject({ task: 'stopping' })
+    expect(decideReboot(locked, 'hard')?.next).toMatchObject({ task: 'rebooting' })
+    expect(decideUpdate(locked, { ha: true })?.next).toMatchObject({ ha: true })
+  })
+
+  test('is no affair of the host, and no news where it is so already', () => {
+    expect(decideLock(anInstance(), true)?.next).toMatchObject({ locked: true, generation: 1, task: null })
+    expect(decideLock(locked, true)).toBeNull()
+    expect(decideLock(locked, false)?.next).toMatchObject({ locked: false })
+    expect(() => decideLock(enterPhase(anInstance(), 'deleting'), true)).toThrow(/it is deleting/)
   })
 })
 
@@ -132,6 +302,13 @@ describe('convergence', () => {
     'guestOff',
     'reboot',
     'look',
+    'pause',
+    'resume',
+    'hardReboot',
+    'rebuild',
+    'resize',
+    'virshSuspend',
+    'virshResume',
     'giveUp',
   )
 
@@ -146,10 +323,10 @@ describe('convergence', () => {
         let host = {
           exists: false,
           generation: 0,
-          power: 'off' as 'on' | 'off',
+          power: 'off' as Power,
           stopCause: null as 'guest' | 'crash' | 'requested' | null,
         }
-        let wanted: 'on' | 'off' | 'gone' = 'on'
+        let wanted: Power | 'gone' = 'on'
         const take = (decision: InstanceDecision | null) => {
           if (!decision) return
           if (record && decision.next) {
@@ -166,7 +343,9 @@ describe('convergence', () => {
             host = { exists: false, generation: 0, power: 'off', stopCause: null }
             take(decideRemoved(record))
           } else if (action.kind === 'apply') {
-            const { generation, power } = record
+            const { generation } = record
+            // What is off cannot be paused.
+            const power = record.power === 'paused' && host.power === 'off' ? 'off' : record.power
             host = { exists: true, generation, power, stopCause: power === 'off' ? 'requested' : null }
             take(decideReport(record, report()))
           }
@@ -198,8 +377,18 @@ describe('convergence', () => {
           else if (each === 'carryOut') carryOut()
           else if (each === 'giveUp') take(decideFailed(record, 'it was tried often enough'))
           else if (each === 'look') take(decideReport(record, report()))
+          else if (each === 'pause' && phaseOf(record) === 'active') user(decidePause, 'paused')
+          else if (each === 'resume' && phaseOf(record) === 'paused') user(decideResume, 'on')
+          else if (each === 'hardReboot' && phaseOf(record) === 'active')
+            user((now) => decideReboot(now, 'hard'), 'on')
+          else if (each === 'rebuild' && record.task === null && record.power !== 'paused')
+            user((now) => decideRebuild(now, 'image'), wanted)
+          else if (each === 'resize' && phaseOf(record) === 'shutoff')
+            user((now) => decideResize(now, { ...now, vcpus: now.vcpus + 1 }, false), wanted)
+          else if (each === 'virshSuspend' && host.power === 'on') host = { ...host, power: 'paused' }
+          else if (each === 'virshResume' && host.power === 'paused') host = { ...host, power: 'on' }
           else if (each === 'reboot' && host.power === 'on') host = { ...host, power: 'off', stopCause: null }
-          else if ((each === 'crash' || each === 'guestOff') && host.power === 'on') {
+          else if ((each === 'crash' || each === 'guestOff') && host.power !== 'off') {
             host = { ...host, power: 'off', stopCause: each === 'crash' ? 'crash' : 'guest' }
           }
         }
@@ -217,8 +406,10 @@ describe('convergence', () => {
         expect(wanted).not.toBe('gone')
         if (phaseOf(now) === 'error') return
         expect(now.task).toBeNull()
-        expect(host.power).toBe(now.status === 'active' ? 'on' : 'off')
+        expect(host.power).toBe({ active: 'on', paused: 'paused', shutoff: 'off', error: '' }[now.status])
         expect(host.power).toBe(now.power)
+        // Paused and resumed by others counts as wanted, and what went off while paused stays so.
+        if ((wanted as Power) === 'paused' || steps.some((each) => each.startsWith('virsh'))) return
         // Off although its user wanted it on: only the guest's own doing, and never with ha.
         if (host.power !== wanted && host.stopCause !== 'guest' && host.stopCause !== 'crash') {
           expect(now.power).toBe('off')

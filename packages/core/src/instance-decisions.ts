@@ -3,8 +3,15 @@
 // What follows from it (events, operations, calls to agents) is derived elsewhere from the two records.
 
 import { VpeError } from './errors.ts'
-import type { HostId, ImageId } from './ids.ts'
-import { type InstanceRecord, type InstanceReport, phaseOf } from './instance.ts'
+import type { FlavorId, HostId, ImageId } from './ids.ts'
+import {
+  type InstancePhase,
+  type InstanceRecord,
+  type InstanceReport,
+  type Power,
+  phaseOf,
+  type RebootKind,
+} from './instance.ts'
 import { enterPhase, type InstanceEvent, nextPhase } from './instance-machine.ts'
 
 export interface InstanceDecision {
@@ -14,7 +21,7 @@ export interface InstanceDecision {
   readonly why: string
 }
 
-/** A user wants it powered on. Null when it is wanted on already. */
+/** A user wants it powered on; one that is paused goes on where it was. Null when it is wanted on already. */
 export function decideStart(instance: InstanceRecord): InstanceDecision | null {
   return decidePower(instance, 'start', 'on', 'start was asked for')
 }
@@ -24,16 +31,101 @@ export function decideStop(instance: InstanceRecord): InstanceDecision | null {
   return decidePower(instance, 'stop', 'off', 'stop was asked for')
 }
 
+/** A user wants its CPUs to stand still. Null when they are wanted so already. */
+export function decidePause(instance: InstanceRecord): InstanceDecision | null {
+  return decidePower(instance, 'pause', 'paused', 'pause was asked for')
+}
+
+/** A user wants a paused one to go on where it was. Null when it goes on already. */
+export function decideResume(instance: InstanceRecord): InstanceDecision | null {
+  return decidePower(instance, 'resume', 'on', 'resume was asked for')
+}
+
 function decidePower(
   instance: InstanceRecord,
-  event: 'start' | 'stop',
-  power: 'on' | 'off',
+  event: 'start' | 'stop' | 'pause' | 'resume',
+  power: Power,
   why: string,
 ): InstanceDecision | null {
   const phase = nextPhase(instance, event)
   if (phase === 'refused') throw refusal(instance, event)
+  // What is under way leads there.
+  if (instance.task !== null && instance.power === power) return null
   if (phase === 'ignored' || phase === 'same' || phase === 'gone') return null
   return { next: enterPhase(nextGeneration({ ...instance, power }), phase), why }
+}
+
+/**
+ * A user wants its guest to boot anew. One that is under way is joined, so that it happens once; a hard
+ * one makes a soft one hard.
+ */
+export function decideReboot(instance: InstanceRecord, rebootKind: RebootKind): InstanceDecision | null {
+  const phase = nextPhase(instance, 'reboot')
+  if (phase === 'refused') throw refusal(instance, 'reboot')
+  const why = `a ${rebootKind} reboot was asked for`
+  if (phase !== 'rebooting') {
+    const isHarder = rebootKind === 'hard' && instance.rebootKind === 'soft'
+    return isHarder ? { next: nextGeneration({ ...instance, rebootKind }), why } : null
+  }
+  return { next: enterPhase(withReboot(nextGeneration(instance), rebootKind), phase), why }
+}
+
+/** A user wants its system disk anew from an image, the present one or another. */
+export function decideRebuild(instance: InstanceRecord, imageUuid: ImageId): InstanceDecision | null {
+  const phase = nextPhase(instance, 'rebuild')
+  if (phase === 'refused' || instance.power === 'paused') throw refusal(instance, 'be rebuilt')
+  assertUnlocked(instance, 'be rebuilt')
+  if (phase === 'same' && imageUuid === instance.imageUuid) return null
+  const which = imageUuid === instance.imageUuid ? 'its image' : `image ${imageUuid}`
+  const next = withNewDisk(nextGeneration({ ...instance, imageUuid }))
+  return { next: moveTo(next, phase), why: `a rebuild from ${which} was asked for` }
+}
+
+/** The sizes that a flavor gives to an instance. */
+export interface InstanceSize {
+  readonly flavorUuid: FlavorId
+  readonly vcpus: number
+  readonly memoryMib: number
+  readonly diskBytes: number
+}
+
+/**
+ * A user wants it to have another size; whether its host has room is judged elsewhere. One that runs is
+ * booted anew, if `restart` says that it may be. Null when it has that size.
+ */
+export function decideResize(
+  instance: InstanceRecord,
+  size: InstanceSize,
+  restart: boolean,
+): InstanceDecision | null {
+  const phase = nextPhase(instance, 'resize')
+  if (phase === 'refused') throw refusal(instance, 'be resized')
+  if (size.diskBytes < instance.diskBytes) {
+    throw new VpeError(
+      'CONFLICT',
+      `instance ${instance.uuid} has a system disk of ${gib(instance.diskBytes)} GiB, which cannot shrink to ${gib(size.diskBytes)} GiB; take a flavor with at least as large a disk`,
+    )
+  }
+  const { flavorUuid, vcpus, memoryMib, diskBytes } = instance
+  if (JSON.stringify({ flavorUuid, vcpus, memoryMib, diskBytes }) === JSON.stringify(size)) return null
+  if (instance.power !== 'off' && !restart) {
+    throw new VpeError(
+      'CONFLICT',
+      `instance ${instance.uuid} cannot be resized while it is ${phaseOf(instance)}: stop it, or give "restart": true to have it rebooted`,
+    )
+  }
+  const resized = nextGeneration({ ...instance, ...size })
+  return {
+    next: moveTo(instance.power === 'off' ? resized : withReboot(resized, 'soft'), phase),
+    why: `a resize to flavor ${size.flavorUuid} was asked for`,
+  }
+}
+
+/** A user protects its data, or no longer does. Null when it is so already. */
+export function decideLock(instance: InstanceRecord, locked: boolean): InstanceDecision | null {
+  if (phaseOf(instance) === 'deleting') throw refusal(instance, locked ? 'be locked' : 'be unlocked')
+  if (instance.locked === locked) return null
+  return { next: { ...instance, locked }, why: `it is ${locked ? 'locked' : 'unlocked'} by its user` }
 }
 
 export interface InstanceChanges {
@@ -46,21 +138,20 @@ export interface InstanceChanges {
 
 /**
  * A user changes its properties. Name, tags and hosts are the controller's own affair; a change of
- * `ha` or of the image is carried out by the host, so it raises the generation and is a task.
+ * `ha` or of the image is carried out by the host, so it raises the generation and is a task. Another
+ * image is a rebuild.
  */
 export function decideUpdate(instance: InstanceRecord, changes: InstanceChanges): InstanceDecision | null {
+  const { imageUuid = instance.imageUuid, ...properties } = changes
+  if (imageUuid !== instance.imageUuid) return decideRebuild({ ...instance, ...properties }, imageUuid)
   const phase = nextPhase(instance, 'update')
-  if (phase === 'refused') throw refusal(instance, 'update')
-  const changed: InstanceRecord = { ...instance, ...changes }
+  if (phase === 'refused') throw refusal(instance, 'be changed')
+  const changed: InstanceRecord = { ...instance, ...properties }
   const why = `${Object.keys(changes).join(', ') || 'nothing'} changed`
   // A new name is shown by the host, too, but is no reason to start what its host has given up on.
   const isRenamed = changed.name !== instance.name && phaseOf(instance) !== 'error'
-  if (isRenamed || changed.ha !== instance.ha || changed.imageUuid !== instance.imageUuid) {
-    const next = nextGeneration(changed)
-    return {
-      next: phase === 'same' || phase === 'ignored' || phase === 'gone' ? next : enterPhase(next, phase),
-      why,
-    }
+  if (isRenamed || changed.ha !== instance.ha) {
+    return { next: moveTo(nextGeneration(changed), phase), why }
   }
   const same =
     JSON.stringify([changed.name, changed.tags, changed.hostIds]) ===
@@ -72,6 +163,7 @@ export function decideUpdate(instance: InstanceRecord, changes: InstanceChanges)
 export function decideDelete(instance: InstanceRecord): InstanceDecision | null {
   const phase = nextPhase(instance, 'delete')
   if (phase === 'same') return null
+  assertUnlocked(instance, 'be deleted')
   return { next: enterPhase(nextGeneration(instance), 'deleting'), why: 'deletion was asked for' }
 }
 
@@ -107,6 +199,13 @@ export function decideReport(
       const settled = { ...instance, settledGeneration: instance.generation, restarts }
       return { next: enterPhase(settled, phase), why: seen.why }
     }
+    case 'guestPaused':
+      // As it was left, so it is wanted: only a user's word resumes what vpe has not paused.
+      return { next: enterPhase(nextGeneration({ ...instance, power: 'paused' }), phase), why: seen.why }
+    case 'guestResumed':
+      return { next: enterPhase(nextGeneration({ ...instance, power: 'on' }), phase), why: seen.why }
+    case 'pauseLost':
+      return { next: enterPhase({ ...instance, power: 'off' }, phase), why: seen.why }
     case 'guestOff':
       // The agent has written the same into the domain's metadata, so the generation stays.
       return { next: enterPhase({ ...instance, power: 'off' }, phase), why: seen.why }
@@ -136,11 +235,20 @@ interface SeenEvent {
 
 function classifyReport(instance: InstanceRecord, report: InstanceReport | null): SeenEvent | null {
   if (instance.task === 'deleting') return null
-  if (!report) return { event: 'lost', why: 'its host does not have it' }
+  if (!report) {
+    const event = instance.power === 'paused' ? 'pauseLost' : 'lost'
+    return { event, why: 'its host does not have it' }
+  }
   if (report.converging || report.generation !== instance.generation) return null
   if (report.fault) return { event: 'failed', why: report.fault }
   if (report.power === instance.power) return { event: 'settled', why: `its host reports it ${report.power}` }
-  if (report.power === 'on') return { event: 'revived', why: 'it runs although it is wanted off' }
+  if (instance.power === 'off')
+    return { event: 'revived', why: `it is ${report.power} although it is wanted off` }
+  if (report.power === 'on') return { event: 'guestResumed', why: 'it was resumed by somebody else' }
+  if (report.power === 'paused') {
+    return { event: 'guestPaused', why: 'it was paused by somebody else, or by libvirt on an I/O error' }
+  }
+  if (instance.power === 'paused') return { event: 'pauseLost', why: 'it went off while it was paused' }
   switch (report.stopCause) {
     case 'guest':
     case 'crash': {
@@ -159,6 +267,52 @@ function nextGeneration(instance: InstanceRecord): InstanceRecord {
   return { ...instance, generation: instance.generation + 1 }
 }
 
+/** The record in the phase that an event has led to, where that is one; else where it was. */
+function moveTo(instance: InstanceRecord, phase: ReturnType<typeof nextPhase>): InstanceRecord {
+  switch (phase) {
+    case 'same':
+    case 'ignored':
+    case 'refused':
+    case 'gone':
+      return instance
+    default:
+      return enterPhase(instance, phase)
+  }
+}
+
+/** Of the present generation, as is the next. */
+function withReboot(instance: InstanceRecord, rebootKind: RebootKind): InstanceRecord {
+  return { ...instance, rebootGeneration: instance.generation, rebootKind }
+}
+
+function withNewDisk(instance: InstanceRecord): InstanceRecord {
+  return { ...instance, diskGeneration: instance.generation }
+}
+
+const GIB = 1024 ** 3
+
+function gib(bytes: number): string {
+  return (bytes / GIB).toFixed(1)
+}
+
+/** What helps, where a user's wish does not fit the phase. */
+const MENDS: Partial<Record<InstancePhase, string>> = {
+  shutoff: 'start it',
+  paused: 'resume or stop it',
+  error: 'start or stop it',
+}
+
 function refusal(instance: InstanceRecord, action: string): VpeError {
-  return new VpeError('CONFLICT', `instance ${instance.uuid} cannot ${action}: it is ${phaseOf(instance)}`)
+  const phase = phaseOf(instance)
+  const mend = instance.task === null ? MENDS[phase] : 'wait until that has ended'
+  const advice = mend && phase !== 'deleting' ? `; ${mend}, then try again` : ''
+  return new VpeError('CONFLICT', `instance ${instance.uuid} cannot ${action}: it is ${phase}${advice}`)
+}
+
+function assertUnlocked(instance: InstanceRecord, action: string): void {
+  if (!instance.locked) return
+  throw new VpeError(
+    'CONFLICT',
+    `instance ${instance.uuid} cannot ${action}: it is locked; unlock it first with POST /instances/${instance.uuid}/unlock`,
+  )
 }

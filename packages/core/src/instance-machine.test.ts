@@ -33,9 +33,10 @@ describe('the instance transition table', () => {
   test('comes to rest as the power that is wanted', () => {
     expect(nextPhase({ ...inPhase('updating'), power: 'on' }, 'settled')).toBe('active')
     expect(nextPhase({ ...inPhase('updating'), power: 'off' }, 'settled')).toBe('shutoff')
+    expect(nextPhase({ ...inPhase('updating'), power: 'paused' }, 'settled')).toBe('paused')
   })
 
-  test('refuses users only while it is being deleted', () => {
+  test('refuses start, stop and update only while it is being deleted', () => {
     for (const phase of PHASES) {
       for (const event of ['start', 'stop', 'update'] as const) {
         expect(nextPhase(inPhase(phase), event) === 'refused', `${phase} + ${event}`).toBe(
@@ -43,6 +44,21 @@ describe('the instance transition table', () => {
         )
       }
     }
+  })
+
+  test('reboots and pauses only what is active, resumes only what is paused, resizes only what rests', () => {
+    const allowing = (event: 'reboot' | 'pause' | 'resume' | 'resize' | 'rebuild') =>
+      PHASES.filter((phase) => nextPhase(inPhase(phase), event) !== 'refused').sort()
+    expect(allowing('reboot')).toEqual(['active', 'rebooting'])
+    expect(allowing('pause')).toEqual(['active', 'paused', 'pausing', 'resuming'])
+    expect(allowing('resume')).toEqual(['active', 'paused', 'pausing', 'resuming'])
+    expect(allowing('resize')).toEqual(['active', 'error', 'shutoff'])
+    expect(PHASES.filter((phase) => !allowing('rebuild').includes(phase)).sort()).toEqual([
+      'deleting',
+      'paused',
+      'pausing',
+      'resuming',
+    ])
   })
 
   test.each(PHASES)('entering %s is seen as that phase', (phase) => {

@@ -1,27 +1,38 @@
 // How an instance moves between phases: one total table, so that a new phase or event does not
 // compile until every cell is decided. Nothing else in vpe assigns a status or a task.
 //
-// Events from users: start, stop, update, delete. Events from hosts:
-//   settled   the host has reached the wanted generation and power
-//   failed    it cannot be reached: retrying would not help (a deletion is retried all the same: half
-//             deleted, an instance is of no use to anyone)
-//   guestOff  the guest went off by itself, and stays off (not highly available)
-//   guestDown the guest went off by itself, and its agent is bringing it back (highly available)
-//   lost      the domain is gone or off for no cause that vpe knows (host reboot, someone's virsh)
-//   revived   the domain runs although it is wanted off
-//   removed   the host has confirmed that nothing of it is left
+// Events from users: start, stop, reboot, pause, resume, rebuild, resize, update, delete. Events from hosts:
+//   settled      the host has reached the wanted generation and power
+//   failed       it cannot be reached: retrying would not help (a deletion is retried all the same: half
+//                deleted, an instance is of no use to anyone)
+//   guestOff     the guest went off by itself, and stays off (not highly available)
+//   guestDown    the guest went off by itself, and its agent is bringing it back (highly available)
+//   guestPaused  somebody else has paused it: virsh, or libvirt on an I/O error; so it stays until a user resumes it
+//   guestResumed it is wanted paused, and somebody else has resumed it: so it stays, too
+//   pauseLost    it is wanted paused, and is off: what was to be kept is gone, and nothing brings it back by itself
+//   lost         the domain is gone or off for no cause that vpe knows (host reboot, someone's virsh)
+//   revived      the domain runs although it is wanted off
+//   removed      the host has confirmed that nothing of it is left
 
 import type { InstancePhase, InstanceRecord } from './instance.ts'
 
 export const INSTANCE_EVENTS = [
   'start',
   'stop',
+  'reboot',
+  'pause',
+  'resume',
+  'rebuild',
+  'resize',
   'update',
   'delete',
   'settled',
   'failed',
   'guestOff',
   'guestDown',
+  'guestPaused',
+  'guestResumed',
+  'pauseLost',
   'lost',
   'revived',
   'removed',
@@ -29,7 +40,7 @@ export const INSTANCE_EVENTS = [
 export type InstanceEvent = (typeof INSTANCE_EVENTS)[number]
 
 /**
- * What an event does in a phase: go to a phase; `resting` is active or shutoff, by desired power;
+ * What an event does in a phase: go to a phase; `resting` is active, shutoff or paused, by desired power;
  * `same` accepts the event and stays; `ignored` means it says nothing new; `refused` tells the user
  * no; `gone` ends the record.
  */
@@ -37,15 +48,66 @@ export type Transition = InstancePhase | 'resting' | 'same' | 'ignored' | 'refus
 
 // biome-ignore format: a table reads best as a table
 export const INSTANCE_TRANSITIONS: Record<InstancePhase, Record<InstanceEvent, Transition>> = {
-  creating:   { start: 'same',     stop: 'stopping', update: 'same',     delete: 'deleting', settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'ignored',  removed: 'ignored' },
-  starting:   { start: 'same',     stop: 'stopping', update: 'same',     delete: 'deleting', settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'ignored',  removed: 'ignored' },
-  stopping:   { start: 'starting', stop: 'same',     update: 'same',     delete: 'deleting', settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'ignored',  removed: 'ignored' },
-  updating:   { start: 'starting', stop: 'stopping', update: 'same',     delete: 'deleting', settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'ignored',  removed: 'ignored' },
-  recovering: { start: 'same',     stop: 'stopping', update: 'updating', delete: 'deleting', settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    lost: 'starting', revived: 'ignored',  removed: 'ignored' },
-  active:     { start: 'ignored',  stop: 'stopping', update: 'updating', delete: 'deleting', settled: 'ignored', failed: 'error',   guestOff: 'shutoff', guestDown: 'recovering', lost: 'starting', revived: 'ignored',  removed: 'ignored' },
-  shutoff:    { start: 'starting', stop: 'ignored',  update: 'updating', delete: 'deleting', settled: 'ignored', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'stopping', removed: 'ignored' },
-  error:      { start: 'starting', stop: 'stopping', update: 'updating', delete: 'deleting', settled: 'resting', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'ignored',  removed: 'ignored' },
-  deleting:   { start: 'refused',  stop: 'refused',  update: 'refused',  delete: 'same',     settled: 'ignored', failed: 'same',    guestOff: 'ignored', guestDown: 'ignored',    lost: 'ignored',  revived: 'ignored',  removed: 'gone' },
+  creating: {
+    start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'same',       resize: 'refused',  update: 'same',     delete: 'deleting',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+  },
+  starting: {
+    start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'refused',  update: 'same',     delete: 'deleting',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+  },
+  stopping: {
+    start: 'starting', stop: 'same',     reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'refused',  update: 'same',     delete: 'deleting',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+  },
+  rebooting: {
+    start: 'same',     stop: 'stopping', reboot: 'same',      pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'refused',  update: 'same',     delete: 'deleting',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+  },
+  pausing: {
+    start: 'resuming', stop: 'stopping', reboot: 'refused',   pause: 'same',    resume: 'resuming', rebuild: 'refused',    resize: 'refused',  update: 'same',     delete: 'deleting',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'shutoff', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+  },
+  resuming: {
+    start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'pausing', resume: 'same',     rebuild: 'refused',    resize: 'refused',  update: 'same',     delete: 'deleting',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+  },
+  rebuilding: {
+    start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'same',       resize: 'refused',  update: 'same',     delete: 'deleting',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+  },
+  resizing: {
+    start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'refused',  update: 'same',     delete: 'deleting',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+  },
+  updating: {
+    start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'refused',  update: 'same',     delete: 'deleting',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'resuming', pauseLost: 'shutoff', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+  },
+  recovering: {
+    start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'refused',  update: 'updating', delete: 'deleting',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'starting', revived: 'ignored',  removed: 'ignored',
+  },
+  active: {
+    start: 'ignored',  stop: 'stopping', reboot: 'rebooting', pause: 'pausing', resume: 'ignored',  rebuild: 'rebuilding', resize: 'resizing', update: 'updating', delete: 'deleting',
+    settled: 'ignored', failed: 'error',   guestOff: 'shutoff', guestDown: 'recovering', guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'starting', revived: 'ignored',  removed: 'ignored',
+  },
+  shutoff: {
+    start: 'starting', stop: 'ignored',  reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'resizing', update: 'updating', delete: 'deleting',
+    settled: 'ignored', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'stopping', removed: 'ignored',
+  },
+  paused: {
+    start: 'resuming', stop: 'stopping', reboot: 'refused',   pause: 'ignored', resume: 'resuming', rebuild: 'refused',    resize: 'refused',  update: 'updating', delete: 'deleting',
+    settled: 'ignored', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'resuming', pauseLost: 'shutoff', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+  },
+  error: {
+    start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'resizing', update: 'updating', delete: 'deleting',
+    settled: 'resting', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+  },
+  deleting: {
+    start: 'refused',  stop: 'refused',  reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'refused',    resize: 'refused',  update: 'refused',  delete: 'same',
+    settled: 'ignored', failed: 'same',    guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'gone',
+  },
 }
 
 /** The phase that an event leads to, or what else becomes of it. */
@@ -55,14 +117,17 @@ export function nextPhase(
 ): InstancePhase | 'same' | 'ignored' | 'refused' | 'gone' {
   const transition = INSTANCE_TRANSITIONS[instance.task ?? instance.status][event]
   if (transition !== 'resting') return transition
-  return instance.power === 'on' ? 'active' : 'shutoff'
+  return RESTING[instance.power]
 }
+
+const RESTING = { on: 'active', off: 'shutoff', paused: 'paused' } as const
 
 /** The record in another phase. A task keeps the status that is seen, until something else is. */
 export function enterPhase(instance: InstanceRecord, phase: InstancePhase): InstanceRecord {
   switch (phase) {
     case 'active':
     case 'shutoff':
+    case 'paused':
       return { ...instance, status: phase, task: null, fault: '' }
     case 'error':
       return { ...instance, status: phase, task: null }
@@ -71,6 +136,11 @@ export function enterPhase(instance: InstanceRecord, phase: InstancePhase): Inst
     case 'recovering':
       return { ...instance, status: 'shutoff', task: phase, fault: '' }
     case 'stopping':
+    case 'rebooting':
+    case 'pausing':
+    case 'resuming':
+    case 'rebuilding':
+    case 'resizing':
     case 'updating':
     case 'deleting':
       return { ...instance, task: phase, fault: '' }

@@ -2,15 +2,24 @@
 
 import type { DiskPoolId, FlavorId, HostId, ImageId, InstanceId } from './ids.ts'
 
-export type Power = 'on' | 'off'
+/** `paused` is powered on, with its CPUs stopped. */
+export type Power = 'on' | 'off' | 'paused'
 
-export const INSTANCE_STATUSES = ['active', 'shutoff', 'error'] as const
+/** Soft asks the guest to shut down first; hard pulls the plug. */
+export type RebootKind = 'soft' | 'hard'
+
+export const INSTANCE_STATUSES = ['active', 'shutoff', 'paused', 'error'] as const
 export type InstanceStatus = (typeof INSTANCE_STATUSES)[number]
 
 export const INSTANCE_TASKS = [
   'creating',
   'starting',
   'stopping',
+  'rebooting',
+  'pausing',
+  'resuming',
+  'rebuilding',
+  'resizing',
   'updating',
   'recovering',
   'deleting',
@@ -33,15 +42,22 @@ export interface InstanceRecord {
   readonly hostIds: readonly HostId[]
   readonly shareStorage: boolean
   readonly tags: readonly string[]
-  /** Sizes are the flavor's at creation: a flavor may be deleted, an instance keeps its size. */
+  /** Sizes are the flavor's at creation or at the last resize: a flavor may be deleted, an instance keeps its size. */
   readonly vcpus: number
   readonly memoryMib: number
   /** 0 takes the image's own size. */
   readonly diskBytes: number
   readonly ha: boolean
   readonly power: Power
+  /** Refuses what would destroy its data: deletion and rebuild. */
+  readonly locked: boolean
   /** Rises with each change of desired state that the host must carry out. */
   readonly generation: number
+  /** The generation in which a reboot was last asked for; 0 for never. */
+  readonly rebootGeneration: number
+  readonly rebootKind: RebootKind
+  /** The generation in which the system disk's content was last wanted anew; 0 for never. */
+  readonly diskGeneration: number
   /** The highest generation that the host has reported to have reached. */
   readonly settledGeneration: number
   readonly status: InstanceStatus

@@ -14,6 +14,10 @@ describe('operations end where the instance comes to rest', () => {
     ['instance.start', anInstance(), ['succeeded', 7]],
     ['instance.stop', anInstance({ power: 'off', status: 'shutoff' }), ['succeeded', 7]],
     ['instance.update', anInstance(), ['succeeded', 7]],
+    ['instance.reboot', anInstance(), ['succeeded', 7]],
+    ['instance.pause', anInstance({ power: 'paused', status: 'paused' }), ['succeeded', 7]],
+    ['instance.rebuild', anInstance({ power: 'off', status: 'shutoff' }), ['succeeded', 7]],
+    ['instance.resize', anInstance({ power: 'off', status: 'shutoff' }), ['succeeded', 7]],
     ['instance.delete', null, ['succeeded', 7]],
   ] as const)('%s succeeds', (kind, after, expected) => {
     expect(outcome(kind, after)).toEqual(expected)
@@ -34,6 +38,10 @@ describe('operations end where the instance comes to rest', () => {
     ['instance.start', anInstance({ power: 'off', task: 'stopping' })],
     ['instance.stop', anInstance({ power: 'on', task: 'starting', status: 'shutoff' })],
     ['instance.create', anInstance({ task: 'deleting' })],
+    ['instance.reboot', anInstance({ power: 'off', task: 'stopping' })],
+    ['instance.pause', anInstance({ power: 'on', task: 'resuming' })],
+    ['instance.pause', anInstance({ power: 'off', status: 'shutoff' })],
+    ['instance.resume', anInstance({ power: 'paused', task: 'pausing' })],
     ['instance.update', null],
   ] as const)('%s is cancelled when it is overtaken', (kind, after) => {
     expect(outcome(kind, after)).toEqual(['cancelled', 7])

@@ -2,11 +2,35 @@
 // asked, so its end is derived from where its resource comes to rest, never from a call returning.
 
 import type { InstanceId, OperationId, PlacementId } from './ids.ts'
-import type { InstancePhase, InstanceRecord } from './instance.ts'
+import type { InstancePhase, InstanceRecord, Power } from './instance.ts'
 
 export type OperationStatus = 'running' | 'succeeded' | 'failed' | 'cancelled'
 
-export type InstanceVerb = 'create' | 'start' | 'stop' | 'update' | 'delete'
+export type InstanceVerb =
+  | 'create'
+  | 'start'
+  | 'stop'
+  | 'reboot'
+  | 'pause'
+  | 'resume'
+  | 'rebuild'
+  | 'resize'
+  | 'update'
+  | 'lock'
+  | 'unlock'
+  | 'delete'
+
+/** Verbs that are about power, and what each wants. */
+const WANTED_POWER: Partial<Record<InstanceVerb, Power>> = {
+  create: 'on',
+  start: 'on',
+  reboot: 'on',
+  resume: 'on',
+  stop: 'off',
+  pause: 'paused',
+}
+
+const POWER_WORDS = { on: 'ran', off: 'was off', paused: 'was paused' } as const
 
 export interface OperationRecord {
   readonly uuid: OperationId
@@ -73,11 +97,10 @@ function outcomeOf(
     return { status: 'cancelled', fault: 'the instance is being deleted' }
   }
   // Starting it was overtaken by a stop, or the other way round; no rest need be waited for.
-  if ((verb === 'create' || verb === 'start') && after.power === 'off') {
-    return { status: 'cancelled', fault: 'the instance was wanted off before it ran' }
-  }
-  if (verb === 'stop' && after.power === 'on') {
-    return { status: 'cancelled', fault: 'the instance was wanted on before it was off' }
+  const wanted = WANTED_POWER[verb]
+  if (wanted && after.power !== wanted) {
+    const fault = `the instance was wanted ${after.power} before it ${POWER_WORDS[wanted]}`
+    return { status: 'cancelled', fault }
   }
   if (after.task !== null || after.settledGeneration < operation.generation) return null
   if (verb === 'delete') return null

@@ -15,11 +15,17 @@ test('tasks are carried out, rest is left alone, and recovery is the agent’s o
     creating: 'apply',
     starting: 'apply',
     stopping: 'apply',
+    rebooting: 'apply',
+    pausing: 'apply',
+    resuming: 'apply',
+    rebuilding: 'apply',
+    resizing: 'apply',
     updating: 'apply',
     recovering: 'none',
     deleting: 'remove',
     active: 'none',
     shutoff: 'none',
+    paused: 'none',
     error: 'none',
   })
 })

@@ -34,6 +34,11 @@ function wantedAction(
     case 'creating':
     case 'starting':
     case 'stopping':
+    case 'rebooting':
+    case 'pausing':
+    case 'resuming':
+    case 'rebuilding':
+    case 'resizing':
     case 'updating':
       return { kind: 'apply', why: phase }
     case 'deleting':
@@ -41,6 +46,7 @@ function wantedAction(
     case 'recovering': // its agent is at it, with a back-off that a call from here would defeat
     case 'active':
     case 'shutoff':
+    case 'paused':
     case 'error':
       return { kind: 'none' }
     default:

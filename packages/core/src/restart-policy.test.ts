@@ -79,6 +79,9 @@ describe('planUpkeep', () => {
     stopCause: null,
     fault: '',
     restarts: 0,
+    rebootGeneration: 0,
+    diskGeneration: 0,
+    diskBytes: 0,
   }
   const off = (
     reason: 'guest-shutdown' | 'crashed' | 'destroyed' | 'unknown' | 'start-failed',

@@ -7,7 +7,7 @@
 // The host decides alone, also with the controller and NATS gone. One thing it never does alone is to
 // start a guest after a reboot of the host: by then it may run elsewhere (ha.md 7.10).
 
-import { type InstanceMark, type ObservedDomain, stopCauseOf } from './host-convergence.ts'
+import { type InstanceMark, isUp, type ObservedDomain, stopCauseOf } from './host-convergence.ts'
 import type { StopCause } from './instance.ts'
 
 export const RESTART_POLICY = {
@@ -66,7 +66,8 @@ export type Upkeep =
 /** What is to be done about a domain that nobody is converging now. */
 export function planUpkeep(domain: ObservedDomain, bootId: string): Upkeep {
   const { mark, guest } = domain
-  if (guest.power === 'on' || mark.power === 'off' || mark.fault !== '') return { kind: 'none' }
+  // One that was paused and went off is not brought back: what was to be kept is gone.
+  if (isUp(guest) || mark.power !== 'on' || mark.fault !== '') return { kind: 'none' }
   // After a reboot, or when it was settled before: the controller's affair.
   if (mark.bootId !== bootId) return { kind: 'none' }
   const stopCause = stopCauseOf(domain, bootId)

@@ -3,7 +3,7 @@
 // the contract tests hold both to the same shape.
 
 import { type Duplex, duplexPair } from 'node:stream'
-import { type GuestSample, type GuestState, type OffReason, VpeError } from '@vpe/core'
+import { type GuestSample, type GuestState, isUp, type OffReason, VpeError } from '@vpe/core'
 import { MARK_NAMESPACE, MARK_PREFIX } from '../instance-mark.ts'
 import { attributes, buildXml, parseXml } from '../xml.ts'
 import type { Hypervisor, HypervisorDomain, HypervisorEvent, HypervisorFacts } from './hypervisor.ts'
@@ -106,9 +106,20 @@ export class FakeHypervisor implements Hypervisor {
     this.#setGuest(uuid, { power: 'on' })
   }
 
+  async pauseDomain(uuid: string): Promise<void> {
+    await this.#enter('pause', uuid)
+    this.standStill(uuid, 'asked')
+  }
+
+  async resumeDomain(uuid: string): Promise<void> {
+    await this.#enter('resume', uuid)
+    if (this.#domain(uuid).guest.power === 'paused') this.#setGuest(uuid, { power: 'on' })
+  }
+
   async shutdownDomain(uuid: string): Promise<void> {
     await this.#enter('shutdown', uuid)
-    if (!this.knobs.ignoresPowerButton) this.goOff(uuid, 'guest-shutdown')
+    const runs = this.#domain(uuid).guest.power === 'on'
+    if (runs && !this.knobs.ignoresPowerButton) this.goOff(uuid, 'guest-shutdown')
   }
 
   async destroyDomain(uuid: string): Promise<void> {
@@ -141,7 +152,7 @@ export class FakeHypervisor implements Hypervisor {
 
   async sampleGuests(): Promise<readonly GuestSample[]> {
     await this.#enter('sample', '')
-    const running = [...this.#domains.values()].filter(({ guest }) => guest.power === 'on')
+    const running = [...this.#domains.values()].filter(({ guest }) => isUp(guest))
     return running.map(({ uuid }) => ({ ...NOTHING_COUNTED, uuid, ...this.samples.get(uuid) }))
   }
 
@@ -157,6 +168,11 @@ export class FakeHypervisor implements Hypervisor {
   goOff(uuid: string, reason: OffReason): void {
     const domain = this.#domains.get(uuid)
     if (domain && domain.guest.power !== 'off') this.#setGuest(uuid, { power: 'off', reason })
+  }
+
+  /** A guest is paused, whoever did it. */
+  standStill(uuid: string, reason: 'asked' | 'fault'): void {
+    if (this.#domain(uuid).guest.power === 'on') this.#setGuest(uuid, { power: 'paused', reason })
   }
 
   /** As `goOff`, but nobody is told: events are hints. */

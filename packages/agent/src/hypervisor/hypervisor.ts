@@ -43,6 +43,10 @@ export interface Hypervisor {
   writeMark(uuid: string, markXml: string): Promise<void>
   /** Resolves when the guest runs. */
   startDomain(uuid: string): Promise<void>
+  /** Stops the CPUs of a guest that runs, and keeps its state. Resolves when they stand still. */
+  pauseDomain(uuid: string): Promise<void>
+  /** Lets a paused guest go on. Resolves when it does. */
+  resumeDomain(uuid: string): Promise<void>
   /** Presses the power button; whether the guest obeys, the events tell. */
   shutdownDomain(uuid: string): Promise<void>
   /** Pulls the plug. Resolves when the guest is gone. */

@@ -30,6 +30,18 @@ const SHUTOFF_REASONS: Readonly<Record<string, OffReason>> = {
   failed: 'start-failed',
 }
 
+/** Those that libvirt makes for work of its own, and ends by itself. */
+const PASSING_PAUSES: ReadonlySet<string> = new Set([
+  'migration',
+  'save',
+  'dump',
+  'snapshot',
+  'starting-up',
+  'shutting-down',
+  'postcopy',
+  'postcopy-failed',
+])
+
 /** Connects. Rejects with VpeError UNAVAILABLE when libvirt does not answer. */
 export async function openLibvirt(uri: string): Promise<Hypervisor> {
   const opened: Connection[] = []
@@ -128,6 +140,16 @@ class LibvirtHypervisor implements Hypervisor {
       const domain = this.#work.domain(uuid)
       await unlessSo(domain.start(), () => domain.isActive())
     })
+  }
+
+  pauseDomain(uuid: string): Promise<void> {
+    const domain = this.#work.domain(uuid)
+    return translate(() => unlessSo(domain.suspend(), async () => (await domain.state()).state === 'paused'))
+  }
+
+  resumeDomain(uuid: string): Promise<void> {
+    const domain = this.#work.domain(uuid)
+    return translate(() => unlessSo(domain.resume(), async () => (await domain.state()).state === 'running'))
   }
 
   shutdownDomain(uuid: string): Promise<void> {
@@ -234,6 +256,8 @@ class LibvirtHypervisor implements Hypervisor {
 
   #guestState(uuid: string, { state, reason }: DomainState): GuestState {
     if (state === 'crashed') return { power: 'panicked' }
+    if (state === 'paused' && PASSING_PAUSES.has(reason)) return { power: 'on' }
+    if (state === 'paused') return { power: 'paused', reason: reason === 'user' ? 'asked' : 'fault' }
     if (state !== 'shutoff') return { power: 'on' }
     const known = SHUTOFF_REASONS[reason] ?? 'unknown'
     return {

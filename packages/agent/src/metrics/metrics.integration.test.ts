@@ -4,7 +4,7 @@
 import { randomUUID } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type InstanceMetrics, type InstanceSpec, Power, SystemDiskKind } from '@vpe/proto'
+import { type InstanceMetrics, type InstanceSpec, Power, RebootKind, SystemDiskKind } from '@vpe/proto'
 import { execa } from 'execa'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { freePorts } from '../../../../deploy/src/ports.ts'
@@ -24,6 +24,9 @@ const spec: InstanceSpec = {
   image: { uuid: randomUUID(), url: '', sha256: '' },
   diskPool: { uuid: randomUUID(), kind: 'dir', path: '', systemDisks: SystemDiskKind.OVERLAY },
   stopGraceMs: 1,
+  rebootGeneration: 0,
+  rebootKind: RebootKind.UNSPECIFIED,
+  diskGeneration: 0,
 }
 
 let lab: TestLab

@@ -59,6 +59,12 @@ export function backingFileOf(head: Buffer): string | null {
   return offset === 0 || offset + length > head.length ? null : head.toString('utf8', offset, offset + length)
 }
 
+/** How large a disk of vpe's own is for its guest; null for what is no qcow2. */
+export function virtualSizeOf(head: Buffer): number | null {
+  if (head.length < 32 || head.readUInt32BE(0) !== QCOW2_MAGIC) return null
+  return Number(head.readBigUInt64BE(24))
+}
+
 function inspectQcow2(head: Buffer): ImageHeader {
   const version = head.length >= 72 ? head.readUInt32BE(4) : 0
   if (version !== 2 && version !== 3)

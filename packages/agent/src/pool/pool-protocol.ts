@@ -49,6 +49,10 @@ const operations = {
     }),
     result: z.object({ virtualSizeBytes: sizeBytes }),
   },
+  'grow-system-disk': {
+    arguments: z.object({ instanceUuid: z.uuid(), diskBytes: sizeBytes }),
+    result: z.object({ virtualSizeBytes: sizeBytes }),
+  },
   'remove-system-disk': { arguments: z.object({ instanceUuid: z.uuid() }), result: z.object({}) },
 } as const
 
@@ -87,6 +91,7 @@ export const toWorkerSchema = z.union([
   requestOf('remove-image'),
   requestOf('find-system-disk'),
   requestOf('make-system-disk'),
+  requestOf('grow-system-disk'),
   requestOf('remove-system-disk'),
   z.object({ id, operation: z.literal('cancel') }),
 ])

@@ -16,7 +16,13 @@ import {
   type WorkerSettings,
   workerSettingsSchema,
 } from './pool-protocol.ts'
-import { findSystemDisk, makeSystemDisk, removeImage, removeSystemDisk } from './system-disk.ts'
+import {
+  findSystemDisk,
+  growSystemDisk,
+  makeSystemDisk,
+  removeImage,
+  removeSystemDisk,
+} from './system-disk.ts'
 
 /** An import that several may wait for. */
 interface SharedImport {
@@ -75,6 +81,8 @@ async function carryOut(request: PoolRequest, context: ImportContext): Promise<u
       return findSystemDisk(folder, request.arguments)
     case 'make-system-disk':
       return makeSystemDisk(folder, request.arguments, context)
+    case 'grow-system-disk':
+      return growSystemDisk(folder, request.arguments, context)
     case 'remove-system-disk':
       await removeSystemDisk(folder, request.arguments)
       return {}

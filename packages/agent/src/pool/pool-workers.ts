@@ -29,6 +29,7 @@ const STALL_MS: Record<PoolOperation, number> = {
   // The worker gives a silent source up by itself, and tries it three times; this is for the pool.
   'import-image': 150_000,
   'make-system-disk': 300_000,
+  'grow-system-disk': 60_000,
 }
 
 const PAUSE_FIRST_MS = 500

@@ -4,7 +4,7 @@
 import { constants } from 'node:fs'
 import { chmod, link, open, readdir, rename, rm } from 'node:fs/promises'
 import { VpeError } from '@vpe/core'
-import { backingFileOf, HEADER_BYTES } from './image-header.ts'
+import { backingFileOf, HEADER_BYTES, virtualSizeOf } from './image-header.ts'
 import { findImage, type ImportContext } from './import-image.ts'
 import {
   imageFile,
@@ -69,6 +69,21 @@ export async function makeSystemDisk(
   return { virtualSizeBytes: sizeBytes }
 }
 
+/** Grows the disk of a guest that is off; one that is as large already is left as it is. */
+export async function growSystemDisk(
+  folder: PoolFolder,
+  { instanceUuid, diskBytes }: PoolArguments<'grow-system-disk'>,
+  { signal }: ImportContext,
+): Promise<PoolResult<'grow-system-disk'>> {
+  const name = systemDiskFile(instanceUuid)
+  const sizeBytes = virtualSizeOf(await readHead(folder, name))
+  if (sizeBytes === null) throw new VpeError('DISK_POOL_FAILED', `${folder.path(name)} is no qcow2 disk`)
+  if (sizeBytes >= diskBytes) return { virtualSizeBytes: sizeBytes }
+  await resizeDisk(folder.path(name), diskBytes, folder.root, signal)
+  await syncFile(folder.path(name))
+  return { virtualSizeBytes: diskBytes }
+}
+
 export async function removeSystemDisk(
   folder: PoolFolder,
   { instanceUuid }: PoolArguments<'remove-system-disk'>,
@@ -108,11 +123,15 @@ async function giveName(part: string, path: string): Promise<void> {
 }
 
 async function readBackingFile(folder: PoolFolder, name: string): Promise<string | null> {
+  return backingFileOf(await readHead(folder, name))
+}
+
+async function readHead(folder: PoolFolder, name: string): Promise<Buffer> {
   const file = await open(folder.path(name), constants.O_RDONLY | constants.O_NOFOLLOW)
   try {
     const head = Buffer.alloc(HEADER_BYTES)
     const { bytesRead } = await file.read(head, 0, HEADER_BYTES, 0)
-    return backingFileOf(head.subarray(0, bytesRead))
+    return head.subarray(0, bytesRead)
   } finally {
     await file.close()
   }

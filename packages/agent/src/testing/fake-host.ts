@@ -62,6 +62,9 @@ export function desiredInstance(changes: Partial<DesiredInstance> = {}): Desired
       systemDisks: 'overlay',
     },
     stopGraceMs: 30_000,
+    rebootGeneration: 0,
+    rebootKind: 'soft',
+    diskGeneration: 0,
     ...changes,
   }
 }

@@ -10,6 +10,8 @@ export class FakePoolFiles implements PoolFiles {
   readonly images = new Set<string>()
   /** The image that each system disk was made from. */
   readonly disks = new Map<string, string>()
+  /** What they were last made or grown to, where a size was asked for. */
+  readonly diskBytes = new Map<string, number>()
   readonly calls: string[] = []
   readonly failures: { readonly operation: PoolOperation; readonly error: VpeError }[] = []
   beforeCall: (operation: PoolOperation) => Promise<void> | void = () => {}
@@ -35,9 +37,9 @@ export class FakePoolFiles implements PoolFiles {
   close(): void {}
 
   #results(
-    args: Partial<Record<'uuid' | 'instanceUuid' | 'imageUuid', string>>,
+    args: Partial<Record<'uuid' | 'instanceUuid' | 'imageUuid', string>> & { diskBytes?: number },
   ): Record<PoolOperation, () => unknown> {
-    const { uuid = '', instanceUuid = '', imageUuid = '' } = args
+    const { uuid = '', instanceUuid = '', imageUuid = '', diskBytes = 0 } = args
     return {
       check: () => ({ capacityBytes: 1e12, availableBytes: 5e11 }),
       'import-image': () => {
@@ -56,7 +58,12 @@ export class FakePoolFiles implements PoolFiles {
         if (!this.images.has(imageUuid))
           throw new VpeError('NOT_FOUND', `image ${imageUuid} is not in the pool`)
         this.disks.set(instanceUuid, imageUuid)
+        this.diskBytes.set(instanceUuid, diskBytes)
         return { virtualSizeBytes: IMAGE.virtualSizeBytes }
+      },
+      'grow-system-disk': () => {
+        this.diskBytes.set(instanceUuid, Math.max(diskBytes, this.diskBytes.get(instanceUuid) ?? 0))
+        return { virtualSizeBytes: diskBytes }
       },
       'remove-system-disk': () => {
         this.disks.delete(instanceUuid)

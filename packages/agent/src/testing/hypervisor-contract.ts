@@ -60,6 +60,9 @@ export function hypervisorContract(
         stopCause: null,
         fault: '',
         restarts: 0,
+        rebootGeneration: 0,
+        diskGeneration: 0,
+        diskBytes: 0,
         ...changes,
       } as const
       const systemDiskPath = `${world.dir}/${mark.uuid}.qcow2`

@@ -143,6 +143,7 @@ describe('3. get', () => {
           imageID: bed.ids.image,
           uuid: expect.stringMatching(/^[0-9a-f-]{36}$/),
           createdAt: '2016-11-22T10:22:32.000Z',
+          locked: false,
         },
       })
     }

@@ -148,5 +148,6 @@ function show(instance: Instance): z.input<typeof EnvelopeInstanceView> {
     imageID: instance.imageUuid,
     uuid: instance.uuid,
     createdAt: new Date(instance.createdAtMs).toISOString(),
+    locked: instance.locked,
   }
 }

@@ -3,6 +3,7 @@
 
 import { z } from '@hono/zod-openapi'
 import { Fault, Name, Reference, Uuid } from './fields.ts'
+import { Locked, Status } from './instance.ts'
 
 function envelope<Data extends z.ZodType>(message: string, data: Data) {
   return z.object({ code: z.literal(200), message: z.literal(message), data })
@@ -20,13 +21,14 @@ export const EnvelopeInstanceView = z
     spec: z.object({ image: z.string() }),
     shareStorage: z.boolean(),
     hostIDs: z.array(z.string()).openapi({ description: 'Hosts that may run it; empty for any' }),
-    status: z.enum(['active', 'shutoff', 'error']),
+    status: Status,
     task: z.string().nullable(),
     fault: Fault,
     hostID: Uuid.nullable(),
     imageID: Uuid,
     uuid: Uuid.openapi({ description: 'Its id in dialect 1' }),
     createdAt: z.string().openapi({ format: 'date-time' }),
+    locked: Locked,
   })
   .openapi('EnvelopeInstance')
 

@@ -2,18 +2,21 @@
 // (docs/api.md names it). What the document does not have comes after its fields.
 
 import { z } from '@hono/zod-openapi'
+import { INSTANCE_STATUSES, INSTANCE_TASKS } from '@vpe/core'
 import { Fault, Moment, Name, Reference, Tags, Uuid } from './fields.ts'
 
-const Status = z.enum(['active', 'shutoff', 'error']).openapi({ description: 'What is observed' })
+export const Status = z.enum(INSTANCE_STATUSES).openapi({ description: 'What is observed' })
 
 const Task = z
-  .enum(['creating', 'deleting', 'starting', 'stopping', 'updating', 'recovering'])
+  .enum(INSTANCE_TASKS)
   .nullable()
   .openapi({ description: 'What is being done to it now; null when nothing is' })
 
 const Disks = z
   .array(z.object({ uuid: Uuid, name: z.string() }))
   .openapi({ description: 'The data disks attached' })
+
+export const Locked = z.boolean().openapi({ description: 'It refuses to be deleted or rebuilt' })
 
 /** What list and show answer with. */
 export const InstanceView = z
@@ -36,6 +39,7 @@ export const InstanceView = z
     host: z.string().nullable().openapi({ description: 'Name of the host that it is placed on' }),
     host_uuid: Uuid.nullable(),
     namespace: z.string(),
+    locked: Locked,
   })
   .openapi('Instance')
 
@@ -91,5 +95,5 @@ export const UpdateInstanceBody = z
   })
   .openapi('UpdateInstance')
 
-/** Start and stop take `{}`, or nothing at all. */
+/** Actions without a choice take `{}`, or nothing at all. */
 export const EmptyBody = z.strictObject({}).optional()

@@ -1,12 +1,13 @@
 // The queries of lists.
 
 import { z } from '@hono/zod-openapi'
+import { INSTANCE_STATUSES } from '@vpe/core'
 import { NameQuery, Reference, SinceQuery, span, TagQuery, Uuid, waitUpTo, wholeNumber } from './fields.ts'
 
 export const InstanceListQuery = z.strictObject({
   name: NameQuery.default('').openapi({ description: 'Only those with this text in their name' }),
   status: z
-    .enum(['active', 'shutoff', 'error'])
+    .enum(INSTANCE_STATUSES)
     .optional()
     .openapi({ description: 'Only those of which this is observed' }),
   tag: TagQuery.default([]),

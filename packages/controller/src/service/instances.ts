@@ -7,11 +7,10 @@ import {
   decideStart,
   decideStop,
   decideUpdate,
-  endOperation,
   type FlavorRecord,
   type HostCandidate,
+  type HostRecord,
   type ImageRecord,
-  type InstanceDecision,
   type InstanceRecord,
   type OvercommitPolicy,
   place,
@@ -31,7 +30,8 @@ import { instanceToWire } from '../wire.ts'
 import { generateName } from './generated-name.ts'
 import { listInstances } from './instance-list.ts'
 import { InstanceMessages } from './instance-messages.ts'
-import { type Mutation, type Mutations, startOperation } from './mutation.ts'
+import { createCarryOut } from './instance-wish.ts'
+import { type Mutations, startOperation } from './mutation.ts'
 import { assertBetween, assertName, getOr404, invalid, refer, referHosts } from './references.ts'
 
 const GIB = 1024 ** 3
@@ -70,32 +70,7 @@ export function instanceMethods({
 }: InstanceServiceDeps): InstanceMethods {
   const { methods } = ControllerServiceDefinition
   const messages = new InstanceMessages(store)
-
-  /** A user's wish about one instance, as an operation; one that changes nothing has succeeded already. */
-  function carryOut(
-    kind: string,
-    instance: InstanceRecord,
-    decision: InstanceDecision | null,
-  ): Mutation<{ instance: ReturnType<typeof instanceToWire>; operationUuid: string }> {
-    const next = decision?.next ?? instance
-    const operation = startOperation(kind, instance.uuid, now(), { generation: next.generation })
-    const response = { instance: instanceToWire(store, next), operationUuid: operation.uuid }
-    const running = store.runningOperationsOf(instance.uuid)
-    // Properties that are no affair of the host's have changed by this very commit.
-    if (kind === 'instance.update' && next.generation === instance.generation) {
-      const done = change.operation(endOperation(operation, 'succeeded', now()))
-      if (!decision) return { changes: [done], events: [], response }
-      const { changes, events } = commitOfDecision(instance, decision, running, now())
-      return { changes: [...changes, done], events, response }
-    }
-    const effective = decision ?? { next: instance, why: 'it is so already' }
-    const { changes, events } = commitOfDecision(instance, effective, [...running, operation], now())
-    return {
-      changes: decision ? changes : changes.filter((each) => each.table === 'operations'),
-      events: decision ? events : [],
-      response,
-    }
-  }
+  const carryOut = createCarryOut(store, now)
 
   function create(request: CreateInstanceRequest) {
     const namespace = request.namespace || DEFAULT_NAMESPACE
@@ -148,7 +123,11 @@ export function instanceMethods({
       diskBytes,
       ha: request.ha,
       power: 'on',
+      locked: false,
       generation: 1,
+      rebootGeneration: 0,
+      rebootKind: 'soft',
+      diskGeneration: 0,
       settledGeneration: 0,
       status: 'shutoff',
       task: 'creating',
@@ -190,16 +169,8 @@ export function instanceMethods({
     if (request.name !== undefined && request.name !== instance.name) {
       assertInstanceNameFree(store, instance.namespace, request.name)
     }
-    const image = request.image === undefined ? null : usableImage(store, imagesGoing, request.image)
-    if (image && image.status !== 'active') {
-      throw invalid(
-        'image',
-        `image ${image.name} is being imported; a guest is only stopped for one that is there`,
-      )
-    }
-    if (image && image.virtualSizeBytes > instance.diskBytes && instance.diskBytes > 0) {
-      throw invalid('image', diskTooSmall(image, instance.diskBytes))
-    }
+    const image =
+      request.image === undefined ? null : rebuildImage(store, imagesGoing, instance, request.image)
     const hostIds =
       request.hostIds && referHosts(store.hosts, 'host_ids', request.hostIds.values).map((host) => host.uuid)
     if (hostIds && hostIds.length > 0 && !hostIds.includes(instance.hostId)) {
@@ -302,6 +273,26 @@ function usableImage(store: Store, imagesGoing: ReadonlySet<string>, uuidOrName:
   return image
 }
 
+/** An image that the system disk of an instance can be made from anew. */
+export function rebuildImage(
+  store: Store,
+  imagesGoing: ReadonlySet<string>,
+  instance: InstanceRecord,
+  uuidOrName: string,
+): ImageRecord {
+  const image = usableImage(store, imagesGoing, uuidOrName)
+  if (image.status !== 'active') {
+    throw invalid(
+      'image',
+      `image ${image.name} is being imported; a guest is only stopped for one that is there`,
+    )
+  }
+  if (image.virtualSizeBytes > instance.diskBytes && instance.diskBytes > 0) {
+    throw invalid('image', diskTooSmall(image, instance.diskBytes))
+  }
+  return image
+}
+
 function systemDiskBytes(flavor: FlavorRecord, image: ImageRecord): number {
   if (flavor.diskGib === 0) {
     if (image.status === 'active') return image.virtualSizeBytes
@@ -319,24 +310,25 @@ function diskTooSmall(image: ImageRecord, bytes: number): string {
 }
 
 function hostCandidates(store: Store): HostCandidate[] {
-  const pools = [...store.diskPools.values()]
-  return [...store.hosts.values()].map((host) => {
-    const usage = store.usage.ofHost(host.uuid)
-    return {
-      id: host.uuid,
-      name: host.name,
-      state: host.state,
-      cpus: host.facts.cpus,
-      memoryMib: host.facts.memoryMib,
-      vcpusUsed: usage.vcpus,
-      memoryMibUsed: usage.memoryMib,
-      runningTasks: usage.tasks,
-      pools: pools.flatMap((pool) => {
-        const onHost = pool.hosts.find(({ hostId }) => hostId === host.uuid)
-        if (!onHost) return []
-        const reservedBytes = store.usage.reservedBytes(pool.uuid, host.uuid, pool.shared)
-        return [{ ...onHost, uuid: pool.uuid, name: pool.name, shared: pool.shared, reservedBytes }]
-      }),
-    }
-  })
+  return [...store.hosts.values()].map((host) => hostCandidate(store, host))
+}
+
+export function hostCandidate(store: Store, host: HostRecord): HostCandidate {
+  const usage = store.usage.ofHost(host.uuid)
+  return {
+    id: host.uuid,
+    name: host.name,
+    state: host.state,
+    cpus: host.facts.cpus,
+    memoryMib: host.facts.memoryMib,
+    vcpusUsed: usage.vcpus,
+    memoryMibUsed: usage.memoryMib,
+    runningTasks: usage.tasks,
+    pools: [...store.diskPools.values()].flatMap((pool) => {
+      const onHost = pool.hosts.find(({ hostId }) => hostId === host.uuid)
+      if (!onHost) return []
+      const reservedBytes = store.usage.reservedBytes(pool.uuid, host.uuid, pool.shared)
+      return [{ ...onHost, uuid: pool.uuid, name: pool.name, shared: pool.shared, reservedBytes }]
+    }),
+  }
 }

@@ -40,6 +40,7 @@ export function metricsMethods(store: Store, agents: Agents): MetricsMethods {
         counts: [
           { status: InstanceStatus.ACTIVE, count: usage.ofStatus('active') },
           { status: InstanceStatus.SHUTOFF, count: usage.ofStatus('shutoff') },
+          { status: InstanceStatus.PAUSED, count: usage.ofStatus('paused') },
           { status: InstanceStatus.ERROR, count: usage.ofStatus('error') },
         ],
       }

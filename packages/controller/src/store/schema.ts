@@ -2,7 +2,13 @@
 // `outbox` holds the events that JetStream has not acknowledged yet; it is written in the same
 // transaction as the rows that caused them.
 
-import type { DiskPoolHost, HostFacts, HostVerdict } from '@vpe/core'
+import {
+  type DiskPoolHost,
+  type HostFacts,
+  type HostVerdict,
+  INSTANCE_STATUSES,
+  INSTANCE_TASKS,
+} from '@vpe/core'
 import { blob, index, integer, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
 /** One row: who this store is, and which leader writes it. */
@@ -76,11 +82,15 @@ export const instances = sqliteTable(
     memoryMib: integer().notNull(),
     diskBytes: integer().notNull(),
     ha: integer({ mode: 'boolean' }).notNull(),
-    power: text({ enum: ['on', 'off'] }).notNull(),
+    power: text({ enum: ['on', 'off', 'paused'] }).notNull(),
+    locked: integer({ mode: 'boolean' }).notNull(),
     generation: integer().notNull(),
+    rebootGeneration: integer().notNull(),
+    rebootKind: text({ enum: ['soft', 'hard'] }).notNull(),
+    diskGeneration: integer().notNull(),
     settledGeneration: integer().notNull(),
-    status: text({ enum: ['active', 'shutoff', 'error'] }).notNull(),
-    task: text({ enum: ['creating', 'starting', 'stopping', 'updating', 'recovering', 'deleting'] }),
+    status: text({ enum: INSTANCE_STATUSES }).notNull(),
+    task: text({ enum: INSTANCE_TASKS }),
     fault: text().notNull(),
     restarts: integer().notNull(),
     createdAtMs: integer().notNull(),

@@ -21,6 +21,9 @@ export class FakeAgent {
   readonly images = new Set<string>()
   /** Uuids in the order in which their domains were started. */
   readonly starts: string[] = []
+  /** Uuids in the order in which their guests were rebooted, or their disks made anew. */
+  readonly reboots: string[] = []
+  readonly rebuilds: string[] = []
   bootId = randomUUID()
   address = '127.0.0.1:0'
   /** Called before an apply is carried out; what it throws or waits for is what the caller sees. */
@@ -99,6 +102,9 @@ export class FakeAgent {
           throw new VpeError('STALE_GENERATION', 'an older spec')
         yield { update: { $case: 'step', value: 'making the domain' } }
         await agent.onApply(spec, signal)
+        // As the mark of a domain does: each number is caught up with once.
+        if (before && spec.rebootGeneration > before.spec.rebootGeneration) agent.reboots.push(spec.uuid)
+        if (before && spec.diskGeneration > before.spec.diskGeneration) agent.rebuilds.push(spec.uuid)
         if (spec.power === Power.ON && before?.report.power !== Power.ON) agent.starts.push(spec.uuid)
         const report: InstanceReport = {
           uuid: spec.uuid,

@@ -75,6 +75,16 @@ export function place(
   return { hostId: best.id, diskPoolUuid: pool.uuid, verdicts }
 }
 
+/** Why an instance that is on a host cannot have another size there; null when it can. `host` is without it. */
+export function explainMisfit(
+  request: PlacementRequest,
+  host: HostCandidate,
+  policy: OvercommitPolicy = DEFAULT_OVERCOMMIT,
+): string | null {
+  const verdict = judge(request, host, policy)
+  return verdict.passed ? null : verdict.reason
+}
+
 function judge(request: PlacementRequest, host: HostCandidate, policy: OvercommitPolicy): HostVerdict {
   const named = { hostId: host.id, hostName: host.name }
   for (const filter of FILTERS) {

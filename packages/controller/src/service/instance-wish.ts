@@ -1,0 +1,41 @@
+// A user's wish about one instance, from decision to what is committed: its row, its operation, its event.
+
+import { endOperation, type InstanceDecision, type InstanceRecord } from '@vpe/core'
+import type { Instance } from '@vpe/proto'
+import { commitOfDecision } from '../instance-commit.ts'
+import type { Store } from '../store/store.ts'
+import { change } from '../store/tables.ts'
+import { instanceToWire } from '../wire.ts'
+import { type Mutation, startOperation } from './mutation.ts'
+
+/** Wishes that may be no affair of the host's: without a new generation, the commit itself fulfils them. */
+const DONE_BY_COMMIT: ReadonlySet<string> = new Set(['instance.update', 'instance.lock', 'instance.unlock'])
+
+export type CarryOut = (
+  kind: string,
+  instance: InstanceRecord,
+  decision: InstanceDecision | null,
+) => Mutation<{ instance: Instance; operationUuid: string }>
+
+/** Makes a wish an operation; one that changes nothing ends where the instance comes to rest, or has ended already. */
+export function createCarryOut(store: Store, now: () => number): CarryOut {
+  return (kind, instance, decision) => {
+    const next = decision?.next ?? instance
+    const operation = startOperation(kind, instance.uuid, now(), { generation: next.generation })
+    const response = { instance: instanceToWire(store, next), operationUuid: operation.uuid }
+    const running = store.runningOperationsOf(instance.uuid)
+    if (DONE_BY_COMMIT.has(kind) && next.generation === instance.generation) {
+      const done = change.operation(endOperation(operation, 'succeeded', now()))
+      if (!decision) return { changes: [done], events: [], response }
+      const { changes, events } = commitOfDecision(instance, decision, running, now())
+      return { changes: [...changes, done], events, response }
+    }
+    const effective = decision ?? { next: instance, why: 'it is so already' }
+    const { changes, events } = commitOfDecision(instance, effective, [...running, operation], now())
+    return {
+      changes: decision ? changes : changes.filter((each) => each.table === 'operations'),
+      events: decision ? events : [],
+      response,
+    }
+  }
+}
