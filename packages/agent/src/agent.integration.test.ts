@@ -316,6 +316,41 @@ describe('the agent', () => {
     agent = await new AgentProcess(environment()).ready()
   })
 
+  test('killed in the middle of a reboot goes on with it, and the guest boots once', async () => {
+    const spec = makeSpec({ ha: true, stopGraceMs: 60_000 })
+    await agent.apply(spec, 5)
+    const reboot = { ...spec, generation: 2, rebootGeneration: 2 }
+    const cut = failureOf(agent.apply(reboot, 5))
+    const isAsked = () => agent.log.some(({ step, instance }) => step === 'mark' && instance === spec.uuid)
+    await until('the guest is asked to shut down', isAsked)
+    await agent.end('SIGKILL')
+    await cut
+    const before = lab.qemuPid(domain(spec))
+    agent = await new AgentProcess(environment()).ready()
+    const goOn = { ...reboot, stopGraceMs: 500 }
+    expect((await agent.apply(goOn, 5)).report).toMatchObject({ generation: 2, power: Power.ON, restarts: 0 })
+    const after = lab.qemuPid(domain(spec))
+    expect([0, before]).not.toContain(after)
+    expect((await agent.apply(goOn, 5)).steps).toEqual([])
+    expect(lab.qemuPid(domain(spec))).toBe(after)
+  })
+
+  test('pauses a guest, and leaves alone what somebody else has paused', async () => {
+    const spec = makeSpec()
+    await agent.apply(spec, 5)
+    const paused = { ...spec, generation: 2, power: Power.PAUSED }
+    expect((await agent.apply(paused, 5)).report).toMatchObject({ generation: 2, power: Power.PAUSED })
+    expect(await lab.virsh('domstate', domain(spec))).toBe('paused')
+    await agent.apply({ ...spec, generation: 3 }, 5)
+    expect(await lab.virsh('domstate', domain(spec))).toBe('running')
+
+    await lab.virsh('suspend', domain(spec))
+    const renamed = { ...spec, generation: 4, name: 'other' }
+    expect((await agent.apply(renamed, 5)).report).toMatchObject({ generation: 4, power: Power.PAUSED })
+    expect(await lab.virsh('domstate', domain(spec))).toBe('paused')
+    expect(await lab.virsh('desc', '--title', domain(spec))).toBe('other')
+  })
+
   test('waits for libvirt, and says so', async () => {
     const early = new AgentProcess({
       ...environment(),

@@ -210,6 +210,157 @@ describe('a stop', () => {
   })
 })
 
+describe('a reboot', () => {
+  const names = (from: number) => host.hypervisor.calls.slice(from).map((call) => call.split(' ')[0])
+
+  test('that is soft asks the guest, and starts it when it is off', async () => {
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    const before = host.hypervisor.calls.length
+    const wish = { ...desired, generation: 2, rebootGeneration: 2 }
+    expect(await agent.apply(wish).result).toMatchObject({ generation: 2, power: 'on', restarts: 0 })
+    expect(names(before)).toEqual(['mark', 'shutdown', 'define', 'start'])
+    await agent.apply(wish).result
+    await agent.apply({ ...wish, generation: 3 }).result
+    expect(names(before).filter((call) => call === 'start')).toHaveLength(1)
+  })
+
+  test('that its guest ignores pulls the plug after the grace time', async () => {
+    host.hypervisor.knobs.ignoresPowerButton = true
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    const running = agent.apply({ ...desired, generation: 2, rebootGeneration: 2 })
+    await host.clock.advance(31_000)
+    expect(await running.result).toMatchObject({ generation: 2, power: 'on' })
+    expect(names(0).slice(-3)).toEqual(['destroy', 'define', 'start'])
+  })
+
+  test('that is hard does not ask, also when it makes a soft one hard', async () => {
+    host.hypervisor.knobs.ignoresPowerButton = true
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    const soft = agent.apply({ ...desired, generation: 2, rebootGeneration: 2 })
+    soft.result.catch(() => {})
+    await settle()
+    const hard = { ...desired, generation: 3, rebootGeneration: 2, rebootKind: 'hard' } as const
+    expect(await agent.apply(hard).result).toMatchObject({ generation: 3, power: 'on' })
+    expect(names(0).filter((call) => call === 'destroy' || call === 'start')).toEqual([
+      'start',
+      'destroy',
+      'start',
+    ])
+  })
+
+  test('happens once, whichever call to libvirt the agent dies at', async () => {
+    for (let callsLeft = 0; callsLeft < 8; callsLeft++) {
+      const desired = desiredInstance({ ha: true })
+      const wish = { ...desired, generation: 2, rebootGeneration: 2 }
+      await agent.apply(desired).result
+      const before = host.hypervisor.calls.length
+      let left = callsLeft
+      const isDeed = (call: string) => !['find', 'list', 'facts', 'sample'].includes(call)
+      host.hypervisor.knobs.beforeCall = (call) => {
+        if (isDeed(call) && left-- <= 0) throw new VpeError('UNAVAILABLE', 'the agent is dead')
+      }
+      await agent.apply(wish).result.catch(() => {})
+      host.hypervisor.knobs.beforeCall = () => {}
+      await restartAgent()
+      await host.clock.advance(20_000)
+      expect(await agent.apply(wish).result).toMatchObject({ generation: 2, power: 'on', fault: '' })
+      const calls = host.hypervisor.calls.slice(before).filter((call) => call === `start ${desired.uuid}`)
+      expect(calls, `dead after ${callsLeft} calls`).toHaveLength(1)
+    }
+  })
+})
+
+describe('a pause', () => {
+  test('stops the guest, and a resume lets it go on', async () => {
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    expect(await agent.apply({ ...desired, generation: 2, power: 'paused' }).result).toMatchObject({
+      generation: 2,
+      power: 'paused',
+      stopCause: null,
+    })
+    expect(await agent.apply({ ...desired, generation: 3 }).result).toMatchObject({ power: 'on' })
+    expect(host.hypervisor.calls.slice(-4)).toEqual([
+      `mark ${desired.uuid}`,
+      `pause ${desired.uuid}`,
+      `resume ${desired.uuid}`,
+      `mark ${desired.uuid}`,
+    ])
+  })
+
+  test('lasts, also of a highly available guest, and a crash in it is not made good', async () => {
+    const desired = desiredInstance({ ha: true, power: 'paused', generation: 2 })
+    await agent.apply({ ...desired, power: 'on', generation: 1 }).result
+    await agent.apply(desired).result
+    await host.clock.advance(60_000)
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'paused', restarts: 0 })
+    host.hypervisor.goOff(desired.uuid, 'crashed')
+    await host.clock.advance(60_000)
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'off', stopCause: 'crash' })
+  })
+
+  test('by somebody else is reported and left alone, whatever else is wanted', async () => {
+    const desired = desiredInstance({ ha: true })
+    await agent.apply(desired).result
+    host.hypervisor.standStill(desired.uuid, 'fault')
+    await settle()
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'paused', generation: 1 })
+    expect(await agent.apply({ ...desired, generation: 2, name: 'db' }).result).toMatchObject({
+      power: 'paused',
+    })
+    expect(host.hypervisor.calls.some((call) => call.startsWith('resume'))).toBe(false)
+  })
+
+  test('ends with a stop: the guest goes on to shut down', async () => {
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    await agent.apply({ ...desired, generation: 2, power: 'paused' }).result
+    const report = await agent.apply({ ...desired, generation: 3, power: 'off' }).result
+    expect(report).toMatchObject({ power: 'off', stopCause: 'requested' })
+    expect(host.hypervisor.calls.slice(-2)).toEqual([`resume ${desired.uuid}`, `shutdown ${desired.uuid}`])
+  })
+})
+
+describe('the system disk', () => {
+  test('is made anew once, from the same image', async () => {
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    const made = () => host.files.calls.filter((call) => call === 'make-system-disk').length
+    const wish = { ...desired, generation: 2, diskGeneration: 2 }
+    expect(await agent.apply(wish).result).toMatchObject({ generation: 2, power: 'on' })
+    expect(made()).toBe(2)
+    await agent.apply({ ...wish, generation: 3 }).result
+    expect(made()).toBe(2)
+  })
+
+  test('is not touched, nor its guest, when the image cannot be had', async () => {
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    const error = new VpeError('DISK_POOL_FAILED', 'the pool is away')
+    host.files.failures.push({ operation: 'import-image', error })
+    await expect(agent.apply({ ...desired, generation: 2, diskGeneration: 2 }).result).rejects.toBe(error)
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'on', generation: 1 })
+  })
+
+  test('grows while the guest is off, in the middle of the reboot that a resize is', async () => {
+    const desired = desiredInstance({ diskBytes: 1e9 })
+    await agent.apply(desired).result
+    const resized = { ...desired, generation: 2, rebootGeneration: 2, vcpus: 2, diskBytes: 2e9 }
+    expect(await agent.apply(resized).result).toMatchObject({ generation: 2, power: 'on' })
+    expect(host.files.diskBytes.get(desired.uuid)).toBe(2e9)
+    expect(host.hypervisor.domainXml(desired.uuid)).toContain('<vcpu>2</vcpu>')
+    expect(host.hypervisor.calls.slice(-4).map((call) => call.split(' ')[0])).toEqual([
+      'mark',
+      'shutdown',
+      'define',
+      'start',
+    ])
+  })
+})
+
 describe('a guest that goes off by itself', () => {
   const ends = [
     ['guest-shutdown', 'guest'],

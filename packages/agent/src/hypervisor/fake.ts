@@ -108,11 +108,13 @@ export class FakeHypervisor implements Hypervisor {
 
   async pauseDomain(uuid: string): Promise<void> {
     await this.#enter('pause', uuid)
+    this.#assertUp(uuid)
     this.standStill(uuid, 'asked')
   }
 
   async resumeDomain(uuid: string): Promise<void> {
     await this.#enter('resume', uuid)
+    this.#assertUp(uuid)
     if (this.#domain(uuid).guest.power === 'paused') this.#setGuest(uuid, { power: 'on' })
   }
 
@@ -207,6 +209,11 @@ export class FakeHypervisor implements Hypervisor {
   #setGuest(uuid: string, guest: GuestState): void {
     this.#domain(uuid).guest = guest
     this.#tell({ kind: 'domain', uuid })
+  }
+
+  #assertUp(uuid: string): void {
+    if (!isUp(this.#domain(uuid).guest))
+      throw new VpeError('HYPERVISOR_FAILED', 'libvirt: domain is not running')
   }
 
   #domain(uuid: string): FakeDomain {

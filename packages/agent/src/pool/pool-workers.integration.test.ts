@@ -347,6 +347,27 @@ describe('a system disk', () => {
     expect(found).toEqual({ isFound: true, imageUuid: null })
   })
 
+  test('grows, never shrinks, and keeps what is in it', async () => {
+    const instanceUuid = randomUUID()
+    await make({ instanceUuid, diskBytes: 16 * MIB })
+    const path = join(pool.path, `instance-${instanceUuid}.qcow2`)
+    await execa('qemu-io', ['-f', 'qcow2', '-c', 'write -P 7 4096 4096', path])
+    for (const [diskBytes, expected] of [
+      [32 * MIB, 32 * MIB],
+      [32 * MIB, 32 * MIB],
+      [16 * MIB, 32 * MIB],
+    ] as const) {
+      expect(await workers.request(pool, 'grow-system-disk', { instanceUuid, diskBytes })).toEqual({
+        virtualSizeBytes: expected,
+      })
+    }
+    const info = await imageInfo(`instance-${instanceUuid}.qcow2`)
+    expect(info).toMatchObject({ 'virtual-size': 32 * MIB, 'backing-filename-format': 'qcow2' })
+    await execa('qemu-io', ['-r', '-f', 'qcow2', '-c', 'read -P 7 4096 4096', path])
+    const absent = workers.request(pool, 'grow-system-disk', { instanceUuid: randomUUID(), diskBytes: MIB })
+    await expect(absent).rejects.toMatchObject({ code: 'DISK_POOL_FAILED' })
+  })
+
   test('is as large as the image when no size is given', async () => {
     expect(await make()).toEqual({ virtualSizeBytes: 8 * MIB })
   })

@@ -159,6 +159,24 @@ export function hypervisorContract(
       await world.hypervisor.undefineDomain(uuid)
     })
 
+    test('pauses a guest and lets it go on; doing it twice does no harm', async () => {
+      const { uuid } = await define()
+      await world.hypervisor.startDomain(uuid)
+      for (let time = 0; time < 2; time++) {
+        await world.hypervisor.pauseDomain(uuid)
+        expect(await guestOf(uuid)).toEqual({ power: 'paused', reason: 'asked' })
+      }
+      for (let time = 0; time < 2; time++) {
+        await world.hypervisor.resumeDomain(uuid)
+        expect(await guestOf(uuid)).toEqual({ power: 'on' })
+      }
+      await world.hypervisor.pauseDomain(uuid)
+      await world.hypervisor.destroyDomain(uuid)
+      expect(await guestOf(uuid)).toEqual({ power: 'off', reason: 'destroyed' })
+      await expect(world.hypervisor.pauseDomain(uuid)).rejects.toMatchObject({ code: 'HYPERVISOR_FAILED' })
+      await world.hypervisor.undefineDomain(uuid)
+    })
+
     test('says why a domain that is not there cannot be started', async () => {
       await expect(world.hypervisor.startDomain(randomUUID())).rejects.toMatchObject({
         code: 'HYPERVISOR_FAILED',

@@ -105,7 +105,8 @@ export class FakeAgent {
         // As the mark of a domain does: each number is caught up with once.
         if (before && spec.rebootGeneration > before.spec.rebootGeneration) agent.reboots.push(spec.uuid)
         if (before && spec.diskGeneration > before.spec.diskGeneration) agent.rebuilds.push(spec.uuid)
-        if (spec.power === Power.ON && before?.report.power !== Power.ON) agent.starts.push(spec.uuid)
+        const isUp = before && before.report.power !== Power.OFF
+        if (spec.power === Power.ON && !isUp) agent.starts.push(spec.uuid)
         const report: InstanceReport = {
           uuid: spec.uuid,
           generation: spec.generation,
