@@ -348,7 +348,7 @@ describe('the agent', () => {
     const renamed = { ...spec, generation: 4, name: 'other' }
     expect((await agent.apply(renamed, 5)).report).toMatchObject({ generation: 4, power: Power.PAUSED })
     expect(await lab.virsh('domstate', domain(spec))).toBe('paused')
-    expect(await lab.virsh('desc', '--title', domain(spec))).toBe('other')
+    expect(await lab.virsh('desc', '--config', '--title', domain(spec))).toBe('other')
   })
 
   test('waits for libvirt, and says so', async () => {

@@ -11,6 +11,9 @@ import type { Logger } from 'pino'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { recognise } from './marked-domains.ts'
 
+/** For people who read the log: a fault is something to look into. */
+const PAUSED_BY = { asked: 'somebody', fault: 'libvirt, on a fault such as an I/O error' } as const
+
 export interface InventoryDeps {
   readonly hostId: string
   readonly bootId: string
@@ -102,6 +105,7 @@ export class Inventory {
         instance: uuid,
         from: before?.guest.power ?? 'absent',
         to: after?.guest.power ?? 'absent',
+        paused_by: after?.guest.power === 'paused' ? PAUSED_BY[after.guest.reason] : undefined,
         wanted: after?.mark.power,
         generation: report?.generation,
         stop_cause: report?.stopCause ?? undefined,

@@ -124,6 +124,7 @@ describe('an instance', () => {
     expect((await harness.client.countInstances({})).counts).toEqual([
       { status: InstanceStatus.ACTIVE, count: 2 },
       { status: InstanceStatus.SHUTOFF, count: 1 },
+      { status: InstanceStatus.PAUSED, count: 0 },
       { status: InstanceStatus.ERROR, count: 0 },
     ])
     const page = await harness.client.listInstances({ limit: 2 })

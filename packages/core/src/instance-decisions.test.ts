@@ -133,6 +133,10 @@ describe('pause and resume', () => {
       task: null,
       power: 'off',
     })
+    // A change that was under way for it ends, too.
+    const updating = decideUpdate({ ...paused, ha: true }, { ha: false })?.next as InstanceRecord
+    const after = decideReport(updating, report && { ...report, generation: updating.generation })?.next
+    expect(after).toMatchObject({ status: 'shutoff', settledGeneration: updating.generation })
   })
 
   test('one that went off before it was paused is not paused', () => {

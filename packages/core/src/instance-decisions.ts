@@ -99,7 +99,7 @@ export function decideResize(
   restart: boolean,
 ): InstanceDecision | null {
   const phase = nextPhase(instance, 'resize')
-  if (phase === 'refused') throw refusal(instance, 'be resized')
+  if (phase === 'refused' || instance.power === 'paused') throw refusal(instance, 'be resized')
   if (size.diskBytes < instance.diskBytes) {
     throw new VpeError(
       'CONFLICT',
@@ -204,8 +204,11 @@ export function decideReport(
       return { next: enterPhase(nextGeneration({ ...instance, power: 'paused' }), phase), why: seen.why }
     case 'guestResumed':
       return { next: enterPhase(nextGeneration({ ...instance, power: 'on' }), phase), why: seen.why }
-    case 'pauseLost':
-      return { next: enterPhase({ ...instance, power: 'off' }, phase), why: seen.why }
+    case 'pauseLost': {
+      // There is nothing left to be carried out, whatever was asked for besides.
+      const off = { ...instance, power: 'off', settledGeneration: instance.generation } as const
+      return { next: enterPhase(off, phase), why: seen.why }
+    }
     case 'guestOff':
       // The agent has written the same into the domain's metadata, so the generation stays.
       return { next: enterPhase({ ...instance, power: 'off' }, phase), why: seen.why }
