@@ -116,6 +116,7 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
       path: '/instances/{uuid}',
       summary: 'Stop an instance and remove it with its system disk',
       answer: InstanceUuidAnswer,
+      codes: ['CONFLICT'],
     },
     async ({ params }, { change }) => {
       await change((options) => controller.deleteInstance(params, options))

@@ -16,12 +16,6 @@ const PLAIN_ACTIONS = {
 } as const
 
 export function lifecycleRoutes(add: AddEndpoint, controller: ControllerServiceClient): void {
-  const calls = {
-    pause: controller.pauseInstance.bind(controller),
-    resume: controller.resumeInstance.bind(controller),
-    lock: controller.lockInstance.bind(controller),
-    unlock: controller.unlockInstance.bind(controller),
-  }
   for (const action of ['pause', 'resume', 'lock', 'unlock'] as const) {
     add(
       {
@@ -30,9 +24,10 @@ export function lifecycleRoutes(add: AddEndpoint, controller: ControllerServiceC
         summary: PLAIN_ACTIONS[action],
         body: EmptyBody,
         answer: InstanceUuidAnswer,
+        codes: ['CONFLICT'],
       },
       async ({ params }, { change }) => {
-        await change((options) => calls[action](params, options))
+        await change((options) => controller[`${action}Instance`](params, options))
         return { instance: { uuid: params.uuid } }
       },
     )
@@ -45,6 +40,7 @@ export function lifecycleRoutes(add: AddEndpoint, controller: ControllerServiceC
       summary: 'Boot its guest anew',
       body: RebootBody,
       answer: InstanceUuidAnswer,
+      codes: ['CONFLICT'],
     },
     async ({ params, body }, { change }) => {
       const request = { ...params, kind: REBOOT_KINDS[body.reboot.type] }
@@ -60,6 +56,7 @@ export function lifecycleRoutes(add: AddEndpoint, controller: ControllerServiceC
       summary: 'Make its system disk anew from an image; what was on it is gone',
       body: RebuildBody,
       answer: InstanceUuidAnswer,
+      codes: ['CONFLICT'],
       fields: { image: 'rebuild.image_uuid' },
     },
     async ({ params, body }, { change }) => {
@@ -76,6 +73,7 @@ export function lifecycleRoutes(add: AddEndpoint, controller: ControllerServiceC
       summary: 'Give it the size of another flavor; its system disk may grow',
       body: ResizeBody,
       answer: InstanceUuidAnswer,
+      codes: ['CONFLICT'],
       fields: { flavor: 'resize.flavor_uuid' },
     },
     async ({ params, body }, { change }) => {
