@@ -61,7 +61,7 @@ test('bodies carry their rules', async () => {
     content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
   })
   const refused = paths['/api/v1/instance'].post.responses[500]
-  expect(refused.description).toBe('NO_HOST_FITS, INTERNAL')
+  expect(refused.description).toBe('STALE_EPOCH, NO_HOST_FITS, INTERNAL, UNAVAILABLE')
   expect(refused.content['application/json'].schema).toEqual({ $ref: '#/components/schemas/EnvelopeFailure' })
   expect(create.parameters).toEqual([
     expect.objectContaining({ name: 'Idempotency-Key', in: 'header', required: false }),
