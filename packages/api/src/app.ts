@@ -29,6 +29,7 @@ import { lifecycleRoutes } from './routes/lifecycle.ts'
 import { metricsRoute } from './routes/metrics.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { pageRoutes } from './routes/pages.ts'
+import { webhookRoutes } from './routes/webhooks.ts'
 
 export interface AppDeps {
   readonly controller: ControllerServiceClient
@@ -70,6 +71,7 @@ export function createApp({ controller, log, limits = {}, registry = new Registr
   diskPoolRoutes(add, controller)
   hostRoutes(add, controller)
   operationRoutes(add, controller)
+  webhookRoutes(add, controller)
   envelopeInstanceRoutes(add, controller)
   healthRoutes(app, controller, stopping)
   pageRoutes(app)

@@ -10,6 +10,7 @@ import {
   CreateHostRequest,
   CreateImageRequest,
   CreateInstanceRequest,
+  CreateWebhookRequest,
   DiskPool,
   Flavor,
   Host,
@@ -21,6 +22,8 @@ import {
   Operation,
   type Placement,
   UpdateInstanceRequest,
+  UpdateWebhookRequest,
+  Webhook,
 } from '@vpe/proto'
 import type { CallOptions } from 'nice-grpc-common'
 
@@ -128,6 +131,7 @@ export function createFakeController(): FakeController {
   const disks = new Shelf<Named>('disk')
   const operations = new Shelf<Operation & { name: string }>('operation')
   const placements = new Shelf<Placement & { name: string }>('placement')
+  const webhooks = new Shelf<Webhook & { name: string }>('webhook')
   const firstAnswers = new Map<string, { readonly request: string; readonly answer: unknown }>()
   const metrics = new Map<string, InstanceMetrics>()
   const waiters = new Set<() => void>()
@@ -490,6 +494,28 @@ export function createFakeController(): FakeController {
       instances.get(uuid)
       return { metrics: metrics.get(uuid ?? '') ?? InstanceMetrics.fromPartial({ intervalMs: 5_000 }) }
     }),
+    createWebhook: serve('createWebhook', (partial) => {
+      const { disabled, secret, ...request } = CreateWebhookRequest.fromPartial(partial)
+      const uuid = nextId('c')
+      const fresh = { uuid, enabled: !disabled, createdAtMs: CREATED_AT_MS }
+      const webhook = webhooks.add({ ...Webhook.fromPartial({ ...request, ...fresh }), name: '' })
+      const operationUuid = begin('webhook.create', uuid, true)
+      return { webhook, operationUuid, secret: secret || `whsec_${'A'.repeat(32)}` }
+    }),
+    getWebhook: serve('getWebhook', ({ uuid }) => ({ webhook: webhooks.get(uuid) })),
+    listWebhooks: serve('listWebhooks', () => ({ webhooks: webhooks.list('') })),
+    updateWebhook: serve('updateWebhook', (partial) => {
+      const { uuid, url, events, enabled } = UpdateWebhookRequest.fromPartial(partial)
+      const webhook = webhooks.get(uuid)
+      webhook.url = url ?? webhook.url
+      webhook.events = events?.values ?? webhook.events
+      webhook.enabled = enabled ?? webhook.enabled
+      return { webhook, operationUuid: begin('webhook.update', webhook.uuid, true) }
+    }),
+    deleteWebhook: serve('deleteWebhook', ({ uuid }) => ({
+      webhook: webhooks.remove(uuid),
+      operationUuid: begin('webhook.delete', uuid ?? '', true),
+    })),
     countInstances: serve('countInstances', () => {
       const of = Map.groupBy(instances.things.values(), ({ status }) => status)
       return { counts: [...of].map(([status, some]) => ({ status, count: some.length })) }

@@ -19,6 +19,7 @@ import {
   type OperationStatus,
   type Placement,
   SystemDiskKind,
+  type Webhook,
 } from '@vpe/proto'
 import type { DiskPoolView } from './schemas/disk-pool.ts'
 import type { FlavorView } from './schemas/flavor.ts'
@@ -26,6 +27,7 @@ import type { HostView } from './schemas/host.ts'
 import type { ImageView } from './schemas/image.ts'
 import type { ChangedInstanceView, InstanceView } from './schemas/instance.ts'
 import type { OperationView, PlacementView } from './schemas/operation.ts'
+import type { WebhookView } from './schemas/webhook.ts'
 
 // Unspecified is what nobody has observed yet, so it is shown as the state that promises least.
 
@@ -264,5 +266,22 @@ export function showPlacement(placement: Placement): z.input<typeof PlacementVie
       score: verdict.passed ? verdict.score : null,
     })),
     created_at: moment(placement.createdAtMs),
+  }
+}
+
+export function showWebhook(webhook: Webhook): z.input<typeof WebhookView> {
+  return {
+    uuid: webhook.uuid,
+    url: webhook.url,
+    events: webhook.events,
+    enabled: webhook.enabled,
+    position: webhook.position || null,
+    behind: webhook.behind ?? null,
+    failures: webhook.failures,
+    last_success_at: momentOrNull(webhook.lastSuccessAtMs),
+    last_error: webhook.lastError || null,
+    next_attempt_at: momentOrNull(webhook.nextAttemptAtMs),
+    last_gap: webhook.lastGap || null,
+    created_at: moment(webhook.createdAtMs),
   }
 }

@@ -1,12 +1,12 @@
 // The envelope of every event: CloudEvents 1.0 in its JSON format
 // (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md).
 
-import { eventSubject } from './subjects.ts'
+import { z } from 'zod'
+import { type EventKind, eventSubject } from './subjects.ts'
 
 /** What happened, before it is put in an envelope. */
 export interface VpeEvent {
-  /** Kind of resource: instance, host, image, disk_pool, flavor, operation. */
-  readonly kind: string
+  readonly kind: EventKind
   readonly id: string
   /** A past participle or a state: started, failed, down … */
   readonly what: string
@@ -35,6 +35,17 @@ export function toCloudEvent(event: VpeEvent, id: string, source: string, atMs: 
     time: new Date(atMs).toISOString(),
     datacontenttype: 'application/json',
     data: event.data,
+  }
+}
+
+const headSchema = z.object({ specversion: z.literal('1.0'), id: z.string().min(1), time: z.iso.datetime() })
+
+/** What tells an event of the log apart from others; null when the text is no event of ours. */
+export function decodeEvent(text: string): Pick<CloudEvent, 'id' | 'time'> | null {
+  try {
+    return headSchema.parse(JSON.parse(text))
+  } catch {
+    return null
   }
 }
 

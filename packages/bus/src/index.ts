@@ -1,5 +1,6 @@
 export * from './cloud-event.ts'
 export * from './connect.ts'
+export * from './event-log.ts'
 export * from './event-stream.ts'
 export * from './heartbeat.ts'
 export * from './subjects.ts'

@@ -24,6 +24,23 @@ export function hostOfSubject(subject: string): string | null {
   return root === 'vpe' && kind === 'host' && id ? id : null
 }
 
+/** What events are about. */
+export const EVENT_KINDS = ['instance', 'host', 'image', 'disk_pool', 'flavor', 'webhook'] as const
+
+export type EventKind = (typeof EVENT_KINDS)[number]
+
+/** The subjects of events; what is left out is any. */
+export function eventSubjects({ kind = '*', id = '*', what = '*' }): string {
+  return eventSubject(kind, id, what)
+}
+
+/** What an event's subject says; null for other subjects. */
+export function partsOfEventSubject(subject: string): { kind: string; id: string; what: string } | null {
+  const [root, events, kind, id, what, ...more] = subject.split('.')
+  if (root !== 'vpe' || events !== 'events' || !kind || !id || !what || more.length > 0) return null
+  return { kind, id, what }
+}
+
 export function eventSubject(kind: string, id: string, what: string): string {
   return `vpe.events.${kind}.${id}.${what}`
 }

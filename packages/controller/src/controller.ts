@@ -2,7 +2,12 @@
 // the gRPC server it is told to; only main.ts reads the environment and ends the process.
 
 import type { NatsConnection } from '@nats-io/nats-core'
-import { DEFAULT_OVERCOMMIT, type OvercommitPolicy } from '@vpe/core'
+import {
+  DEFAULT_OVERCOMMIT,
+  DEFAULT_WEBHOOK_POLICY,
+  type OvercommitPolicy,
+  type WebhookPolicy,
+} from '@vpe/core'
 import {
   ControllerServiceDefinition,
   type ControllerServiceImplementation,
@@ -23,7 +28,9 @@ import { metricsMethods } from './service/metrics.ts'
 import { Mutations } from './service/mutation.ts'
 import { operationMethods } from './service/operations.ts'
 import { resourceMethods } from './service/resources.ts'
+import { webhookMethods } from './service/webhooks.ts'
 import type { Store } from './store/store.ts'
+import { WebhookDeliveries } from './webhook-deliveries.ts'
 
 export interface ControllerDeps {
   readonly store: Store
@@ -32,6 +39,7 @@ export interface ControllerDeps {
   /** Told of a defect, or of a store that failed: memory can not be trusted, the process must end. */
   readonly onFatal: (error: unknown) => void
   readonly policy?: OvercommitPolicy
+  readonly webhookPolicy?: WebhookPolicy
   readonly dialAgent?: AgentDialer
 }
 
@@ -53,6 +61,7 @@ export function createController({
   log,
   onFatal,
   policy = DEFAULT_OVERCOMMIT,
+  webhookPolicy = DEFAULT_WEBHOOK_POLICY,
   dialAgent,
 }: ControllerDeps): Controller {
   const agents = new Agents(dialAgent)
@@ -64,6 +73,7 @@ export function createController({
     reconciler.lookAtHost(hostId)
   })
   const outbox = new OutboxPublisher(store, log)
+  const deliveries = new WebhookDeliveries({ store, policy: webhookPolicy, now, log })
   const mutations = new Mutations(store, now)
   const imagesGoing = new Set<string>()
   let isBusConnected = false
@@ -76,6 +86,7 @@ export function createController({
     ...metricsMethods(store, agents),
     ...operationMethods({ store, reconciler, importer, troubles }),
     ...consoleMethods({ store, agents, now }),
+    ...webhookMethods({ store, mutations, deliveries, now }),
   }
   const server = createRpcServer((error, method) => log.error({ err: error, method }, 'call broke'))
   server.add(ControllerServiceDefinition, service)
@@ -95,6 +106,7 @@ export function createController({
       isBusConnected = true
       monitor.attach(connection)
       outbox.attach(connection)
+      deliveries.attach(connection).catch(onFatal)
     },
     noteBus(isConnected) {
       isBusConnected = isConnected
@@ -107,6 +119,7 @@ export function createController({
       importer.close()
       reconciler.close()
       server.forceShutdown()
+      await deliveries.close()
       await store.durable()
       await outbox.close()
       agents.close()

@@ -104,7 +104,7 @@ export class DiskPoolKeeper {
         ? []
         : [
             {
-              kind: 'disk_pool',
+              kind: 'disk_pool' as const,
               id: pool.uuid,
               what: seen.state === 'ready' ? 'ready' : 'failed',
               data: { uuid: pool.uuid, name: pool.name, host_uuid: seen.hostId, fault: seen.fault || null },

@@ -10,6 +10,7 @@ import {
   type InstanceReport as InstanceReportRecord,
   type OperationRecord,
   VpeError,
+  type WebhookRecord,
 } from '@vpe/core'
 import {
   DiskFormat,
@@ -35,6 +36,7 @@ import {
   RebootKind,
   StopCause,
   SystemDiskKind,
+  type Webhook,
 } from '@vpe/proto'
 import type { Store } from './store/store.ts'
 import type { PlacementRecord } from './store/tables.ts'
@@ -206,6 +208,28 @@ export function placementToWire(placement: PlacementRecord): Placement {
     diskPoolUuid: placement.diskPoolUuid,
     hosts: placement.verdicts.map((verdict: HostVerdictRecord) => ({ ...verdict })),
     createdAtMs: placement.createdAtMs,
+  }
+}
+
+/** Field by field: the secret must not come along. */
+export function webhookToWire(
+  webhook: WebhookRecord,
+  behind: number | null,
+  nextAttemptAtMs: number,
+): Webhook {
+  return {
+    uuid: webhook.uuid,
+    url: webhook.url,
+    events: [...webhook.events],
+    enabled: webhook.enabled,
+    createdAtMs: webhook.createdAtMs,
+    position: webhook.position,
+    behind: behind ?? undefined,
+    lastSuccessAtMs: webhook.lastSuccessAtMs ?? 0,
+    lastError: webhook.lastError,
+    failures: webhook.failures,
+    nextAttemptAtMs,
+    lastGap: webhook.lastGap,
   }
 }
 

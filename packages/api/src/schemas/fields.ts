@@ -2,6 +2,8 @@
 // refuses bad input with words that say what was expected, and describes itself in the OpenAPI document.
 
 import { z } from '@hono/zod-openapi'
+import { EVENT_KINDS } from '@vpe/bus'
+import { parseEventFilter, webhookSecretFault, webhookUrlFault } from '@vpe/core'
 
 /** Control characters, halves of surrogate pairs (they do not survive UTF-8) and line separators. */
 const UNPRINTABLE = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/u
@@ -195,3 +197,24 @@ export const AgentAddress = checkedString((value) => {
   if (value.length > 255 || port < 1 || port > 65_535) return 'expected host:port, such as 127.0.0.1:7702'
   return null
 }).openapi({ maxLength: 255, example: '127.0.0.1:7702' })
+
+/** Where events are delivered. */
+export const ReceiverUrl = checkedString(webhookUrlFault).openapi({
+  format: 'uri',
+  maxLength: 2048,
+  example: 'https://example.org/vpe-events',
+})
+
+export const WebhookSecret = checkedString(webhookSecretFault).openapi({
+  description: 'whsec_ and 24 to 64 bytes in base64; never shown again',
+  pattern: '^whsec_[A-Za-z0-9+/]{32,86}={0,2}$',
+})
+
+const FILTER_KINDS: ReadonlySet<string> = new Set(['*', ...EVENT_KINDS])
+
+/** Which events a webhook is told of. */
+export const EventFilter = checkedString((value) => {
+  const filter = parseEventFilter(value)
+  if (filter && FILTER_KINDS.has(filter.kind)) return null
+  return `expected <kind>.<what> such as instance.started, * for either, or * alone; kinds are ${EVENT_KINDS.join(', ')}`
+}).openapi({ example: 'instance.*' })

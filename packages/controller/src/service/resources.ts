@@ -1,7 +1,7 @@
 // Calls about what instances are made from and run on: flavors, images, disk pools, hosts.
 
 import { randomUUID } from 'node:crypto'
-import type { VpeEvent } from '@vpe/bus'
+import type { EventKind, VpeEvent } from '@vpe/bus'
 import { type DiskPoolHost, type DiskPoolRecord, endOperation, type HostRecord, VpeError } from '@vpe/core'
 import {
   ControllerServiceDefinition,
@@ -366,6 +366,6 @@ function choosePool(store: Store): DiskPoolRecord {
   return pool
 }
 
-function resourceEvent(kind: string, resource: { uuid: string; name: string }, what: string): VpeEvent {
+function resourceEvent(kind: EventKind, resource: { uuid: string; name: string }, what: string): VpeEvent {
   return { kind, id: resource.uuid, what, data: { uuid: resource.uuid, name: resource.name } }
 }

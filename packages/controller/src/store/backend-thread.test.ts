@@ -28,7 +28,7 @@ const key = {
 
 test('what is written is there for the next call, and for the next opening', async () => {
   expect(await backend.open()).toMatchObject({ epoch: 1, lastPosition: 0 })
-  const event = { kind: 'instance', id: 'i', what: 'created', data: { deep: { list: [1, null] } } }
+  const event = { kind: 'instance' as const, id: 'i', what: 'created', data: { deep: { list: [1, null] } } }
   const entry = { position: 1, atMs: 5, event }
   const written = backend.write([change.idempotencyKey(key)], [entry])
   expect(await backend.findIdempotencyKey('k')).toEqual({ ...key, response: new Uint8Array(key.response) })

@@ -2,6 +2,7 @@
 // `outbox` holds the events that JetStream has not acknowledged yet; it is written in the same
 // transaction as the rows that caused them.
 
+import type { EventKind } from '@vpe/bus'
 import {
   type DiskPoolHost,
   type HostFacts,
@@ -144,10 +145,24 @@ export const idempotencyKeys = sqliteTable(
   (table) => [index('idempotency_keys_by_time').on(table.createdAtMs)],
 )
 
+export const webhooks = sqliteTable('webhooks', {
+  uuid: text().primaryKey(),
+  url: text().notNull(),
+  secret: text().notNull(),
+  events: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
+  enabled: integer({ mode: 'boolean' }).notNull(),
+  position: text().notNull(),
+  failures: integer().notNull(),
+  lastSuccessAtMs: integer(),
+  lastError: text().notNull(),
+  lastGap: text().notNull(),
+  createdAtMs: integer().notNull(),
+})
+
 export const outbox = sqliteTable('outbox', {
   position: integer().primaryKey(),
   atMs: integer().notNull(),
-  kind: text().notNull(),
+  kind: text().$type<EventKind>().notNull(),
   id: text().notNull(),
   what: text().notNull(),
   data: text({ mode: 'json' }).$type<Readonly<Record<string, unknown>>>().notNull(),

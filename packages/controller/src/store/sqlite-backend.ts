@@ -23,6 +23,7 @@ const TABLES = {
   diskPools: { table: schema.diskPools, key: schema.diskPools.uuid },
   hosts: { table: schema.hosts, key: schema.hosts.uuid },
   instances: { table: schema.instances, key: schema.instances.uuid },
+  webhooks: { table: schema.webhooks, key: schema.webhooks.uuid },
   operations: { table: schema.operations, key: schema.operations.uuid },
   placements: { table: schema.placements, key: schema.placements.uuid },
   idempotencyKeys: { table: schema.idempotencyKeys, key: schema.idempotencyKeys.key },
@@ -72,6 +73,7 @@ export class SqliteBackend implements StoreBackend {
         diskPools: this.#db.select().from(schema.diskPools).all(),
         hosts: this.#db.select().from(schema.hosts).all(),
         instances: this.#db.select().from(schema.instances).orderBy(asc(schema.instances.createdAtMs)).all(),
+        webhooks: this.#db.select().from(schema.webhooks).all(),
       },
       runningOperations: this.#db
         .select()

@@ -16,6 +16,7 @@ import {
   type InstanceRecord,
   isInstanceOperation,
   type OperationRecord,
+  type WebhookRecord,
 } from '@vpe/core'
 import type { StoreBackend } from './backend.ts'
 import { InstanceOrder } from './instance-order.ts'
@@ -34,6 +35,7 @@ export interface StoreListener {
   onImage?(image: ImageRecord | null): void
   onDiskPool?(pool: DiskPoolRecord | null): void
   onHost?(before: HostRecord | null, after: HostRecord | null): void
+  onWebhook?(uuid: string): void
   onOperationEnded?(operation: OperationRecord): void
   onEvents?(): void
 }
@@ -46,6 +48,7 @@ export class Store {
   readonly diskPools = new Map<string, DiskPoolRecord>()
   readonly hosts = new Map<string, HostRecord>()
   readonly instances = new Map<string, InstanceRecord>()
+  readonly webhooks = new Map<string, WebhookRecord>()
   /** Only those that run; ended ones are in the database. */
   readonly operations = new Map<string, OperationRecord>()
   readonly usage = new UsageIndex()
@@ -78,6 +81,7 @@ export class Store {
     for (const row of loaded.rows.diskPools) this.diskPools.set(row.uuid, row)
     for (const row of loaded.rows.hosts) this.hosts.set(row.uuid, row)
     for (const row of loaded.rows.instances) this.#showInstance(row.uuid, row)
+    for (const row of loaded.rows.webhooks) this.webhooks.set(row.uuid, row)
     for (const row of loaded.runningOperations) this.#showOperation(row)
   }
 
@@ -187,6 +191,10 @@ export class Store {
         for (const listener of this.#listeners) listener.onInstance?.(before, change.row)
         return
       }
+      case 'webhooks':
+        setOrDelete(this.webhooks, change.key, change.row)
+        for (const listener of this.#listeners) listener.onWebhook?.(change.key)
+        return
       case 'operations': {
         const { row } = change
         if (!row) return

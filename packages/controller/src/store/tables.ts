@@ -9,6 +9,7 @@ import type {
   ImageRecord,
   InstanceRecord,
   OperationRecord,
+  WebhookRecord,
 } from '@vpe/core'
 
 export interface PlacementRecord {
@@ -34,6 +35,7 @@ export interface Tables {
   readonly diskPools: DiskPoolRecord
   readonly hosts: HostRecord
   readonly instances: InstanceRecord
+  readonly webhooks: WebhookRecord
   readonly operations: OperationRecord
   readonly placements: PlacementRecord
   readonly idempotencyKeys: IdempotencyKeyRecord
@@ -52,6 +54,7 @@ export const change = {
   diskPool: (row: DiskPoolRecord): Change => ({ table: 'diskPools', key: row.uuid, row }),
   host: (row: HostRecord): Change => ({ table: 'hosts', key: row.uuid, row }),
   instance: (row: InstanceRecord): Change => ({ table: 'instances', key: row.uuid, row }),
+  webhook: (row: WebhookRecord): Change => ({ table: 'webhooks', key: row.uuid, row }),
   operation: (row: OperationRecord): Change => ({ table: 'operations', key: row.uuid, row }),
   placement: (row: PlacementRecord): Change => ({ table: 'placements', key: row.uuid, row }),
   idempotencyKey: (row: IdempotencyKeyRecord): Change => ({ table: 'idempotencyKeys', key: row.key, row }),

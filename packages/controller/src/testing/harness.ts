@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { NatsConnection } from '@nats-io/nats-core'
 import { connectBus } from '@vpe/bus'
+import { DEFAULT_WEBHOOK_POLICY, type WebhookPolicy } from '@vpe/core'
 import {
   type ControllerServiceClient,
   ControllerServiceDefinition,
@@ -29,6 +30,7 @@ export class Harness {
   readonly dir = mkdtempSync(join(tmpdir(), 'vpe-controller-'))
   readonly natsUrl: string | null
   fatal: unknown = null
+  webhookPolicy: WebhookPolicy = DEFAULT_WEBHOOK_POLICY
   #running: { controller: Controller; store: Store; channel: Channel; bus: NatsConnection | null } | null =
     null
   #client: ControllerServiceClient | null = null
@@ -56,7 +58,13 @@ export class Harness {
       this.fatal ??= error
     }
     const store = await Store.open(new BackendThread(this.storeFile), Date.now, onFatal)
-    const controller = createController({ store, now: Date.now, log: pino({ level: 'silent' }), onFatal })
+    const controller = createController({
+      store,
+      now: Date.now,
+      log: pino({ level: 'silent' }),
+      onFatal,
+      webhookPolicy: this.webhookPolicy,
+    })
     const port = await controller.listen('127.0.0.1:0')
     const channel = createRpcChannel(`127.0.0.1:${port}`)
     const bus = this.natsUrl === null ? null : await connectBus(this.natsUrl, 'test')

@@ -127,4 +127,17 @@ CREATE TABLE `placements` (
 	`created_at_ms` integer NOT NULL
 );
 --> statement-breakpoint
-CREATE INDEX `placements_by_time` ON `placements` (`created_at_ms`);
+CREATE INDEX `placements_by_time` ON `placements` (`created_at_ms`);--> statement-breakpoint
+CREATE TABLE `webhooks` (
+	`uuid` text PRIMARY KEY NOT NULL,
+	`url` text NOT NULL,
+	`secret` text NOT NULL,
+	`events` text NOT NULL,
+	`enabled` integer NOT NULL,
+	`position` text NOT NULL,
+	`failures` integer NOT NULL,
+	`last_success_at_ms` integer,
+	`last_error` text NOT NULL,
+	`last_gap` text NOT NULL,
+	`created_at_ms` integer NOT NULL
+);
