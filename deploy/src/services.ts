@@ -149,7 +149,11 @@ export function services(layout: Layout): readonly Service[] {
     {
       name: 'api',
       ...nodeProcess(layout, 'api'),
-      env: { VPE_API_LISTEN: local(ports.api), VPE_CONTROLLER_ADDRESS: at.controllerAddress },
+      env: {
+        VPE_API_LISTEN: local(ports.api),
+        VPE_CONTROLLER_ADDRESS: at.controllerAddress,
+        VPE_NATS_URL: at.natsUrl,
+      },
       address: at.apiUrl,
       port: ports.api,
       ready: () => isReady(`${at.apiUrl}/readyz`),

@@ -12,6 +12,8 @@ import { accessLog } from './access-log.ts'
 import type { CallLimits } from './controller-calls.ts'
 import { type ApiEnv, createAddEndpoint } from './endpoint.ts'
 import { errorResponse, toFault } from './error-response.ts'
+import { type EventStreamLimits, EventStreams } from './events/event-streams.ts'
+import type { EventLogReader } from './events/log-connection.ts'
 import { loopbackGuard } from './loopback-guard.ts'
 import { serveDocument } from './openapi.ts'
 import { RequestFault } from './request-fault.ts'
@@ -19,6 +21,7 @@ import { requestMetrics } from './request-metrics.ts'
 import { consoleRoutes } from './routes/consoles.ts'
 import { diskPoolRoutes } from './routes/disk-pools.ts'
 import { envelopeInstanceRoutes } from './routes/envelope-instance.ts'
+import { eventRoutes } from './routes/events.ts'
 import { flavorRoutes } from './routes/flavors.ts'
 import { healthRoutes } from './routes/health.ts'
 import { hostRoutes } from './routes/hosts.ts'
@@ -36,6 +39,9 @@ export interface AppDeps {
   readonly log: Logger
   /** @default 30 s for each call, and no stopping */
   readonly limits?: Partial<CallLimits>
+  /** The event log, null while NATS is away. @default away */
+  readonly currentLog?: () => EventLogReader | null
+  readonly eventStreamLimits?: EventStreamLimits
   /** Shown at /metrics, beside what the app counts itself. */
   readonly registry?: Registry
 }
@@ -44,7 +50,14 @@ export type App = OpenAPIHono<ApiEnv>
 
 const DEADLINE_MS = 30_000
 
-export function createApp({ controller, log, limits = {}, registry = new Registry() }: AppDeps): App {
+export function createApp({
+  controller,
+  log,
+  limits = {},
+  currentLog = () => null,
+  eventStreamLimits = {},
+  registry = new Registry(),
+}: AppDeps): App {
   const { deadlineMs = DEADLINE_MS, stopping = new AbortController().signal } = limits
   const app: App = new OpenAPIHono<ApiEnv>()
 
@@ -72,6 +85,7 @@ export function createApp({ controller, log, limits = {}, registry = new Registr
   hostRoutes(add, controller)
   operationRoutes(add, controller)
   webhookRoutes(add, controller)
+  eventRoutes(add, new EventStreams(log, stopping, registry, eventStreamLimits), currentLog)
   envelopeInstanceRoutes(add, controller)
   healthRoutes(app, controller, stopping)
   pageRoutes(app)

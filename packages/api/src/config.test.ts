@@ -5,6 +5,7 @@ test('the defaults are the loopback ports of the architecture', () => {
   expect(readConfig({})).toEqual({
     listen: { host: '127.0.0.1', port: 8080 },
     controllerAddress: '127.0.0.1:7701',
+    natsUrl: 'nats://127.0.0.1:4222',
     logLevel: 'info',
   })
 })

@@ -13,6 +13,7 @@ const Address = z.string().refine((value) => Number(ADDRESS.exec(value)?.[2] ?? 
 const Environment = z.object({
   VPE_API_LISTEN: Address.default('127.0.0.1:8080'),
   VPE_CONTROLLER_ADDRESS: Address.default('127.0.0.1:7701'),
+  VPE_NATS_URL: z.string().default('nats://127.0.0.1:4222'),
   VPE_LOG_LEVEL: z
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
       error: 'expected fatal, error, warn, info, debug, trace or silent',
@@ -23,6 +24,7 @@ const Environment = z.object({
 export interface Config {
   readonly listen: { readonly host: string; readonly port: number }
   readonly controllerAddress: string
+  readonly natsUrl: string
   readonly logLevel: string
 }
 
@@ -36,7 +38,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     })
     throw new VpeError('INVALID_ARGUMENT', lines.join('\n'))
   }
-  const { VPE_API_LISTEN, VPE_CONTROLLER_ADDRESS, VPE_LOG_LEVEL } = result.data
+  const { VPE_API_LISTEN, VPE_CONTROLLER_ADDRESS, VPE_NATS_URL, VPE_LOG_LEVEL } = result.data
   assertLoopback(VPE_API_LISTEN, 'VPE_API_LISTEN')
   const colon = VPE_API_LISTEN.lastIndexOf(':')
   return {
@@ -45,6 +47,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
       port: Number(VPE_API_LISTEN.slice(colon + 1)),
     },
     controllerAddress: VPE_CONTROLLER_ADDRESS,
+    natsUrl: VPE_NATS_URL,
     logLevel: VPE_LOG_LEVEL,
   }
 }

@@ -31,6 +31,8 @@ export interface EndpointSpec<
   /** Without one, what a client sends as a body is not looked at. */
   readonly body?: Body
   readonly answer: Answer
+  /** The answer is a stream of Server-Sent Events. */
+  readonly isEventStream?: true
   /** The answer holds what gives access: it is kept in no cache. */
   readonly isSecret?: true
   /** What it may be refused with beside what every endpoint of its kind is. */
@@ -45,9 +47,15 @@ interface EndpointInput<Path extends string, Query, Body> {
   readonly body: Body
   /** Where the client has reached this node: scheme, host and port. */
   readonly origin: string
+  readonly request: Request
+  readonly requestId: string
+  /** Ends the client's connection without a word. */
+  readonly hangUp: () => void
 }
 
 export interface ApiEnv {
+  /** Of the HTTP server; requests that come without one have none. */
+  Bindings: { readonly outgoing?: { destroy(): void } }
   Variables: { requestId: string }
 }
 
@@ -86,6 +94,9 @@ export function createAddEndpoint(app: OpenAPIHono<ApiEnv>, limits: CallLimits):
         query: parseInput(query, readQuery(context.req.url, repeatable), 'query'),
         body: spec.body && parseInput(spec.body, await readJsonBody(context.req.raw), 'body'),
         origin: new URL(context.req.url).origin,
+        request: context.req.raw,
+        requestId: context.get('requestId'),
+        hangUp: () => void context.env.outgoing?.destroy(),
       }
       // The schemas that just parsed the input are the ones that its type is made from.
       const answer = await handle(
@@ -94,11 +105,19 @@ export function createAddEndpoint(app: OpenAPIHono<ApiEnv>, limits: CallLimits):
       ).catch((error: unknown) => {
         throw renameFields(error, spec.fields ?? {})
       })
+      if (answer instanceof ReadableStream) return context.body(answer, 200, EVENT_STREAM_HEADERS)
       if (spec.isSecret) context.header('cache-control', 'no-store')
       const text = answer instanceof JsonText ? answer.text : JSON.stringify(answer)
       return context.body(text, 200, { 'content-type': 'application/json' })
     })
   }
+}
+
+/** No proxy is to keep or to collect what is to be seen at once. */
+const EVENT_STREAM_HEADERS = {
+  'content-type': 'text/event-stream; charset=utf-8',
+  'cache-control': 'no-store',
+  'x-accel-buffering': 'no',
 }
 
 /** What is not a UUID is the id of nothing: not found, rather than badly asked. */

@@ -10,6 +10,7 @@ import { collectDefaultMetrics, Registry } from 'prom-client'
 import { createApp } from './app.ts'
 import { type Config, readConfig } from './config.ts'
 import { attachConsoleSockets } from './console/console-sockets.ts'
+import { connectToLog } from './events/log-connection.ts'
 import { createHttpServer, stopHttpServer } from './server.ts'
 
 /** Requests under way may take this long to end after SIGTERM. */
@@ -33,7 +34,9 @@ const controller = createRpcClientFactory().create(ControllerServiceDefinition, 
 const registry = new Registry()
 collectDefaultMetrics({ register: registry })
 const limits = { stopping: stopping.signal }
-const server = createHttpServer(createApp({ controller, log, limits, registry }))
+const events = connectToLog(config.natsUrl, log)
+const app = createApp({ controller, log, limits, registry, currentLog: events.current })
+const server = createHttpServer(app)
 const consoles = attachConsoleSockets(server, { controller, log })
 
 async function stop(signal: string): Promise<void> {
@@ -41,6 +44,7 @@ async function stop(signal: string): Promise<void> {
   log.info({ signal }, 'stopping')
   stopping.abort()
   await Promise.all([stopHttpServer(server, STOP_GRACE_MS), consoles.close()])
+  await events.close()
   channel.close()
   log.info('stopped')
   process.exit(0)

@@ -47,7 +47,7 @@ export function describeEndpoint(registry: Registry, spec: AnyEndpoint): void {
     responses: {
       200: {
         description: isChange ? 'Done, or durably under way' : 'What is there',
-        content: { 'application/json': { schema: spec.answer } },
+        content: { [spec.isEventStream ? 'text/event-stream' : 'application/json']: { schema: spec.answer } },
         ...(isChange && {
           headers: {
             'Operation-Id': {

@@ -4,6 +4,7 @@
 import { pino } from 'pino'
 import { type App, createApp } from './app.ts'
 import type { CallLimits } from './controller-calls.ts'
+import type { EventLogReader } from './events/log-connection.ts'
 import { createFakeController, type FakeController } from './fake-controller.ts'
 
 export interface Answer {
@@ -32,7 +33,7 @@ export async function createTestBed(limits: Partial<CallLimits> = {}): Promise<T
   const controller = createFakeController()
   const logLines: Record<string, unknown>[] = []
   const log = pino({ level: 'info' }, { write: (line: string) => void logLines.push(JSON.parse(line)) })
-  const app = createApp({ controller, log, limits })
+  const app = createApp({ controller, log, limits, currentLog: () => EMPTY_LOG })
   const host = await controller.createHost({ name: 'h1', address: '127.0.0.1:7702' })
   const pool = await controller.createDiskPool({ name: 'pool2', kind: 'dir', path: '/var/lib/vpe/pool2' })
   const image = await controller.createImage({ name: 'centos6.7', url: 'file:///images/centos.qcow2' })
@@ -68,6 +69,13 @@ export async function createTestBed(limits: Partial<CallLimits> = {}): Promise<T
       }
     },
   }
+}
+
+/** An event log in which nothing has happened, and that ends where others go on. */
+const EMPTY_LOG: EventLogReader = {
+  bounds: async () => ({ epoch: 1, first: 1, last: 0 }),
+  positionAt: async () => ({ epoch: 1, sequence: 0 }),
+  async *follow() {},
 }
 
 function parse(text: string, contentType: string | null): Answer['body'] {

@@ -104,46 +104,49 @@ export class EventLog {
     const { signal, subjects, onTrouble = () => {} } = options
     let at = 'sinceMs' in after ? null : after
     let reading: Reading | null = null
-    while (!signal.aborted) {
-      try {
-        at ??= await this.positionAt('sinceMs' in after ? after.sinceMs : 0)
-        const bounds = await this.bounds()
-        const gap = gapAfter(at, bounds)
-        if (gap) {
-          reading = null
-          at = gap.resumesAfter
-          yield { kind: 'gap', position: at, gap }
-        }
-        if (!reading) {
-          reading = await this.#readAfter(at, subjects)
-          // The stream may have changed since it was looked at: a look counts once the consumer stands.
-          continue
-        }
-        const takenBefore = reading.taken
-        for await (const message of fetch(reading, signal)) {
-          if (signal.aborted) break
-          const { streamSequence: sequence } = message.info
-          const before = { epoch: bounds.epoch, sequence: sequence - 1 }
-          if (subjects === undefined && at.sequence < before.sequence) {
-            const why = 'the log dropped its oldest events while they were being read'
-            yield { kind: 'gap', position: before, gap: { after: at, resumesAfter: before, why } }
+    try {
+      while (!signal.aborted) {
+        try {
+          at ??= await this.positionAt('sinceMs' in after ? after.sinceMs : 0)
+          const bounds = await this.bounds()
+          const gap = gapAfter(at, bounds)
+          if (gap) {
+            reading = null
+            at = gap.resumesAfter
+            yield { kind: 'gap', position: at, gap }
           }
-          at = { epoch: bounds.epoch, sequence }
-          yield { kind: 'event', position: at, subject: message.subject, text: message.string() }
+          if (!reading) {
+            reading = await this.#readAfter(at, subjects)
+            // The stream may have changed since it was looked at: a look counts once the consumer stands.
+            continue
+          }
+          const takenBefore = reading.taken
+          for await (const message of fetch(reading, signal)) {
+            if (signal.aborted) break
+            const { streamSequence: sequence } = message.info
+            const before = { epoch: bounds.epoch, sequence: sequence - 1 }
+            if (subjects === undefined && at.sequence < before.sequence) {
+              const why = 'the log dropped its oldest events while they were being read'
+              yield { kind: 'gap', position: before, gap: { after: at, resumesAfter: before, why } }
+            }
+            at = { epoch: bounds.epoch, sequence }
+            yield { kind: 'event', position: at, subject: message.subject, text: message.string() }
+          }
+          if (reading.taken === takenBefore && !signal.aborted && (await isAtItsEnd(reading))) {
+            at = { epoch: bounds.epoch, sequence: Math.max(at.sequence, bounds.last) }
+            yield { kind: 'idle', position: at }
+          }
+        } catch (error) {
+          if (signal.aborted) break
+          reading = null
+          onTrouble(error)
+          await sleep(RETRY_MS, null, { signal }).catch(() => {})
         }
-        if (reading.taken === takenBefore && !signal.aborted && (await isAtItsEnd(reading))) {
-          at = { epoch: bounds.epoch, sequence: Math.max(at.sequence, bounds.last) }
-          yield { kind: 'idle', position: at }
-        }
-      } catch (error) {
-        if (signal.aborted) break
-        reading = null
-        onTrouble(error)
-        await sleep(RETRY_MS, null, { signal }).catch(() => {})
       }
+    } finally {
+      // Nobody waits for it: where NATS is away, the server forgets the consumer by itself.
+      reading?.consumer.delete().catch(onTrouble)
     }
-    // Nobody waits for it: where NATS is away, the server forgets the consumer by itself.
-    reading?.consumer.delete().catch(onTrouble)
   }
 
   async #readAfter({ sequence }: LogPosition, subjects = EVENTS_SUBJECTS): Promise<Reading> {

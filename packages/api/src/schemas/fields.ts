@@ -3,7 +3,13 @@
 
 import { z } from '@hono/zod-openapi'
 import { EVENT_KINDS } from '@vpe/bus'
-import { parseEventFilter, webhookSecretFault, webhookUrlFault } from '@vpe/core'
+import {
+  type LogPosition,
+  parseEventFilter,
+  parsePosition,
+  webhookSecretFault,
+  webhookUrlFault,
+} from '@vpe/core'
 
 /** Control characters, halves of surrogate pairs (they do not survive UTF-8) and line separators. */
 const UNPRINTABLE = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/u
@@ -121,14 +127,22 @@ export function span(secondsMin: number, secondsMax: number) {
 
 const MOMENT = /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,3})?Z?$/
 
-/** A moment: as dialects 1 and 2 write it, or how long ago it was. Read as either of the two, in milliseconds. */
+type Since = { readonly atMs: number } | { readonly agoMs: number }
+
+/** A moment: as dialects 1 and 2 write it, or how long ago it was; null when it is neither. */
+function readSince(value: string): Since | null {
+  const agoMs = spanMs(value)
+  if (agoMs !== null) return { agoMs }
+  const atMs = MOMENT.test(value) ? Date.parse(`${value.replace(' ', 'T').replace('Z', '')}Z`) : Number.NaN
+  return Number.isNaN(atMs) ? null : { atMs }
+}
+
+/** A moment, read in milliseconds. */
 export const SinceQuery = z
   .string()
-  .transform((value, context): { readonly atMs: number } | { readonly agoMs: number } => {
-    const agoMs = spanMs(value)
-    if (agoMs !== null) return { agoMs }
-    const atMs = MOMENT.test(value) ? Date.parse(`${value.replace(' ', 'T').replace('Z', '')}Z`) : Number.NaN
-    if (!Number.isNaN(atMs)) return { atMs }
+  .transform((value, context): Since => {
+    const since = readSince(value)
+    if (since) return since
     context.issues.push({
       code: 'custom',
       message: 'expected how long ago, such as 15m, or a moment in UTC, such as 2016-11-22T10:22:32Z',
@@ -218,3 +232,34 @@ export const EventFilter = checkedString((value) => {
   if (filter && FILTER_KINDS.has(filter.kind)) return null
   return `expected <kind>.<what> such as instance.started, * for either, or * alone; kinds are ${EVENT_KINDS.join(', ')}`
 }).openapi({ example: 'instance.*' })
+
+/** Where in the event log: behind an event, or a moment. */
+export const LogPlaceQuery = z
+  .string()
+  .transform((value, context): LogPosition | Since => {
+    const place = parsePosition(value) ?? readSince(value)
+    if (place) return place
+    context.issues.push({
+      code: 'custom',
+      message:
+        'expected the id of an event, how long ago, such as 15m, or a moment in UTC, such as 2016-11-22T10:22:32Z',
+      input: value,
+    })
+    return z.NEVER
+  })
+  .openapi({ type: 'string', example: '15m' })
+
+/** What a client had last, as its stream gave it. */
+export const LogPositionText = z
+  .string()
+  .transform((value, context): LogPosition => {
+    const position = parsePosition(value)
+    if (position) return position
+    context.issues.push({
+      code: 'custom',
+      message: 'expected an id that this stream gave before, such as 1763781234567-42',
+      input: value,
+    })
+    return z.NEVER
+  })
+  .openapi({ type: 'string', example: '1763781234567-42' })

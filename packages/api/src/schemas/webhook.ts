@@ -16,12 +16,9 @@ export const WebhookView = z
     events: z.array(z.string()),
     enabled: z.boolean(),
     position: z.string().nullable().openapi({ description: 'How far in the event log it has got' }),
-    behind: z
-      .int()
-      .nullable()
-      .openapi({
-        description: 'Events of the log that it has not come to yet, whether it wants them or not',
-      }),
+    behind: z.int().nullable().openapi({
+      description: 'Events of the log that it has not come to yet, whether it wants them or not',
+    }),
     failures: z.int().openapi({ description: 'Attempts that failed since the last one that succeeded' }),
     last_success_at: Moment.nullable(),
     last_error: Fault,
