@@ -361,6 +361,7 @@ const BODIES = [
   ['POST', '/images'],
   ['POST', '/disk_pools'],
   ['POST', '/hosts'],
+  ['POST', '/webhooks'],
   ['POST', '/api/v1/instance'],
   ['PUT', '/api/v1/instance'],
   ['DELETE', '/api/v1/instance'],

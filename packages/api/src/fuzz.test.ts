@@ -32,7 +32,7 @@ const nearlyRight = fc.letrec((tie) => ({
         ...'instance flavor image disk_pool host name namespace spec hostIDs shareStorage tags disks ha'.split(
           ' ',
         ),
-        ...'flavor_uuid image_uuid vcpus memory_mib disk_gib url path kind address hosts __proto__ constructor'.split(
+        ...'flavor_uuid image_uuid webhook events enabled secret vcpus memory_mib disk_gib url path kind address hosts __proto__ constructor'.split(
           ' ',
         ),
       ),

@@ -115,11 +115,11 @@ export function createController({
     async close() {
       stopRetention()
       monitor.close()
+      deliveries.close()
       pools.close()
       importer.close()
       reconciler.close()
       server.forceShutdown()
-      await deliveries.close()
       await store.durable()
       await outbox.close()
       agents.close()

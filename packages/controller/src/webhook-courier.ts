@@ -40,7 +40,6 @@ export class WebhookCourier {
   readonly #deps: CourierDeps
   readonly #uuid: string
   readonly #ending = new AbortController()
-  readonly ended: Promise<void>
   /** When the next attempt is due; 0 while none has failed. */
   nextAttemptAtMs = 0
   #waiting: { readonly url: string; readonly wake: AbortController } | null = null
@@ -50,7 +49,7 @@ export class WebhookCourier {
   constructor(uuid: string, deps: CourierDeps) {
     this.#uuid = uuid
     this.#deps = deps
-    this.ended = this.#run()
+    void this.#run()
   }
 
   /** Tells it that the record has changed: a mended address is tried at once. */

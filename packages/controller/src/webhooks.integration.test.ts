@@ -278,8 +278,8 @@ describe('the controller', () => {
         await new Promise((resolve) => setTimeout(resolve, 5))
         response.writeHead(204).end()
       }
-      names = [...names, ...(await makeFlavors(30))]
       const enough = receiver.taken.length + 10
+      names = [...names, ...(await makeFlavors(30))]
       await until('some have come', () => receiver.taken.length >= enough)
       // What the disk holds now is what a controller finds that comes after a crash.
       const position = positionOnDisk()
