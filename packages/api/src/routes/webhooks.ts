@@ -49,6 +49,7 @@ export function webhookRoutes(add: AddEndpoint, controller: ControllerServiceCli
       body: CreateWebhookBody,
       answer: CreatedWebhookAnswer,
       isSecret: true,
+      codes: ['CONFLICT'],
       fields: FIELDS,
     },
     async ({ body }, { change }) => {
