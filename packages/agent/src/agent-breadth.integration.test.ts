@@ -31,6 +31,7 @@ async function startAgent(files: FakePoolFiles): Promise<Agent> {
     publisher: { publish: () => {} },
     settings: { platform: choosePlatform(capabilities, false), consoleDir: '/nowhere', bridge: undefined },
     epoch: () => 1,
+    neighbours: async () => new Map(),
     clock: systemClock,
     log: pino({ level: 'silent' }),
   })

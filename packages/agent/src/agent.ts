@@ -19,12 +19,14 @@ import type { Clock } from './clock.ts'
 import { converge, type HostParts, removeInstance } from './converge.ts'
 import type { HostSettings } from './definition.ts'
 import { DiskPools } from './disk-pools.ts'
+import { ADDRESSES_INTERVAL_MS, GuestAddresses } from './guest-addresses.ts'
 import { Hints } from './hints.ts'
 import { hostFacts } from './host-facts.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { InstanceTurns } from './instance-turns.ts'
 import { digestOf, Inventory } from './inventory.ts'
 import { GuestMetrics, METRICS_INTERVAL_MS } from './metrics/guest-metrics.ts'
+import type { Neighbours } from './neighbours.ts'
 import type { PoolImage } from './pool/pool-protocol.ts'
 import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
 import type { Running } from './progress.ts'
@@ -55,6 +57,8 @@ export interface AgentDeps {
   readonly settings: HostSettings
   /** The highest controller epoch obeyed so far. */
   readonly epoch: () => number
+  /** The host's ARP table. */
+  readonly neighbours: () => Promise<Neighbours>
   readonly clock: Clock
   readonly log: Logger
 }
@@ -72,6 +76,7 @@ export class Agent {
   readonly #deps: AgentDeps
   readonly #host: HostParts
   readonly #inventory: Inventory
+  readonly #addresses: GuestAddresses
   readonly #upkeep: Upkeep
   readonly #turns: InstanceTurns
   readonly #hints = new Hints()
@@ -83,7 +88,7 @@ export class Agent {
 
   constructor(deps: AgentDeps) {
     this.#deps = deps
-    const { hostId, bootId, hypervisor, files, settings, clock, log } = deps
+    const { hostId, bootId, hypervisor, files, settings, neighbours, clock, log } = deps
     this.diskPools = new DiskPools({ hypervisor, files, log })
     // While somebody was at work, reports said so and counted for little: now they count.
     this.#turns = new InstanceTurns(() => this.#publish(changedSubject(hostId), ''))
@@ -111,7 +116,10 @@ export class Agent {
       log,
     }
     this.#upkeep = new Upkeep(this.#host, this.#turns)
-    this.metrics = new GuestMetrics({ hypervisor, clock, log, domains: () => this.#inventory.domains() })
+    const domains = () => this.#inventory.domains()
+    this.metrics = new GuestMetrics({ hypervisor, clock, log, domains })
+    const onChange = () => this.#publish(changedSubject(hostId), '')
+    this.#addresses = new GuestAddresses({ hypervisor, neighbours, log, domains, onChange })
   }
 
   /** Looks at everything once, warms what will be needed, then keeps going until `stop`. */
@@ -143,6 +151,7 @@ export class Agent {
       this.#every(PASS_INTERVAL_MS, () => this.#pass()),
       this.#every(HEARTBEAT_INTERVAL_MS, () => this.#beat()),
       this.#every(METRICS_INTERVAL_MS, () => this.metrics.sample()),
+      this.#every(ADDRESSES_INTERVAL_MS, () => this.#addresses.look()),
     )
   }
 
@@ -196,7 +205,13 @@ export class Agent {
   }
 
   /** Everything, freshly looked at. */
-  async inventory(): Promise<{ hostId: string; bootId: string; reports: InstanceReport[]; digest: string }> {
+  async inventory(): Promise<{
+    hostId: string
+    bootId: string
+    reports: InstanceReport[]
+    addresses: ReadonlyMap<string, readonly string[]>
+    digest: string
+  }> {
     const { hostId, bootId } = this.#deps
     const busyBefore = new Set(
       this.#inventory
@@ -209,7 +224,8 @@ export class Agent {
       const { uuid } = domain.mark
       return reportOf(domain, bootId, busyBefore.has(uuid) || this.#turns.isBusy(uuid))
     })
-    return { hostId, bootId, reports, digest: digestOf(reports) }
+    const addresses = this.#addresses.all()
+    return { hostId, bootId, reports, addresses, digest: digestOf(reports, addresses) }
   }
 
   #run<T>(
@@ -271,7 +287,13 @@ export class Agent {
   async #beat(): Promise<void> {
     const { hostId, bootId, epoch } = this.#deps
     const [load1 = 0] = loadavg()
-    const heartbeat = { hostId, bootId, epoch: epoch(), digest: this.#inventory.digest(), load1 }
+    const heartbeat = {
+      hostId,
+      bootId,
+      epoch: epoch(),
+      digest: this.#inventory.digest(this.#addresses.all()),
+      load1,
+    }
     this.#publish(heartbeatSubject(hostId), encodeHeartbeat(heartbeat))
   }
 

@@ -80,9 +80,10 @@ export class Inventory {
     return [...this.#entries.values()].map(({ domain }) => domain)
   }
 
-  /** Digest of what was last seen. */
-  digest(): string {
-    return digestOf(this.domains().map((domain) => reportOf(domain, this.#deps.bootId, false)))
+  /** Digest of what was last seen, and of the addresses that guests have. */
+  digest(addresses: ReadonlyMap<string, readonly string[]>): string {
+    const reports = this.domains().map((domain) => reportOf(domain, this.#deps.bootId, false))
+    return digestOf(reports, addresses)
   }
 
   #note(uuid: string, look: number, domain: ObservedDomain | null): void {
@@ -123,8 +124,12 @@ export class Inventory {
 }
 
 /** The same for the same reports, whatever their order; whether somebody is at work does not count. */
-export function digestOf(reports: readonly InstanceReport[]): string {
-  return createHash('sha256').update(reports.map(canonical).sort().join('\n')).digest('hex')
+export function digestOf(
+  reports: readonly InstanceReport[],
+  addresses: ReadonlyMap<string, readonly string[]>,
+): string {
+  const lines = reports.map((report) => canonical(report) + JSON.stringify(addresses.get(report.uuid) ?? []))
+  return createHash('sha256').update(lines.sort().join('\n')).digest('hex')
 }
 
 function canonical({ uuid, generation, power, stopCause, fault, restarts }: InstanceReport): string {

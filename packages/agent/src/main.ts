@@ -17,6 +17,7 @@ import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { openLibvirt } from './hypervisor/libvirt.ts'
 import { serveMetrics } from './metrics/metrics-server.ts'
 import { openNatsPublisher } from './nats-publisher.ts'
+import { readNeighbours } from './neighbours.ts'
 import { choosePlatform, detectKvm } from './platform.ts'
 import { PoolWorkers } from './pool/pool-workers.ts'
 import { createAgentService } from './service.ts'
@@ -81,6 +82,7 @@ async function run(config: AgentConfig): Promise<void> {
     publisher,
     settings,
     epoch,
+    neighbours: readNeighbours,
     clock,
     log,
   })

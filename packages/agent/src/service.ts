@@ -97,8 +97,9 @@ export function createAgentService(
     },
 
     async getInventory() {
-      const { hostId, bootId, reports, digest } = await agent.inventory()
-      return { hostId, bootId, instances: reports.map(reportToWire), digest }
+      const { hostId, bootId, reports, addresses, digest } = await agent.inventory()
+      const known = [...addresses].map(([uuid, values]) => ({ uuid, addresses: [...values] }))
+      return { hostId, bootId, instances: reports.map(reportToWire), addresses: known, digest }
     },
 
     async *attachConsole(requests, { signal }): AsyncGenerator<AttachConsoleResponse> {

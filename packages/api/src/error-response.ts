@@ -5,7 +5,7 @@
 
 import type { z } from '@hono/zod-openapi'
 import { type ErrorCode, VpeError } from '@vpe/core'
-import { RequestFault, type RequestFaultCode } from './request-fault.ts'
+import { HostNotFound, RequestFault, type RequestFaultCode } from './request-fault.ts'
 import type { EnvelopeFailure } from './schemas/envelope.ts'
 import type { Problem } from './schemas/problem.ts'
 
@@ -46,6 +46,7 @@ export const MEANING_OF_CODE: Readonly<Record<FaultCode, Meaning>> = {
   FOREIGN_ORIGIN: { status: 403, title: 'The request comes from a page of another origin' },
   UNKNOWN_ROUTE: { status: 404, title: 'There is nothing at this path' },
   METHOD_NOT_ALLOWED: { status: 405, title: 'The path does not take this method' },
+  HOST_NOT_FOUND: { status: 404, title: 'The host of the instance is not there' },
   CLIENT_GONE: { status: 499, title: 'The client went away' },
 }
 
@@ -138,6 +139,8 @@ function envelopeData(fault: VpeError | RequestFault, method: string): { error: 
       return method === 'DELETE'
         ? { error: 'host id not fount', podIPs: [] }
         : { error: 'instance not found' }
+    case 'HOST_NOT_FOUND':
+      return { error: 'host id not fount', podIPs: fault instanceof HostNotFound ? [...fault.podIPs] : [] }
     case 'NO_HOST_FITS':
       return {
         error: /^no host fits/i.test(fault.message) ? fault.message : `no host fits: ${fault.message}`,

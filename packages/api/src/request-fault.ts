@@ -10,6 +10,7 @@ export const REQUEST_FAULT_CODES = [
   'FOREIGN_ORIGIN',
   'UNKNOWN_ROUTE',
   'METHOD_NOT_ALLOWED',
+  'HOST_NOT_FOUND',
   'CLIENT_GONE',
 ] as const
 
@@ -29,5 +30,15 @@ export class RequestFault extends Error {
     this.name = 'RequestFault'
     this.code = code
     this.headers = options.headers ?? {}
+  }
+}
+
+/** Dialect 2 is to delete an instance whose host is not there; its guest may run on, and have its addresses. */
+export class HostNotFound extends RequestFault {
+  readonly podIPs: readonly string[]
+
+  constructor(podIPs: readonly string[], cause: unknown) {
+    super('HOST_NOT_FOUND', cause instanceof Error ? cause.message : String(cause), { cause })
+    this.podIPs = podIPs
   }
 }

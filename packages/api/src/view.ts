@@ -141,6 +141,7 @@ export function showInstance(instance: Instance): z.input<typeof InstanceView> {
     host: instance.hostName || null,
     host_uuid: instance.hostId || null,
     namespace: instance.namespace,
+    addresses: instance.addresses,
     locked: instance.locked,
   }
 }

@@ -7,6 +7,7 @@ import {
   fromClientError,
   Instance,
   InstanceStatus,
+  InstanceTask,
   type ListInstancesResponse,
   OperationStatus,
   Power,
@@ -15,6 +16,7 @@ import {
 import { Metadata } from 'nice-grpc'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { SqliteBackend } from './store/sqlite-backend.ts'
+import { change } from './store/tables.ts'
 import { FakeAgent } from './testing/fake-agent.ts'
 import { Harness, until } from './testing/harness.ts'
 
@@ -224,6 +226,31 @@ describe('what happens on the host', () => {
     const { host } = await harness.client.getHost({ uuid: agent.hostId })
     expect(host?.unknownInstances).toEqual(['stranger'])
     expect(agent.domains.has('stranger')).toBe(true)
+  })
+})
+
+describe('the addresses of a guest', () => {
+  test('are those that its host says, and stay known when that is down', async () => {
+    await begin()
+    const uuid = uuidOf(await harness.create('vm1'))
+    await harness.atRest(uuid)
+    agent.addresses.set(uuid, ['10.0.0.7'])
+    await harness.stop()
+    await harness.start()
+    await until('they are known', async () => (await harness.instance(uuid)).addresses[0] === '10.0.0.7')
+
+    agent.stop()
+    const host = [...harness.store.hosts.values()][0]
+    if (!host) throw new Error('there is no host')
+    await harness.store.commit([change.host({ ...host, state: 'down' })])
+    expect(await refusal(harness.client.deleteInstance({ uuid, needsHost: true }))).toMatchObject({
+      code: 'HOST_UNREACHABLE',
+      message: 'host h1 of the instance is down',
+    })
+    expect(await harness.instance(uuid)).toMatchObject({
+      addresses: ['10.0.0.7'],
+      task: InstanceTask.UNSPECIFIED,
+    })
   })
 })
 

@@ -5,6 +5,7 @@
 import type { NatsConnection, Subscription } from '@nats-io/nats-core'
 import { CHANGED_SUBJECTS, decodeHeartbeat, HEARTBEAT_SUBJECTS, hostOfSubject, type VpeEvent } from '@vpe/bus'
 import {
+  decideAddresses,
   decideReport,
   type HostRecord,
   type InstanceReport,
@@ -237,6 +238,8 @@ export class HostMonitor {
       if (now !== record) watch.readDigest = null
       else this.#repair(uuid, reports.get(uuid) ?? null)
     }
+    const addresses = new Map(inventory.addresses.map((each) => [each.uuid, each.addresses]))
+    for (const uuid of reports.keys()) this.#noteAddresses(uuid, host.uuid, addresses.get(uuid) ?? [])
     watch.unknownInstances = [...reports.keys()].filter((uuid) => !this.#store.instances.has(uuid))
     const known = this.#store.hosts.get(host.uuid)
     if (known?.state === 'down') this.#setState(known, 'up', 'it answers on gRPC')
@@ -256,6 +259,14 @@ export class HostMonitor {
   #repair(uuid: string, report: InstanceReport | null): void {
     const instance = this.#store.instances.get(uuid)
     const decision = instance && decideReport(instance, report)
+    if (decision) commitDecision(this.#store, instance, decision, this.#now(), this.#log)
+  }
+
+  /** They change nothing that is done, so they count whenever the instance still belongs to the host. */
+  #noteAddresses(uuid: string, hostId: string, addresses: readonly string[]): void {
+    const instance = this.#store.instances.get(uuid)
+    if (instance?.hostId !== hostId) return
+    const decision = decideAddresses(instance, addresses)
     if (decision) commitDecision(this.#store, instance, decision, this.#now(), this.#log)
   }
 }

@@ -82,6 +82,7 @@ function instanceEvent(
       ha: instance.ha,
       restarts: instance.restarts,
       host_uuid: instance.hostId,
+      addresses: instance.addresses,
       fault: instance.fault || null,
       why,
     },

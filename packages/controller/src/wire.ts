@@ -89,6 +89,7 @@ export function instanceToWire(store: Store, instance: InstanceRecord): Instance
     power: POWER[instance.power],
     generation: instance.generation,
     locked: instance.locked,
+    addresses: [...instance.addresses],
   }
 }
 

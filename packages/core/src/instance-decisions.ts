@@ -231,6 +231,16 @@ function decideRecovered(instance: InstanceRecord, report: InstanceReport | null
   }
 }
 
+/** Its host says what addresses its guest has. Null when they are the ones that are known. */
+export function decideAddresses(
+  instance: InstanceRecord,
+  addresses: readonly string[],
+): InstanceDecision | null {
+  if (JSON.stringify(addresses) === JSON.stringify(instance.addresses)) return null
+  const why = addresses.length === 0 ? 'its guest has no addresses' : `its guest has ${addresses.join(', ')}`
+  return { next: { ...instance, addresses }, why }
+}
+
 interface SeenEvent {
   readonly event: InstanceEvent
   readonly why: string

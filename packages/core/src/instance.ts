@@ -58,6 +58,8 @@ export interface InstanceRecord {
   readonly rebootKind: RebootKind
   /** The generation in which the system disk's content was last wanted anew; 0 for never. */
   readonly diskGeneration: number
+  /** Of its guest, as its host knew them last. */
+  readonly addresses: readonly string[]
   /** The highest generation that the host has reported to have reached. */
   readonly settledGeneration: number
   readonly status: InstanceStatus

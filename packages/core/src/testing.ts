@@ -27,6 +27,7 @@ export function anInstance(over: Partial<InstanceRecord> = {}): InstanceRecord {
     rebootGeneration: 0,
     rebootKind: 'soft',
     diskGeneration: 0,
+    addresses: [],
     settledGeneration: 1,
     status: 'active',
     task: null,

@@ -54,6 +54,8 @@ export class FakeHypervisor implements Hypervisor {
   readonly screens: Duplex[] = []
   /** What is counted of guests; of a running one that is not here, nothing is. */
   readonly samples = new Map<string, Partial<GuestSample>>()
+  /** What guests are reached at. */
+  readonly addresses = new Map<string, readonly string[]>()
   readonly #domains = new Map<string, FakeDomain>()
   readonly #listeners = new Set<(event: HypervisorEvent) => void>()
 
@@ -156,6 +158,11 @@ export class FakeHypervisor implements Hypervisor {
     await this.#enter('sample', '')
     const running = [...this.#domains.values()].filter(({ guest }) => isUp(guest))
     return running.map(({ uuid }) => ({ ...NOTHING_COUNTED, uuid, ...this.samples.get(uuid) }))
+  }
+
+  async guestAddresses(uuid: string): Promise<readonly string[]> {
+    await this.#enter('addresses', uuid)
+    return this.addresses.get(uuid) ?? []
   }
 
   onEvent(listener: (event: HypervisorEvent) => void): void {

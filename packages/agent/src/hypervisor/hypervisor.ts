@@ -61,6 +61,8 @@ export interface Hypervisor {
   openScreen(uuid: string): Promise<Duplex>
   /** What is counted of every running guest, whoever made it, in one call. */
   sampleGuests(): Promise<readonly GuestSample[]>
+  /** The addresses that the hypervisor's own networks have leased to a guest that is up. */
+  guestAddresses(uuid: string): Promise<readonly string[]>
   onEvent(listener: (event: HypervisorEvent) => void): void
   close(): Promise<void>
 }

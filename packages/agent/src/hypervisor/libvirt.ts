@@ -229,6 +229,19 @@ class LibvirtHypervisor implements Hypervisor {
     })
   }
 
+  guestAddresses(uuid: string): Promise<readonly string[]> {
+    return translate(async () => {
+      try {
+        const leases = await this.#look.domain(uuid).interfaceAddresses('lease')
+        return leases.flatMap(({ addresses }) => addresses.map(({ address }) => address))
+      } catch (error) {
+        // It went off meanwhile.
+        if (isLibvirtError(error, 'NO_DOMAIN', 'OPERATION_INVALID')) return []
+        throw error
+      }
+    })
+  }
+
   onEvent(listener: (event: HypervisorEvent) => void): void {
     this.#listeners.add(listener)
   }

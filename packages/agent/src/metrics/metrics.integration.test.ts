@@ -8,6 +8,7 @@ import { type InstanceMetrics, type InstanceSpec, Power, RebootKind, SystemDiskK
 import { execa } from 'execa'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { freePorts } from '../../../../deploy/src/ports.ts'
+import { macAddress } from '../domain-xml.ts'
 import { AgentProcess } from '../testing/agent-process.ts'
 import { TestLab, until } from '../testing/lab.ts'
 
@@ -96,6 +97,17 @@ test('a busy guest shows as busy, with its disk, its network card and its memory
     expect.objectContaining({ name: expect.stringMatching(/^vnet\d+$/), rxBytes: expect.any(Number) }),
   ])
   expect(await metrics(0, 3_600_000)).toMatchObject({ series: { length: expect.any(Number) } })
+})
+
+test('its address is known once the host has heard of it', async () => {
+  expect((await agent.client.getInventory({})).addresses).toEqual([])
+  const lladdr = macAddress(spec.uuid)
+  await execa('ip', ['link', 'set', bridge, 'up'])
+  await execa('ip', ['neigh', 'add', '10.77.66.55', 'lladdr', lladdr, 'dev', bridge, 'nud', 'reachable'])
+  await until('the agent has looked', async () => {
+    const { addresses } = await agent.client.getInventory({})
+    return JSON.stringify(addresses) === JSON.stringify([{ uuid: spec.uuid, addresses: ['10.77.66.55'] }])
+  })
 })
 
 test('Prometheus sees the same', async () => {

@@ -34,6 +34,7 @@ export class FakeHost {
         bridge: undefined,
       },
       epoch: () => 1,
+      neighbours: async () => new Map(),
       clock: this.clock,
       log: pino({ level: 'debug' }, { write: (line) => this.logs.push(JSON.parse(line)) }),
     })

@@ -140,6 +140,7 @@ describe('3. get', () => {
           task: 'creating',
           fault: null,
           hostID: bed.ids.host,
+          podIPs: [],
           imageID: bed.ids.image,
           uuid: expect.stringMatching(/^[0-9a-f-]{36}$/),
           createdAt: '2016-11-22T10:22:32.000Z',
@@ -204,6 +205,20 @@ describe('4. delete', () => {
       message: 'delete failed',
       data: { error: 'host id not fount', podIPs: [] },
     })
+  })
+
+  test('404: a host that is not there, with the addresses that its guest may still use', async () => {
+    await create()
+    for (const each of bed.controller.instances.values()) each.addresses = ['10.0.0.7', '10.0.0.8']
+    bed.controller.failures.set('deleteInstance', new VpeError('HOST_UNREACHABLE', 'host h1 is down'))
+    const answer = await bed.send('DELETE', PATH, { name: 'test' })
+    expect(answer.status).toBe(404)
+    expect(answer.body).toEqual({
+      code: 404,
+      message: 'delete failed',
+      data: { error: 'host id not fount', podIPs: ['10.0.0.7', '10.0.0.8'] },
+    })
+    expect((await bed.send('GET', `${PATH}?name=test`)).body.data.podIPs).toEqual(['10.0.0.7', '10.0.0.8'])
   })
 
   test('500 with the cause', async () => {

@@ -2,11 +2,13 @@
 // by its user's; the controller looks it up.
 
 import type { z } from '@hono/zod-openapi'
+import { VpeError } from '@vpe/core'
 import type { ControllerServiceClient, Instance } from '@vpe/proto'
 import type { ControllerCalls } from '../controller-calls.ts'
 import { type AddEndpoint, JsonText } from '../endpoint.ts'
 import { invalidInput } from '../input-fault.ts'
 import { instanceListRenderer, listAll } from '../instance-list.ts'
+import { HostNotFound } from '../request-fault.ts'
 import {
   CreateSucceed,
   DeleteSucceed,
@@ -95,11 +97,17 @@ export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerS
       query: EnvelopeQuery,
       body: EnvelopeDeleteBody,
       answer: DeleteSucceed,
-      codes: ['AMBIGUOUS_NAME', 'CONFLICT'],
+      codes: ['AMBIGUOUS_NAME', 'CONFLICT', 'HOST_NOT_FOUND'],
     },
-    async ({ query, body }, { change }) => {
-      const request = { called: called(oneKey(query, body ?? {})) }
-      const answer = await change((options) => controller.deleteInstance(request, options))
+    async ({ query, body }, calls) => {
+      const key = oneKey(query, body ?? {})
+      const request = { called: called(key), needsHost: true }
+      const answer = await calls
+        .change((options) => controller.deleteInstance(request, options))
+        .catch(async (error: unknown) => {
+          if (!(error instanceof VpeError) || error.code !== 'HOST_UNREACHABLE') throw error
+          throw new HostNotFound((await find(key, calls)).addresses, error)
+        })
       return succeed('delete succeed', nameOf(answer.instance))
     },
   )
@@ -145,6 +153,7 @@ function show(instance: Instance): z.input<typeof EnvelopeInstanceView> {
     task: TASK_WORDS[instance.task],
     fault: instance.fault || null,
     hostID: instance.hostId || null,
+    podIPs: instance.addresses,
     imageID: instance.imageUuid,
     uuid: instance.uuid,
     createdAt: new Date(instance.createdAtMs).toISOString(),

@@ -10,7 +10,7 @@ beforeEach(async () => {
   bed = await createTestBed()
 })
 
-const EXTENSIONS = ['fault', 'host', 'host_uuid', 'namespace', 'locked']
+const EXTENSIONS = ['fault', 'host', 'host_uuid', 'namespace', 'addresses', 'locked']
 
 async function create(name: string, more: object = {}) {
   const { flavor, image } = bed.ids
@@ -48,6 +48,7 @@ describe('List instances', () => {
           host: 'h1',
           host_uuid: bed.ids.host,
           namespace: 'default',
+          addresses: [],
           locked: false,
         },
       ],

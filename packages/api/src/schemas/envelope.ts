@@ -25,6 +25,7 @@ export const EnvelopeInstanceView = z
     task: z.string().nullable(),
     fault: Fault,
     hostID: Uuid.nullable(),
+    podIPs: z.array(z.string()).openapi({ description: 'Where its guest is reached, as its host knows' }),
     imageID: Uuid,
     uuid: Uuid.openapi({ description: 'Its id in dialect 1' }),
     createdAt: z.string().openapi({ format: 'date-time' }),

@@ -39,6 +39,7 @@ export const InstanceView = z
     host: z.string().nullable().openapi({ description: 'Name of the host that it is placed on' }),
     host_uuid: Uuid.nullable(),
     namespace: z.string(),
+    addresses: z.array(z.string()).openapi({ description: 'Where its guest is reached, as its host knows' }),
     locked: Locked,
   })
   .openapi('Instance')

@@ -133,6 +133,7 @@ export function instanceMethods({
       task: 'creating',
       fault: '',
       restarts: 0,
+      addresses: [],
       createdAtMs: now(),
     }
     const placement = {
@@ -195,7 +196,15 @@ export function instanceMethods({
     updateInstance: mutations.method(methods.updateInstance, update),
     deleteInstance: mutations.method(methods.deleteInstance, (request) => {
       const instance = named(request)
-      return carryOut('instance.delete', instance, decideDelete(instance))
+      const decision = decideDelete(instance)
+      const host = store.hosts.get(instance.hostId)
+      if (decision && request.needsHost && host?.state !== 'up') {
+        throw new VpeError(
+          'HOST_UNREACHABLE',
+          `host ${host?.name ?? instance.hostId} of the instance is down`,
+        )
+      }
+      return carryOut('instance.delete', instance, decision)
     }),
     startInstance: mutations.method(methods.startInstance, ({ uuid }) => {
       const instance = getOr404(store.instances, 'instance', uuid)

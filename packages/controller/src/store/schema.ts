@@ -89,6 +89,7 @@ export const instances = sqliteTable(
     rebootGeneration: integer().notNull(),
     rebootKind: text({ enum: ['soft', 'hard'] }).notNull(),
     diskGeneration: integer().notNull(),
+    addresses: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
     settledGeneration: integer().notNull(),
     status: text({ enum: INSTANCE_STATUSES }).notNull(),
     task: text({ enum: INSTANCE_TASKS }),

@@ -18,6 +18,8 @@ import {
 export class FakeAgent {
   readonly hostId = randomUUID()
   readonly domains = new Map<string, { spec: InstanceSpec; report: InstanceReport }>()
+  /** Of guests, by uuid. */
+  readonly addresses = new Map<string, string[]>()
   readonly images = new Set<string>()
   /** Uuids in the order in which their domains were started. */
   readonly starts: string[] = []
@@ -140,7 +142,9 @@ export class FakeAgent {
       },
       async getInventory() {
         const instances = [...agent.domains.values()].map(({ report }) => report)
-        return { hostId: agent.hostId, bootId: agent.bootId, instances, digest: JSON.stringify(instances) }
+        const addresses = [...agent.addresses].map(([uuid, values]) => ({ uuid, addresses: values }))
+        const digest = JSON.stringify([instances, addresses])
+        return { hostId: agent.hostId, bootId: agent.bootId, instances, addresses, digest }
       },
       async getMetrics({ uuid, sinceMs, stepMs }) {
         const totals = { atMs: sinceMs + stepMs, vcpus: 1, cpuSeconds: 7, disks: [], nics: [] }

@@ -77,6 +77,7 @@ CREATE TABLE `instances` (
 	`reboot_generation` integer NOT NULL,
 	`reboot_kind` text NOT NULL,
 	`disk_generation` integer NOT NULL,
+	`addresses` text NOT NULL,
 	`settled_generation` integer NOT NULL,
 	`status` text NOT NULL,
 	`task` text,
