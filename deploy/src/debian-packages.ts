@@ -13,6 +13,7 @@ export const systemPackages = [
   'libvirt-daemon-driver-qemu',
   'qemu-system-x86',
   'qemu-utils',
+  'genisoimage',
   'tini',
 ] as const
 

@@ -31,7 +31,17 @@ import { Trouble } from './trouble.ts'
 const toolPackages = ['busybox-static', 'syslinux', 'syslinux-common', 'mtools', 'dosfstools'] as const
 
 /** The drivers that the guest loads; what they depend on comes along. */
-const kernelModules = ['button', 'evdev', 'virtio_pci', 'virtio_blk', 'virtio_net', 'virtio_balloon'] as const
+const kernelModules = [
+  'button',
+  'evdev',
+  'virtio_pci',
+  'virtio_blk',
+  'virtio_net',
+  'virtio_balloon',
+  'virtio_scsi',
+  'sr_mod',
+  'isofs',
+] as const
 
 const sectorBytes = 512
 const diskSectors = (40 * 1024 * 1024) / sectorBytes
@@ -129,7 +139,8 @@ async function makeInitramfs(
   await copyFile(busybox, join(tree, 'bin/busybox'))
   await symlink('bin/busybox', join(tree, 'init'))
   await cp(join(guestFolder, 'etc'), join(tree, 'etc'), { recursive: true })
-  for (const script of ['rc', 'udhcpc', 'acpi/PWRF/00000080']) await chmod(join(tree, 'etc', script), 0o755)
+  for (const script of ['rc', 'seed', 'udhcpc', 'acpi/PWRF/00000080'])
+    await chmod(join(tree, 'etc', script), 0o755)
 
   const modules = join('lib/modules', kernelVersion)
   const { stdout } = await execa(busybox, ['depmod', '-n', '-b', system, kernelVersion])

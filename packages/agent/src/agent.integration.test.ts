@@ -73,6 +73,7 @@ function makeSpec(changes: Partial<InstanceSpec> = {}): InstanceSpec {
     rebootGeneration: 0,
     rebootKind: RebootKind.UNSPECIFIED,
     diskGeneration: 0,
+    seed: undefined,
     ...changes,
   }
 }

@@ -71,6 +71,7 @@ function spec(changes: Partial<InstanceSpec>): InstanceSpec {
     rebootGeneration: 0,
     rebootKind: RebootKind.UNSPECIFIED,
     diskGeneration: 0,
+    seed: undefined,
     ...changes,
   }
 }

@@ -3,7 +3,7 @@
 import type { InstanceMark } from '@vpe/core'
 import { consoleLogPath } from './console-log.ts'
 import { domainXml, type Platform } from './domain-xml.ts'
-import { systemDiskPath } from './pool/pool-files.ts'
+import { seedPath, systemDiskPath } from './pool/pool-files.ts'
 import { serialSocketPath } from './serial-socket.ts'
 
 export interface HostSettings {
@@ -17,6 +17,7 @@ export function definitionXml(mark: InstanceMark, settings: HostSettings): strin
     mark,
     platform: settings.platform,
     systemDiskPath: systemDiskPath(mark.diskPoolPath, mark.uuid),
+    seedPath: mark.seedSha256 ? seedPath(mark.diskPoolPath, mark.uuid) : undefined,
     consoleLogPath: consoleLogPath(settings.consoleDir, mark.uuid),
     serialSocketPath: serialSocketPath(settings.consoleDir, mark.uuid),
     bridge: settings.bridge,

@@ -17,6 +17,7 @@ const definition: DomainDefinition = {
     imageUuid: '0a1b2c3d-0000-4000-8000-00000000000b',
     diskPoolUuid: '0a1b2c3d-0000-4000-8000-00000000000c',
     diskPoolPath: '/pool',
+    seedSha256: '',
     bootId: '0a1b2c3d-0000-4000-8000-00000000000d',
     stopCause: null,
     fault: '',
@@ -26,6 +27,7 @@ const definition: DomainDefinition = {
     diskBytes: 1024,
   },
   platform: { domainType: 'kvm', arch: 'x86_64', machine: 'q35', cpu: 'host-model' },
+  seedPath: undefined,
   systemDiskPath: '/pool/instance-0a1b2c3d-0000-4000-8000-000000000001.qcow2',
   consoleLogPath: '/state/console/0a1b2c3d-0000-4000-8000-000000000001.log',
   serialSocketPath: '/state/console/0a1b2c3d-0000-4000-8000-000000000001.sock',
@@ -49,7 +51,7 @@ describe('the definition of a domain', () => {
         <uuid>0a1b2c3d-0000-4000-8000-000000000001</uuid>
         <title>R&amp;D &lt;&quot;web&quot;&gt;</title>
         <metadata>
-          <vpe:instance xmlns:vpe="https://vpe.dev/xmlns/instance/1" uuid="0a1b2c3d-0000-4000-8000-000000000001" host="0a1b2c3d-0000-4000-8000-00000000000a" generation="7" epoch="2" name="R&amp;D &lt;&quot;web&quot;&gt;" power="on" ha="yes" vcpus="2" memory-mib="512" image="0a1b2c3d-0000-4000-8000-00000000000b" pool="0a1b2c3d-0000-4000-8000-00000000000c" pool-path="/pool" boot="0a1b2c3d-0000-4000-8000-00000000000d" stop-cause="" fault="" restarts="0" reboot-generation="3" disk-generation="5" disk-bytes="1024"/>
+          <vpe:instance xmlns:vpe="https://vpe.dev/xmlns/instance/1" uuid="0a1b2c3d-0000-4000-8000-000000000001" host="0a1b2c3d-0000-4000-8000-00000000000a" generation="7" epoch="2" name="R&amp;D &lt;&quot;web&quot;&gt;" power="on" ha="yes" vcpus="2" memory-mib="512" image="0a1b2c3d-0000-4000-8000-00000000000b" pool="0a1b2c3d-0000-4000-8000-00000000000c" pool-path="/pool" seed="" boot="0a1b2c3d-0000-4000-8000-00000000000d" stop-cause="" fault="" restarts="0" reboot-generation="3" disk-generation="5" disk-bytes="1024"/>
         </metadata>
         <memory unit="MiB">512</memory>
         <vcpu>2</vcpu>
@@ -103,6 +105,15 @@ describe('the definition of a domain', () => {
   test('uses a bridge where there is one', () => {
     const { devices } = parse(domainXml({ ...definition, bridge: 'br0' })).domain
     expect(devices.interface).toMatchObject({ '@type': 'bridge', source: { '@bridge': 'br0' } })
+  })
+
+  test('has a CD-ROM drive where the guest is told something, and a controller that cloud kernels know', () => {
+    const { devices } = parse(domainXml({ ...definition, seedPath: '/pool/seed.iso' })).domain
+    expect(devices.disk).toMatchObject([
+      { target: { '@dev': 'vda' } },
+      { '@device': 'cdrom', source: { '@file': '/pool/seed.iso' }, target: { '@bus': 'scsi' }, readonly: '' },
+    ])
+    expect(devices.controller).toMatchObject({ '@type': 'scsi', '@model': 'virtio-scsi' })
   })
 
   test('leaves to libvirt what it need not say', () => {

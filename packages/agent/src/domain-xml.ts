@@ -20,6 +20,8 @@ export interface DomainDefinition {
   readonly mark: InstanceMark
   readonly platform: Platform
   readonly systemDiskPath: string
+  /** What the guest is told at its first boot; undefined for nothing. */
+  readonly seedPath: string | undefined
   /** What the guest says on its serial line is appended here. */
   readonly consoleLogPath: string
   /** Where the serial line is served to one reader at a time; undefined for a line that is only logged. */
@@ -61,20 +63,24 @@ export function domainXml({ mark, platform, ...host }: DomainDefinition): string
       on_reboot: 'restart',
       on_crash: 'destroy',
       devices: {
-        disk: {
-          '@type': 'file',
-          '@device': 'disk',
-          // cache=none: a disk that may move to another host must leave nothing in this one's page cache.
-          driver: {
-            '@name': 'qemu',
-            '@type': 'qcow2',
-            '@cache': 'none',
-            '@io': 'threads',
-            '@discard': 'unmap',
+        disk: [
+          {
+            '@type': 'file',
+            '@device': 'disk',
+            // cache=none: a disk that may move to another host must leave nothing in this one's page cache.
+            driver: {
+              '@name': 'qemu',
+              '@type': 'qcow2',
+              '@cache': 'none',
+              '@io': 'threads',
+              '@discard': 'unmap',
+            },
+            source: { '@file': host.systemDiskPath },
+            target: { '@dev': 'vda', '@bus': 'virtio' },
           },
-          source: { '@file': host.systemDiskPath },
-          target: { '@dev': 'vda', '@bus': 'virtio' },
-        },
+          ...seedDrive(host.seedPath),
+        ],
+        controller: host.seedPath ? { '@type': 'scsi', '@index': '0', '@model': 'virtio-scsi' } : undefined,
         interface: networkInterface(mark.uuid, host.bridge),
         serial: {
           // A socket of ours rather than a pty: its name belongs to this guest alone, while the number of a
@@ -101,6 +107,24 @@ export function macAddress(uuid: string): string {
   const hash = createHash('sha256').update(uuid).digest()
   const tail = [...hash.subarray(0, 4)].map((byte) => byte.toString(16).padStart(2, '0'))
   return ['52', '54', ...tail].join(':')
+}
+
+/**
+ * A CD-ROM on virtio-scsi: cloud-init looks there, it takes none of the names that data disks have, and the
+ * kernels of cloud images, Debian's among them, have no driver for SATA.
+ */
+function seedDrive(path: string | undefined): XmlNode[] {
+  if (!path) return []
+  return [
+    {
+      '@type': 'file',
+      '@device': 'cdrom',
+      driver: { '@name': 'qemu', '@type': 'raw' },
+      source: { '@file': path },
+      target: { '@dev': 'sda', '@bus': 'scsi' },
+      readonly: {},
+    },
+  ]
 }
 
 function serialSource(path: string | undefined): XmlNode {

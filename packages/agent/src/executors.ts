@@ -55,6 +55,14 @@ const EXECUTORS: { readonly [K in HostStepKind]: Executor<K> } = {
     return files.request(pool, 'grow-system-disk', { instanceUuid: uuid, diskBytes }, { signal })
   },
 
+  'make-seed': (_step, { files, pool, desired, uuid, signal }) => {
+    const { seed } = wanted(desired)
+    if (!seed) throw new Error('this step belongs to an instance with a seed')
+    const { hostname, sshKeys, userData } = seed
+    const request = { instanceUuid: uuid, hostname, sshKeys: [...sshKeys], userData }
+    return files.request(pool, 'make-seed', request, { signal })
+  },
+
   define: ({ mark }, { hypervisor, settings, uuid, isOn }) =>
     hypervisor.defineDomain(definitionXml(mark, settings)).then(async () => {
       // A running guest keeps its definition, and with it the old mark, until it stops.
@@ -100,6 +108,7 @@ const WORDS: { readonly [K in HostStepKind]: string } = {
   'ensure-image': 'making sure of the image',
   'make-system-disk': 'making the system disk',
   'grow-system-disk': 'growing the system disk',
+  'make-seed': 'writing down what the guest is told',
   define: 'defining the domain',
   mark: 'writing down what is wanted',
   start: 'starting the guest',

@@ -17,6 +17,7 @@ const marks: fc.Arbitrary<InstanceMark> = fc.record({
   imageUuid: fc.uuid(),
   diskPoolUuid: fc.uuid(),
   diskPoolPath: fc.string({ unit: 'grapheme' }).map((text) => `/${printable(text)}`),
+  seedSha256: fc.constantFrom('', 'ab'.repeat(32)),
   bootId: fc.oneof(fc.constant(''), fc.uuid()),
   stopCause: fc.constantFrom(null, 'requested', 'guest', 'crash'),
   fault: fc.string({ unit: 'grapheme' }).map(printable),

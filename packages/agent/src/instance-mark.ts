@@ -32,6 +32,10 @@ const markSchema = z.object({
   image: z.uuid(),
   pool: z.uuid(),
   'pool-path': z.string().startsWith('/'),
+  seed: z
+    .string()
+    .regex(/^([0-9a-f]{64})?$/)
+    .default(''),
   boot: z.string(),
   'stop-cause': z
     .enum(['', 'requested', 'guest', 'crash'])
@@ -58,6 +62,7 @@ export function markAttributes(mark: InstanceMark): Record<keyof z.output<typeof
     image: mark.imageUuid,
     pool: mark.diskPoolUuid,
     'pool-path': mark.diskPoolPath,
+    seed: mark.seedSha256,
     boot: mark.bootId,
     'stop-cause': mark.stopCause ?? '',
     fault: printable(mark.fault),
@@ -101,6 +106,7 @@ export function parseMark(xml: string): { mark: InstanceMark } | { refused: stri
       imageUuid: data.image,
       diskPoolUuid: data.pool,
       diskPoolPath: data['pool-path'],
+      seedSha256: data.seed,
       bootId: data.boot,
       stopCause: data['stop-cause'],
       fault: data.fault,

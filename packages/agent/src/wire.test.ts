@@ -22,6 +22,7 @@ const spec: InstanceSpec = {
   rebootGeneration: 0,
   rebootKind: RebootKind.UNSPECIFIED,
   diskGeneration: 0,
+  seed: undefined,
 }
 
 describe('a spec from the wire', () => {
@@ -35,6 +36,17 @@ describe('a spec from the wire', () => {
       diskGeneration: 0,
       diskPool: { systemDisks: 'overlay' },
     })
+  })
+
+  test('tells what the guest is told by its digest, and refuses what no guest can be told', () => {
+    const seed = { hostname: 'web', sshKeys: [], userData: '#!/bin/sh\n' }
+    const digest = (changes: Partial<typeof seed>) =>
+      desiredFromWire({ ...spec, seed: { ...seed, ...changes } }, 1).seed?.sha256
+    expect(desiredFromWire(spec, 1).seed).toBeNull()
+    expect(digest({})).toMatch(/^[0-9a-f]{64}$/)
+    expect(new Set([digest({}), digest({ hostname: 'db' }), digest({ userData: '' })]).size).toBe(3)
+    expect(() => digest({ hostname: 'a b' })).toThrow('spec.seed.hostname: expected a host name')
+    expect(() => digest({ userData: '\0' })).toThrow('spec.seed.userData')
   })
 
   test('loses from its name what no definition can hold', () => {

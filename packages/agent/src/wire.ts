@@ -2,13 +2,19 @@
 // judged. A controller is a peer of ours, but one of another version, or with a defect, must not make
 // this host do something that nobody meant.
 
+import { createHash } from 'node:crypto'
 import {
   type DesiredDiskPool,
   type DesiredImage,
   type DesiredInstance,
+  type DesiredSeed,
   type GuestPoint,
   type HostFacts as HostFactsRecord,
+  hostnameFault,
   type InstanceReport as InstanceReportRecord,
+  SSH_KEYS_MAX,
+  sshKeyFault,
+  userDataFault,
   VpeError,
 } from '@vpe/core'
 import {
@@ -58,6 +64,23 @@ const imageSchema = z.object({
 
 const POWER_WORDS = { [Power.ON]: 'on', [Power.OFF]: 'off', [Power.PAUSED]: 'paused' } as const
 
+const faultless = (faultOf: (value: string) => string | null) =>
+  z.string().check((context) => {
+    const message = faultOf(context.value)
+    if (message !== null) context.issues.push({ code: 'custom', message, input: context.value })
+  })
+
+const seedSchema = z
+  .object({
+    hostname: faultless(hostnameFault),
+    sshKeys: z.array(faultless(sshKeyFault)).max(SSH_KEYS_MAX),
+    userData: faultless(userDataFault),
+  })
+  .transform((seed): DesiredSeed => {
+    const sha256 = createHash('sha256').update(JSON.stringify(seed)).digest('hex')
+    return { ...seed, sha256 }
+  })
+
 const specSchema = z.object({
   uuid,
   name: z.string().transform(printable),
@@ -80,6 +103,7 @@ const specSchema = z.object({
     .enum(RebootKind)
     .transform((kind) => (kind === RebootKind.HARD ? ('hard' as const) : ('soft' as const))),
   diskGeneration: z.int().nonnegative(),
+  seed: seedSchema.optional().transform((seed) => seed ?? null),
 })
 
 /** @throws VpeError INVALID_ARGUMENT, as do the others */

@@ -2,6 +2,7 @@
 // one refuses, and remembers the calls it got. It decides nothing that the real one decides better:
 // the first host is the one, and an operation ends when the test says so (`settle`).
 
+import { createHash } from 'node:crypto'
 import { VpeError } from '@vpe/core'
 import {
   type ControllerServiceClient,
@@ -248,6 +249,9 @@ export function createFakeController(): FakeController {
         tags: request.tags,
         hostIds: allowed.map((it) => it.uuid),
         shareStorage: request.shareStorage,
+        hostname: request.hostname,
+        sshKeys: request.sshKeys,
+        userDataSha256: request.userData && createHash('sha256').update(request.userData).digest('hex'),
         createdAtMs: CREATED_AT_MS,
         status: 'INSTANCE_STATUS_SHUTOFF',
         task: 'INSTANCE_TASK_CREATING',

@@ -143,6 +143,9 @@ export function showInstance(instance: Instance): z.input<typeof InstanceView> {
     namespace: instance.namespace,
     addresses: instance.addresses,
     locked: instance.locked,
+    hostname: instance.hostname || null,
+    ssh_keys: instance.sshKeys,
+    user_data_sha256: instance.userDataSha256 || null,
   }
 }
 

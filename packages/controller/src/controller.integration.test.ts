@@ -4,6 +4,7 @@ import { type CloudEvent, connectBus, EVENTS_STREAM } from '@vpe/bus'
 import { TestNatsServer } from '@vpe/bus/testing'
 import { VpeError } from '@vpe/core'
 import {
+  type CreateInstanceRequest,
   fromClientError,
   Instance,
   InstanceStatus,
@@ -46,6 +47,10 @@ async function refusal(call: Promise<unknown>): Promise<VpeError> {
   return error
 }
 
+function createTold(name: string, seed: Partial<CreateInstanceRequest>) {
+  return harness.client.createInstance({ name, flavor: 'tiny', image: 'demo', ...seed })
+}
+
 function uuidOf(answer: { instance?: { uuid: string } | undefined }): string {
   if (!answer.instance) throw new Error('an answer without an instance')
   return answer.instance.uuid
@@ -71,6 +76,43 @@ describe('an instance', () => {
     expect(await harness.ended(answer.operationUuid)).toMatchObject({ status: OperationStatus.SUCCEEDED })
     expect(await harness.instance(uuidOf(answer))).toMatchObject({ status: InstanceStatus.ACTIVE })
     expect(agent.domains.get(uuidOf(answer))?.report.power).toBe(Power.ON)
+  })
+
+  test('brings its seed to its host, also after a restart, and keeps it to itself', async () => {
+    const userData = '#!/bin/sh\necho secret\n'
+    const uuid = uuidOf(await createTold('Vm 1', { userData }))
+    await until('it is active', async () => (await harness.instance(uuid)).status === InstanceStatus.ACTIVE)
+    const told = { hostname: `vpe-${uuid.split('-')[0]}`, sshKeys: [], userData }
+    expect(agent.domains.get(uuid)?.spec.seed).toEqual(told)
+    const shown = await harness.instance(uuid)
+    expect(shown).toMatchObject({
+      hostname: told.hostname,
+      userDataSha256: expect.stringMatching(/^[0-9a-f]{64}$/),
+    })
+    expect(JSON.stringify(shown)).not.toContain('secret')
+
+    await harness.stop()
+    await harness.start()
+    await harness.client.updateInstance({ uuid, name: 'web', ha: true })
+    await until('it has come to its host', () => agent.domains.get(uuid)?.spec.name === 'web')
+    expect(agent.domains.get(uuid)?.spec.seed).toEqual(told)
+  })
+
+  test('has none where nothing is to be told', async () => {
+    const { operationUuid, instance } = await harness.create('vm1')
+    await harness.ended(operationUuid)
+    expect(agent.domains.get(instance?.uuid ?? '')?.spec.seed).toBeUndefined()
+  })
+
+  test.each([
+    [{ hostname: 'a b' }, 'hostname'],
+    [{ sshKeys: ['ssh-ed25519 AAAA'] }, 'ssh_keys[0]'],
+    [{ userData: 'x'.repeat(65_537) }, 'user_data'],
+  ])('is refused with what no guest can be told', async (more, field) => {
+    expect(await refusal(createTold('vm1', more))).toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      fields: [{ field }],
+    })
   })
 
   test('keeps the verdict of its placement', async () => {

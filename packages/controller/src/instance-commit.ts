@@ -38,7 +38,9 @@ export function commitOfDecision(
   )
   return {
     changes: [
-      next ? change.instance(next) : change.remove('instances', instance.uuid),
+      ...(next
+        ? [change.instance(next)]
+        : [change.remove('instances', instance.uuid), change.remove('userData', instance.uuid)]),
       ...operations.map((operation) => change.operation(ended.get(operation.uuid) ?? operation)),
     ],
     events: [instanceEvent(before, next, instance, why)],

@@ -148,12 +148,9 @@ export class InstanceReconciler {
     const image = this.#store.images.get(instance.imageUuid)
     if (!image)
       throw new VpeError('INTERNAL', `image ${instance.imageUuid} of instance ${instance.uuid} has no record`)
-    const updates = this.#agents
-      .client(host)
-      .applyInstance(
-        { epoch: this.#store.epoch, spec: instanceSpecToWire(instance, image, pool) },
-        { signal },
-      )
+    const userData = instance.userDataSha256 ? await this.#userData(instance.uuid) : ''
+    const spec = instanceSpecToWire(instance, image, pool, userData)
+    const updates = this.#agents.client(host).applyInstance({ epoch: this.#store.epoch, spec }, { signal })
     for await (const { update } of updates) {
       if (update?.$case === 'step') this.#steps.set(instance.uuid, update.value)
       if (update?.$case !== 'report') continue
@@ -167,6 +164,12 @@ export class InstanceReconciler {
       return (now) => decideReport(now, report)
     }
     throw new VpeError('UNAVAILABLE', `${host.name} ended the call without a report`)
+  }
+
+  async #userData(uuid: string): Promise<string> {
+    const text = await this.#store.backend.findUserData(uuid)
+    if (text !== null) return text
+    throw new VpeError('SUPERSEDED', `instance ${uuid} went away with its user data`)
   }
 
   async #remove(

@@ -90,6 +90,9 @@ export function instanceToWire(store: Store, instance: InstanceRecord): Instance
     generation: instance.generation,
     locked: instance.locked,
     addresses: [...instance.addresses],
+    hostname: instance.hostname,
+    sshKeys: [...instance.sshKeys],
+    userDataSha256: instance.userDataSha256,
   }
 }
 
@@ -98,6 +101,7 @@ export function instanceSpecToWire(
   instance: InstanceRecord,
   image: ImageRecord,
   pool: DiskPoolRecord,
+  userData: string,
 ): InstanceSpec {
   return {
     uuid: instance.uuid,
@@ -114,6 +118,9 @@ export function instanceSpecToWire(
     rebootGeneration: instance.rebootGeneration,
     rebootKind: REBOOT_KIND[instance.rebootKind],
     diskGeneration: instance.diskGeneration,
+    seed: instance.hostname
+      ? { hostname: instance.hostname, sshKeys: [...instance.sshKeys], userData }
+      : undefined,
   }
 }
 

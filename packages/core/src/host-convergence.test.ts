@@ -35,7 +35,10 @@ const desired: DesiredInstance = {
   rebootGeneration: 0,
   rebootKind: 'soft',
   diskGeneration: 0,
+  seed: null,
 }
+
+const SEED = { hostname: 'web', sshKeys: [], userData: '', sha256: 'seed-1' }
 
 const mark: InstanceMark = {
   uuid: 'instance-1',
@@ -50,6 +53,7 @@ const mark: InstanceMark = {
   imageUuid: 'image-1',
   diskPoolUuid: 'pool-1',
   diskPoolPath: '/pool',
+  seedSha256: '',
   bootId: BOOT,
   stopCause: null,
   fault: '',
@@ -106,6 +110,20 @@ describe('planConvergence', () => {
       seen(null, {}, { systemDisk: { imageUuid: 'image-0' } }),
       [...creation, 'start'],
     ],
+    [
+      'a seed is there before its definition',
+      { seed: SEED },
+      seen(null),
+      ['ensure-disk-pool', 'ensure-image', 'make-system-disk', 'make-seed', 'define', 'start'],
+    ],
+    ['its seed is there', { seed: SEED }, seen(ON, { seedSha256: 'seed-1' }), []],
+    [
+      'another seed',
+      { generation: 4, seed: SEED },
+      seen(ON, { seedSha256: 'seed-0' }),
+      ['make-seed', 'define'],
+    ],
+    ['no seed any more', { generation: 4 }, seen(ON, { seedSha256: 'seed-0' }), ['define']],
     ['runs as wanted', {}, seen(ON), []],
     ['off as wanted', { power: 'off' }, seen(OFF, { power: 'off', stopCause: 'requested' }), []],
     ['off, wanted on', {}, seen(OFF), ['start']],
@@ -309,11 +327,13 @@ class SimulatedHost {
   readonly taken: HostStep['kind'][] = []
   /** The content of the system disk: how often it was made. */
   disksMade = 0
+  #seed: string
   readonly #obeysPowerButton: boolean
   readonly #diskImage: { present: string | null }
 
   constructor(observed: ObservedInstance, obeysPowerButton: boolean) {
     this.observed = observed
+    this.#seed = observed.domain?.mark.seedSha256 ?? ''
     this.#obeysPowerButton = obeysPowerButton
     const loose = observed.systemDisk && (observed.systemDisk.imageUuid ?? 'of an image it does not tell')
     this.#diskImage = { present: observed.domain?.mark.imageUuid ?? loose }
@@ -348,8 +368,12 @@ class SimulatedHost {
         expect(domain?.mark.power, 'only what vpe has paused is resumed').not.toBe('on')
         this.#change({ guest: ON })
         return
+      case 'make-seed':
+        this.#seed = wanted.seed?.sha256 ?? ''
+        return
       case 'define':
         expect(this.diskImage, 'a domain is defined only over a whole disk').not.toBeNull()
+        if (step.mark.seedSha256) expect(this.#seed, 'and a seed that is there').toBe(step.mark.seedSha256)
         this.observed = {
           ...this.observed,
           domain: { mark: step.mark, guest: domain?.guest ?? { power: 'off', reason: 'unknown' } },
@@ -401,6 +425,7 @@ describe('in a simulated host', () => {
     power,
     ha: fc.boolean(),
     vcpus: fc.constantFrom(1, 2),
+    seedSha256: fc.constantFrom('', 'seed-0', 'seed-1'),
     imageUuid: fc.constantFrom('image-1', 'image-2'),
     rebootGeneration: fc.nat(3),
     diskGeneration: fc.nat(3),
@@ -424,6 +449,7 @@ describe('in a simulated host', () => {
     rebootKind: fc.constantFrom('soft' as const, 'hard' as const),
     diskGeneration: fc.nat(3),
     diskBytes: fc.constantFrom(5, 9),
+    seed: fc.constantFrom(null, SEED),
   })
 
   test('every observation leads to the desired state, also when the host crashes after any step', () => {

@@ -18,6 +18,7 @@ import type { VpeError } from './errors.ts'
 import type { DiskPoolId, HostId, ImageId, InstanceId } from './ids.ts'
 import type { InstanceReport, Power, RebootKind, StopCause } from './instance.ts'
 import type { SystemDiskKind } from './resources.ts'
+import type { Seed } from './seed.ts'
 
 /** The desired state of one instance, as its host needs to know it. */
 export interface DesiredInstance {
@@ -40,6 +41,13 @@ export interface DesiredInstance {
   readonly rebootKind: RebootKind
   /** The generation that asked for the system disk's present content; 0 for its first. */
   readonly diskGeneration: number
+  /** Null for a guest that is told nothing. */
+  readonly seed: DesiredSeed | null
+}
+
+export interface DesiredSeed extends Seed {
+  /** Of all that the guest is told, in lower-case hex. */
+  readonly sha256: string
 }
 
 export interface DesiredImage {
@@ -72,6 +80,8 @@ export interface InstanceMark {
   readonly imageUuid: ImageId
   readonly diskPoolUuid: DiskPoolId
   readonly diskPoolPath: string
+  /** Of the seed that the guest has beside its disk; empty for none. What it says is for the guest alone. */
+  readonly seedSha256: string
   /** The boot of the host in which the guest was last started; empty when a stop since is of unknown cause. */
   readonly bootId: string
   /** Why it is off, when it is wanted off. */
@@ -127,6 +137,7 @@ export type HostStep = { readonly why: string } & (
   | { readonly kind: 'ensure-image' }
   | { readonly kind: 'make-system-disk' }
   | { readonly kind: 'grow-system-disk' }
+  | { readonly kind: 'make-seed' }
   /** Writes the whole definition, mark included. */
   | { readonly kind: 'define'; readonly mark: InstanceMark }
   /** Writes the mark alone. */
@@ -243,6 +254,7 @@ function planCreation(desired: DesiredInstance, observed: ObservedInstance): Hos
   return [
     { kind: 'ensure-disk-pool', why },
     ...makeDisk,
+    ...seedSteps(desired, ''),
     { kind: 'define', mark: wantedMark(desired, observed), why },
     ...(desired.power === 'on' ? [{ kind: 'start', why: 'it is wanted on' } as const] : []),
   ]
@@ -306,6 +318,7 @@ function planMatch(desired: DesiredInstance, observed: ObservedInstance, domain:
     desired.power === 'on' && isOurPause ? [{ kind: 'resume', why: 'it is wanted on' }] : []
   return [
     ...(guest.power === 'off' ? planDisk(desired, mark) : []),
+    ...seedSteps(desired, mark.seedSha256),
     ...resume,
     ...planRecord(domain, wanted),
     ...planPower(desired, observed, domain),
@@ -325,6 +338,13 @@ function planDisk(desired: DesiredInstance, mark: InstanceMark): HostStep[] {
   ]
 }
 
+/** The seed is there before a definition names it. */
+function seedSteps({ seed }: DesiredInstance, presentSha256: string): HostStep[] {
+  return seed === null || seed.sha256 === presentSha256
+    ? []
+    : [{ kind: 'make-seed', why: presentSha256 ? 'it says something else' : 'there is none' }]
+}
+
 /** Brings definition and mark up to date. A running guest keeps its size until it is started again. */
 function planRecord({ mark, guest }: ObservedDomain, wanted: InstanceMark): HostStep[] {
   const changes = [
@@ -334,6 +354,7 @@ function planRecord({ mark, guest }: ObservedDomain, wanted: InstanceMark): Host
     change('image', mark.imageUuid, wanted.imageUuid),
     change('bytes of system disk', mark.diskBytes, wanted.diskBytes),
     change('pool path', mark.diskPoolPath, wanted.diskPoolPath),
+    mark.seedSha256 === wanted.seedSha256 ? null : 'another seed',
   ].filter((text) => text !== null)
   if (changes.length > 0) {
     const when = guest.power === 'off' ? '' : '; sizes take effect at the next start'
@@ -413,6 +434,7 @@ function wantedMark(desired: DesiredInstance, observed: ObservedInstance): Insta
     imageUuid: desired.image.uuid,
     diskPoolUuid: desired.diskPool.uuid,
     diskPoolPath: desired.diskPool.path,
+    seedSha256: desired.seed?.sha256 ?? '',
     bootId: desired.power === 'on' ? observed.bootId : (domain?.mark.bootId ?? ''),
     stopCause: desired.power === 'off' ? wantedStopCause(domain) : null,
     fault: '',

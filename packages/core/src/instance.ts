@@ -48,6 +48,11 @@ export interface InstanceRecord {
   /** 0 takes the image's own size. */
   readonly diskBytes: number
   readonly ha: boolean
+  /** What its guest is told it is called; empty when it is told nothing at all. Stays when the instance is renamed. */
+  readonly hostname: string
+  readonly sshKeys: readonly string[]
+  /** Of the user data, which lie in a table of their own; empty for none. */
+  readonly userDataSha256: string
   readonly power: Power
   /** Refuses what would destroy its data: deletion and rebuild. */
   readonly locked: boolean

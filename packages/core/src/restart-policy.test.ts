@@ -75,6 +75,7 @@ describe('planUpkeep', () => {
     imageUuid: 'image-1',
     diskPoolUuid: 'pool-1',
     diskPoolPath: '/pool',
+    seedSha256: '',
     bootId: 'boot-1',
     stopCause: null,
     fault: '',

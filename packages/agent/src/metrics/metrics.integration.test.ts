@@ -28,6 +28,7 @@ const spec: InstanceSpec = {
   rebootGeneration: 0,
   rebootKind: RebootKind.UNSPECIFIED,
   diskGeneration: 0,
+  seed: undefined,
 }
 
 let lab: TestLab

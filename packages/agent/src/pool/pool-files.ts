@@ -35,6 +35,15 @@ export function systemDiskPath(poolPath: string, instanceUuid: string): string {
   return join(poolPath, systemDiskFile(instanceUuid))
 }
 
+/** What the guest is told at its first boot, as an image for its CD-ROM drive. */
+export function seedFile(instanceUuid: string): string {
+  return `instance-${instanceUuid}.seed.iso`
+}
+
+export function seedPath(poolPath: string, instanceUuid: string): string {
+  return join(poolPath, seedFile(instanceUuid))
+}
+
 /** A file under construction; `what` is `image-<uuid>` or `instance-<uuid>`. */
 export function temporaryFile(what: string, owner: TemporaryOwner, part = ''): string {
   return `${what}.${owner.hostId}.${owner.pid}.${owner.startTicks}${part && `.${part}`}.tmp`

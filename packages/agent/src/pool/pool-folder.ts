@@ -73,6 +73,16 @@ export class PoolFolder {
   }
 }
 
+/** Makes what a file holds durable. */
+export async function syncFile(path: string): Promise<void> {
+  const file = await open(path, 'r+')
+  try {
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
 /** Start time of a process in clock ticks since boot; null when there is none. */
 export async function startTicksOf(pid: number | 'self'): Promise<string | null> {
   try {

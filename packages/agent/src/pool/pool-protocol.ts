@@ -53,6 +53,17 @@ const operations = {
     arguments: z.object({ instanceUuid: z.uuid(), diskBytes: sizeBytes }),
     result: z.object({ virtualSizeBytes: sizeBytes }),
   },
+  /** Writes the seed of an instance, in place of the one that may be there. */
+  'make-seed': {
+    arguments: z.object({
+      instanceUuid: z.uuid(),
+      hostname: z.string(),
+      sshKeys: z.array(z.string()),
+      userData: z.string(),
+    }),
+    result: z.object({}),
+  },
+  /** With the seed. */
   'remove-system-disk': { arguments: z.object({ instanceUuid: z.uuid() }), result: z.object({}) },
 } as const
 
@@ -92,6 +103,7 @@ export const toWorkerSchema = z.union([
   requestOf('find-system-disk'),
   requestOf('make-system-disk'),
   requestOf('grow-system-disk'),
+  requestOf('make-seed'),
   requestOf('remove-system-disk'),
   z.object({ id, operation: z.literal('cancel') }),
 ])

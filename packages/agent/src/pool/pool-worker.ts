@@ -16,6 +16,7 @@ import {
   type WorkerSettings,
   workerSettingsSchema,
 } from './pool-protocol.ts'
+import { makeSeed } from './seed.ts'
 import {
   findSystemDisk,
   growSystemDisk,
@@ -83,6 +84,9 @@ async function carryOut(request: PoolRequest, context: ImportContext): Promise<u
       return makeSystemDisk(folder, request.arguments, context)
     case 'grow-system-disk':
       return growSystemDisk(folder, request.arguments, context)
+    case 'make-seed':
+      await makeSeed(folder, request.arguments, context.signal)
+      return {}
     case 'remove-system-disk':
       await removeSystemDisk(folder, request.arguments)
       return {}

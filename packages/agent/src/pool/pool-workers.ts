@@ -24,6 +24,7 @@ const WORKER = fileURLToPath(new URL('./pool-worker.ts', import.meta.url))
 const STALL_MS: Record<PoolOperation, number> = {
   check: 15_000,
   'find-system-disk': 15_000,
+  'make-seed': 60_000,
   'remove-system-disk': 60_000,
   'remove-image': 60_000,
   // The worker gives a silent source up by itself, and tries it three times; this is for the pool.

@@ -11,9 +11,10 @@ import {
   imageOfFile,
   imageRecordFile,
   instanceOfSystemDisk,
+  seedFile,
   systemDiskFile,
 } from './pool-files.ts'
-import type { PoolFolder } from './pool-folder.ts'
+import { type PoolFolder, syncFile } from './pool-folder.ts'
 import type { PoolArguments, PoolResult } from './pool-protocol.ts'
 import { convertToDisk, createOverlay, resizeDisk } from './qemu-img.ts'
 
@@ -84,11 +85,14 @@ export async function growSystemDisk(
   return { virtualSizeBytes: diskBytes }
 }
 
+/** With the seed, which goes with it. */
 export async function removeSystemDisk(
   folder: PoolFolder,
   { instanceUuid }: PoolArguments<'remove-system-disk'>,
 ): Promise<void> {
-  await rm(folder.path(systemDiskFile(instanceUuid)), { force: true })
+  for (const name of [systemDiskFile(instanceUuid), seedFile(instanceUuid)]) {
+    await rm(folder.path(name), { force: true })
+  }
 }
 
 /** Refuses while a disk in this pool lies on the image: taking it away would destroy that disk. */
@@ -132,15 +136,6 @@ async function readHead(folder: PoolFolder, name: string): Promise<Buffer> {
     const head = Buffer.alloc(HEADER_BYTES)
     const { bytesRead } = await file.read(head, 0, HEADER_BYTES, 0)
     return head.subarray(0, bytesRead)
-  } finally {
-    await file.close()
-  }
-}
-
-async function syncFile(path: string): Promise<void> {
-  const file = await open(path, 'r+')
-  try {
-    await file.sync()
   } finally {
     await file.close()
   }

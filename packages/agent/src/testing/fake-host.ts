@@ -66,6 +66,7 @@ export function desiredInstance(changes: Partial<DesiredInstance> = {}): Desired
     rebootGeneration: 0,
     rebootKind: 'soft',
     diskGeneration: 0,
+    seed: null,
     ...changes,
   }
 }

@@ -65,6 +65,7 @@ export class FakePoolFiles implements PoolFiles {
         this.diskBytes.set(instanceUuid, Math.max(diskBytes, this.diskBytes.get(instanceUuid) ?? 0))
         return { virtualSizeBytes: diskBytes }
       },
+      'make-seed': () => ({}),
       'remove-system-disk': () => {
         this.disks.delete(instanceUuid)
         return {}

@@ -56,6 +56,7 @@ export function hypervisorContract(
         imageUuid: randomUUID(),
         diskPoolUuid: randomUUID(),
         diskPoolPath: world.dir,
+        seedSha256: '',
         bootId: '',
         stopCause: null,
         fault: '',
@@ -72,6 +73,7 @@ export function hypervisorContract(
         domainXml({
           mark,
           platform,
+          seedPath: undefined,
           systemDiskPath,
           consoleLogPath,
           serialSocketPath: undefined,

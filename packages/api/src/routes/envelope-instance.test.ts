@@ -133,7 +133,7 @@ describe('3. get', () => {
           name: generated,
           displayName: 'test',
           namespace: 'test',
-          spec: { image: 'centos6.7' },
+          spec: { image: 'centos6.7', hostname: null, sshKeys: [], userDataSha256: null },
           shareStorage: false,
           hostIDs: [],
           status: 'shutoff',

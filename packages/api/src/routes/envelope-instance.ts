@@ -49,7 +49,8 @@ export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerS
     },
     async ({ body }, { change }) => {
       const { name, namespace, spec, shareStorage, hostIDs: hostIds } = body
-      const request = { name, namespace, image: spec.image, shareStorage, hostIds }
+      const { image, hostname = '', sshKeys, userData = '' } = spec
+      const request = { name, namespace, image, shareStorage, hostIds, hostname, sshKeys, userData }
       const answer = await change((options) => controller.createInstance(request, options))
       return succeed('create succeed', nameOf(answer.instance))
     },
@@ -146,7 +147,12 @@ function show(instance: Instance): z.input<typeof EnvelopeInstanceView> {
     name: instance.generatedName,
     displayName: instance.name,
     namespace: instance.namespace,
-    spec: { image: instance.imageName },
+    spec: {
+      image: instance.imageName,
+      hostname: instance.hostname || null,
+      sshKeys: instance.sshKeys,
+      userDataSha256: instance.userDataSha256 || null,
+    },
     shareStorage: instance.shareStorage,
     hostIDs: instance.hostIds,
     status: STATUS_WORDS[instance.status],

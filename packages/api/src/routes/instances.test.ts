@@ -1,6 +1,7 @@
 // Dialect 1, one test per request and response of its document: the same fields, no others than the
 // extensions that docs/api.md names, the same types and the same status.
 
+import { createHash } from 'node:crypto'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { createTestBed, type TestBed } from '../test-bed.ts'
 
@@ -10,7 +11,17 @@ beforeEach(async () => {
   bed = await createTestBed()
 })
 
-const EXTENSIONS = ['fault', 'host', 'host_uuid', 'namespace', 'addresses', 'locked']
+const EXTENSIONS = [
+  'fault',
+  'host',
+  'host_uuid',
+  'namespace',
+  'addresses',
+  'locked',
+  'hostname',
+  'ssh_keys',
+  'user_data_sha256',
+]
 
 async function create(name: string, more: object = {}) {
   const { flavor, image } = bed.ids
@@ -50,6 +61,9 @@ describe('List instances', () => {
           namespace: 'default',
           addresses: [],
           locked: false,
+          hostname: null,
+          ssh_keys: [],
+          user_data_sha256: null,
         },
       ],
     })
@@ -64,6 +78,45 @@ describe('List instances', () => {
     expect(answer.body.instances.map((it: { name: string }) => it.name)).toEqual(['frontend', 'backend'])
     expect((await bed.send('GET', '/instances?name=')).body.instances).toHaveLength(3)
     expect((await bed.send('GET', '/instances?name=nothing')).body).toEqual({ instances: [] })
+  })
+})
+
+describe('What a guest is told', () => {
+  const KEY =
+    'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKn9buq4Eq3mpX6qf8jKpEdY+CK9uTzLfLT6JTRvJijf ada@example.org'
+
+  test('goes to the controller, and is shown but for its user data', async () => {
+    const userData = '#!/bin/sh\necho secret\n'
+    const { body } = await create('vm1', { hostname: 'web', ssh_keys: [KEY], user_data: userData })
+    expect(bed.controller.calls.at(-1)?.request).toMatchObject({ hostname: 'web', sshKeys: [KEY], userData })
+    const answer = await bed.send('GET', `/instances/${body.instance.uuid}`)
+    expect(answer.body.instance).toMatchObject({
+      hostname: 'web',
+      ssh_keys: [KEY],
+      user_data_sha256: createHash('sha256').update(userData).digest('hex'),
+    })
+    expect(JSON.stringify(answer.body)).not.toContain('secret')
+  })
+
+  test('is the same in dialect 2', async () => {
+    const spec = { image: 'centos6.7', hostname: 'web', sshKeys: [KEY], userData: '#cloud-config\n' }
+    await bed.send('POST', '/api/v1/instance', { name: 'test', spec })
+    const { data } = (await bed.send('GET', '/api/v1/instance?name=test')).body
+    const { userData, ...shown } = spec
+    expect(data.spec).toEqual({
+      ...shown,
+      userDataSha256: createHash('sha256').update(userData).digest('hex'),
+    })
+  })
+
+  test('is refused by field and index where no guest could be told so, and is not repeated', async () => {
+    const more = { hostname: 'a b', ssh_keys: [KEY, 'secret'], user_data: 'x'.repeat(65_537) }
+    const instance = { name: 'vm1', flavor_uuid: bed.ids.flavor, image_uuid: bed.ids.image, ...more }
+    const answer = await bed.send('POST', '/instances', { instance })
+    expect(answer.status).toBe(400)
+    const fields = answer.body.errors.map(({ field }: { field: string }) => field)
+    expect(fields).toEqual(['instance.hostname', 'instance.ssh_keys[1]', 'instance.user_data'])
+    expect(JSON.stringify(answer.body)).not.toContain('secret')
   })
 })
 

@@ -82,6 +82,9 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
         ha: instance.ha,
         tags: instance.tags,
         diskUuids: instance.disks,
+        hostname: instance.hostname ?? '',
+        sshKeys: instance.ssh_keys,
+        userData: instance.user_data ?? '',
       }
       const answer = await change((options) => controller.createInstance(request, options))
       return { instance: showChangedInstance(given(answer.instance, 'the instance')) }

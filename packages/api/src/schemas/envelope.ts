@@ -2,7 +2,7 @@
 // own, also where it says "create succeed" of an update.
 
 import { z } from '@hono/zod-openapi'
-import { Fault, Name, Reference, Uuid } from './fields.ts'
+import { Fault, Hostname, Name, Reference, SshKeys, UserData, Uuid } from './fields.ts'
 import { Locked, Status } from './instance.ts'
 
 function envelope<Data extends z.ZodType>(message: string, data: Data) {
@@ -18,7 +18,15 @@ export const EnvelopeInstanceView = z
     name: GeneratedName,
     displayName: z.string().openapi({ description: "The user's name" }),
     namespace: z.string(),
-    spec: z.object({ image: z.string() }),
+    spec: z.object({
+      image: z.string(),
+      hostname: z.string().nullable().openapi({ description: 'What its guest is told it is called' }),
+      sshKeys: z.array(z.string()),
+      userDataSha256: z
+        .string()
+        .nullable()
+        .openapi({ description: 'The user data themselves are not shown' }),
+    }),
     shareStorage: z.boolean(),
     hostIDs: z.array(z.string()).openapi({ description: 'Hosts that may run it; empty for any' }),
     status: Status,
@@ -56,7 +64,12 @@ export const EnvelopeCreateBody = z
   .strictObject({
     name: Name,
     namespace: Name.default('default'),
-    spec: z.strictObject({ image: Reference }),
+    spec: z.strictObject({
+      image: Reference,
+      hostname: Hostname.optional(),
+      sshKeys: SshKeys.default([]),
+      userData: UserData.optional(),
+    }),
     shareStorage: z.boolean().default(false),
     hostIDs: HostIds.default([]),
   })

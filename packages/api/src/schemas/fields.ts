@@ -4,9 +4,14 @@
 import { z } from '@hono/zod-openapi'
 import { EVENT_KINDS } from '@vpe/bus'
 import {
+  hostnameFault,
   type LogPosition,
   parseEventFilter,
   parsePosition,
+  SSH_KEYS_MAX,
+  sshKeyFault,
+  USER_DATA_BYTES_MAX,
+  userDataFault,
   webhookSecretFault,
   webhookUrlFault,
 } from '@vpe/core'
@@ -59,6 +64,25 @@ export const TagQuery = z
   .array(text(128, 'A tag'))
   .max(64)
   .openapi({ description: 'Only those that carry this tag; may be repeated, then all of them must be there' })
+
+export const Hostname = checkedString(hostnameFault).openapi({
+  minLength: 1,
+  maxLength: 253,
+  description:
+    'What the guest is told it is called (RFC 1123); made from the name where others of its kind are given',
+})
+
+export const SshKeys = z.array(checkedString(sshKeyFault)).max(SSH_KEYS_MAX).openapi({
+  description: 'Public keys as OpenSSH writes them, one a line, for the default user of the guest',
+})
+
+export const UserData = checkedString((value) =>
+  value === '' ? 'must not be empty' : userDataFault(value),
+).openapi({
+  minLength: 1,
+  maxLength: USER_DATA_BYTES_MAX,
+  description: 'What cloud-init in the guest shall do: text, such as #cloud-config or a script',
+})
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 

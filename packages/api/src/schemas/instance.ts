@@ -3,7 +3,7 @@
 
 import { z } from '@hono/zod-openapi'
 import { INSTANCE_STATUSES, INSTANCE_TASKS } from '@vpe/core'
-import { Fault, Moment, Name, Reference, Tags, Uuid } from './fields.ts'
+import { Fault, Hostname, Moment, Name, Reference, SshKeys, Tags, UserData, Uuid } from './fields.ts'
 
 export const Status = z.enum(INSTANCE_STATUSES).openapi({ description: 'What is observed' })
 
@@ -41,6 +41,12 @@ export const InstanceView = z
     namespace: z.string(),
     addresses: z.array(z.string()).openapi({ description: 'Where its guest is reached, as its host knows' }),
     locked: Locked,
+    hostname: z.string().nullable().openapi({ description: 'What its guest is told it is called' }),
+    ssh_keys: z.array(z.string()),
+    user_data_sha256: z
+      .string()
+      .nullable()
+      .openapi({ description: 'The user data themselves are not shown' }),
   })
   .openapi('Instance')
 
@@ -82,6 +88,9 @@ export const CreateInstanceBody = z
       ha: z.boolean().default(false),
       tags: Tags.default([]),
       disks: z.array(Reference).max(64).default([]),
+      hostname: Hostname.optional(),
+      ssh_keys: SshKeys.default([]),
+      user_data: UserData.optional(),
     }),
   })
   .openapi('CreateInstance')

@@ -1,19 +1,25 @@
 // Calls about instances. Each reads memory, decides, and commits; what then happens on hosts is the
 // reconciler's affair.
 
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import {
   decideDelete,
   decideStart,
   decideStop,
   decideUpdate,
+  defaultHostname,
   type FlavorRecord,
   type HostCandidate,
   type HostRecord,
+  hostnameFault,
   type ImageRecord,
   type InstanceRecord,
   type OvercommitPolicy,
   place,
+  type Seed,
+  SSH_KEYS_MAX,
+  sshKeyFault,
+  userDataFault,
   VpeError,
 } from '@vpe/core'
 import {
@@ -92,6 +98,7 @@ export function instanceMethods({
         `disk pool ${pool.name} is local to its host, but shared storage is asked for`,
       )
     }
+    assertSeed(request)
     const diskBytes = systemDiskBytes(flavor, image)
     const result = place(
       {
@@ -106,8 +113,9 @@ export function instanceMethods({
       policy,
     )
     if (result.hostId === null) throw new VpeError('NO_HOST_FITS', result.refusal)
+    const uuid = randomUUID()
     const instance: InstanceRecord = {
-      uuid: randomUUID(),
+      uuid,
       name: request.name,
       generatedName: generateName(now()),
       namespace,
@@ -122,6 +130,7 @@ export function instanceMethods({
       memoryMib: flavor.memoryMib,
       diskBytes,
       ha: request.ha,
+      ...seedOf(request, uuid),
       power: 'on',
       locked: false,
       generation: 1,
@@ -151,7 +160,11 @@ export function instanceMethods({
     const why = `created on ${store.hosts.get(result.hostId)?.name}`
     const { changes, events } = commitOfDecision(null, { next: instance, why }, [operation], now())
     return {
-      changes: [...changes, change.placement(placement)],
+      changes: [
+        ...changes,
+        change.placement(placement),
+        ...(request.userData ? [change.userData({ instanceUuid: uuid, text: request.userData })] : []),
+      ],
       events,
       response: { instance: instanceToWire(store, instance), operationUuid: operation.uuid },
     }
@@ -263,6 +276,26 @@ function assertInstanceNameFree(store: Store, namespace: string, name: string): 
 function assertTags(tags: readonly string[]): void {
   assertBetween('tags', tags.length, 0, TAGS_MAX)
   for (const tag of tags) assertName('tags', tag)
+}
+
+function assertSeed({ hostname, sshKeys, userData }: Seed): void {
+  assertBetween('ssh_keys', sshKeys.length, 0, SSH_KEYS_MAX)
+  const faults = [
+    { field: 'hostname', message: hostname && hostnameFault(hostname) },
+    ...sshKeys.map((key, index) => ({ field: `ssh_keys[${index}]`, message: sshKeyFault(key) })),
+    { field: 'user_data', message: userDataFault(userData) },
+  ]
+  for (const { field, message } of faults) if (message) throw invalid(field, `${field}: ${message}`)
+}
+
+/** What the record keeps of what the guest is told; nothing, where the user gave nothing. */
+function seedOf({ name, hostname, sshKeys, userData }: Seed & { name: string }, uuid: string) {
+  const isGiven = hostname !== '' || sshKeys.length > 0 || userData !== ''
+  return {
+    hostname: isGiven ? hostname || defaultHostname(name, uuid) : '',
+    sshKeys,
+    userDataSha256: userData && createHash('sha256').update(userData).digest('hex'),
+  }
 }
 
 function defaultFlavor(store: Store): FlavorRecord {

@@ -28,6 +28,7 @@ export class BackendThread implements StoreBackend {
   readonly trimOutbox = this.#method('trimOutbox')
   readonly findOperation = this.#method('findOperation')
   readonly listOperations = this.#method('listOperations')
+  readonly findUserData = this.#method('findUserData')
   readonly findPlacement = this.#method('findPlacement')
   readonly findIdempotencyKey = this.#method('findIdempotencyKey')
   readonly prune = this.#method('prune')

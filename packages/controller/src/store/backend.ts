@@ -30,6 +30,8 @@ export interface StoreBackend {
   trimOutbox(upTo: number): Promise<void>
   findOperation(uuid: string): Promise<OperationRecord | null>
   listOperations(resourceUuid: string | null, limit: number): Promise<OperationRecord[]>
+  /** What the guest of an instance is to do; null when nothing was given. */
+  findUserData(instanceUuid: string): Promise<string | null>
   findPlacement(uuid: string): Promise<PlacementRecord | null>
   findIdempotencyKey(key: string): Promise<IdempotencyKeyRecord | null>
   /** Deletes ended operations, placements and keys that are older than the given times. */

@@ -83,6 +83,9 @@ export const instances = sqliteTable(
     memoryMib: integer().notNull(),
     diskBytes: integer().notNull(),
     ha: integer({ mode: 'boolean' }).notNull(),
+    hostname: text().notNull(),
+    sshKeys: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
+    userDataSha256: text().notNull(),
     power: text({ enum: ['on', 'off', 'paused'] }).notNull(),
     locked: integer({ mode: 'boolean' }).notNull(),
     generation: integer().notNull(),
@@ -99,6 +102,12 @@ export const instances = sqliteTable(
   },
   (table) => [index('instances_by_name').on(table.namespace, table.name)],
 )
+
+/** Apart from the instances, which are written anew with each of their moves and are held in memory. */
+export const userData = sqliteTable('user_data', {
+  instanceUuid: text().primaryKey(),
+  text: text().notNull(),
+})
 
 export const operations = sqliteTable(
   'operations',

@@ -24,6 +24,7 @@ const TABLES = {
   hosts: { table: schema.hosts, key: schema.hosts.uuid },
   instances: { table: schema.instances, key: schema.instances.uuid },
   webhooks: { table: schema.webhooks, key: schema.webhooks.uuid },
+  userData: { table: schema.userData, key: schema.userData.instanceUuid },
   operations: { table: schema.operations, key: schema.operations.uuid },
   placements: { table: schema.placements, key: schema.placements.uuid },
   idempotencyKeys: { table: schema.idempotencyKeys, key: schema.idempotencyKeys.key },
@@ -133,6 +134,12 @@ export class SqliteBackend implements StoreBackend {
       .orderBy(desc(schema.operations.createdAtMs))
       .limit(limit)
       .all()
+  }
+
+  async findUserData(instanceUuid: string) {
+    const { userData } = schema
+    const row = this.#db.select().from(userData).where(eq(userData.instanceUuid, instanceUuid)).get()
+    return row?.text ?? null
   }
 
   async findPlacement(uuid: string) {

@@ -202,6 +202,7 @@ export class Store {
         if (row.status !== 'running') for (const listener of this.#listeners) listener.onOperationEnded?.(row)
         return
       }
+      case 'userData':
       case 'placements':
       case 'idempotencyKeys':
         return

@@ -21,6 +21,11 @@ export interface PlacementRecord {
   readonly createdAtMs: number
 }
 
+export interface UserDataRecord {
+  readonly instanceUuid: string
+  readonly text: string
+}
+
 export interface IdempotencyKeyRecord {
   readonly key: string
   readonly method: string
@@ -36,6 +41,7 @@ export interface Tables {
   readonly hosts: HostRecord
   readonly instances: InstanceRecord
   readonly webhooks: WebhookRecord
+  readonly userData: UserDataRecord
   readonly operations: OperationRecord
   readonly placements: PlacementRecord
   readonly idempotencyKeys: IdempotencyKeyRecord
@@ -55,6 +61,7 @@ export const change = {
   host: (row: HostRecord): Change => ({ table: 'hosts', key: row.uuid, row }),
   instance: (row: InstanceRecord): Change => ({ table: 'instances', key: row.uuid, row }),
   webhook: (row: WebhookRecord): Change => ({ table: 'webhooks', key: row.uuid, row }),
+  userData: (row: UserDataRecord): Change => ({ table: 'userData', key: row.instanceUuid, row }),
   operation: (row: OperationRecord): Change => ({ table: 'operations', key: row.uuid, row }),
   placement: (row: PlacementRecord): Change => ({ table: 'placements', key: row.uuid, row }),
   idempotencyKey: (row: IdempotencyKeyRecord): Change => ({ table: 'idempotencyKeys', key: row.key, row }),

@@ -71,6 +71,9 @@ CREATE TABLE `instances` (
 	`memory_mib` integer NOT NULL,
 	`disk_bytes` integer NOT NULL,
 	`ha` integer NOT NULL,
+	`hostname` text NOT NULL,
+	`ssh_keys` text NOT NULL,
+	`user_data_sha256` text NOT NULL,
 	`power` text NOT NULL,
 	`locked` integer NOT NULL,
 	`generation` integer NOT NULL,
@@ -129,6 +132,11 @@ CREATE TABLE `placements` (
 );
 --> statement-breakpoint
 CREATE INDEX `placements_by_time` ON `placements` (`created_at_ms`);--> statement-breakpoint
+CREATE TABLE `user_data` (
+	`instance_uuid` text PRIMARY KEY NOT NULL,
+	`text` text NOT NULL
+);
+--> statement-breakpoint
 CREATE TABLE `webhooks` (
 	`uuid` text PRIMARY KEY NOT NULL,
 	`url` text NOT NULL,
