@@ -24,6 +24,46 @@ async function restartAgent(): Promise<void> {
   await settle()
 }
 
+describe('a capture', () => {
+  const imageUuid = '0a1b2c3d-0000-4000-8000-0000000000cc'
+  const capture = (desired: ReturnType<typeof desiredInstance>) =>
+    agent.captureImage(desired.diskPool, imageUuid, desired.uuid, () => {}, new AbortController().signal)
+
+  test('takes the disk of a guest that is off, and of no other', async () => {
+    const desired = desiredInstance()
+    await agent.apply(desired).result
+    await expect(capture(desired)).rejects.toMatchObject({
+      code: 'CONFLICT',
+      message: expect.stringContaining('stop it first'),
+    })
+    await agent.apply({ ...desired, generation: 2, power: 'off' }).result
+    await capture(desired)
+    expect(host.files.images).toContain(imageUuid)
+  })
+
+  test('gives way to what its controller wants of the instance, and waits for it', async () => {
+    const desired = desiredInstance({ power: 'off' })
+    await agent.apply(desired).result
+    const reading = Promise.withResolvers<void>()
+    const mayEnd = Promise.withResolvers<void>()
+    host.files.beforeCall = (operation) => {
+      if (operation !== 'capture-image') return
+      reading.resolve()
+      return mayEnd.promise
+    }
+    const captured = capture(desired)
+    await reading.promise
+    const started = agent.apply({ ...desired, generation: 2, power: 'on' })
+    expect(() => capture(desired)).toThrow(expect.objectContaining({ code: 'UNAVAILABLE' }))
+    await settle()
+    expect(host.hypervisor.calls.some((call) => call.startsWith('start'))).toBe(false)
+    mayEnd.resolve()
+    await expect(captured).rejects.toMatchObject({ code: 'SUPERSEDED' })
+    expect(await started.result).toMatchObject({ power: 'on' })
+    expect(host.files.images).not.toContain(imageUuid)
+  })
+})
+
 describe('apply', () => {
   test('makes a guest, says what it does, and reports it', async () => {
     const desired = desiredInstance()

@@ -27,7 +27,7 @@ import { InstanceTurns } from './instance-turns.ts'
 import { digestOf, Inventory } from './inventory.ts'
 import { GuestMetrics, METRICS_INTERVAL_MS } from './metrics/guest-metrics.ts'
 import type { Neighbours } from './neighbours.ts'
-import type { PoolImage } from './pool/pool-protocol.ts'
+import type { PoolArguments, PoolImage, PoolResult } from './pool/pool-protocol.ts'
 import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
 import type { Running } from './progress.ts'
 import { Slots } from './slots.ts'
@@ -192,6 +192,39 @@ export class Agent {
   ): Promise<PoolImage> {
     await this.diskPools.ensure(pool)
     return this.#deps.files.request(pool, 'import-image', { ...image }, { onProgress, signal })
+  }
+
+  writeImagePart(pool: DesiredDiskPool, part: PoolArguments<'write-image-part'>): Promise<object> {
+    return this.#deps.files.request(pool, 'write-image-part', part)
+  }
+
+  async findImage(pool: DesiredDiskPool, uuid: string): Promise<PoolResult<'find-image'>> {
+    await this.diskPools.ensure(pool)
+    return this.#deps.files.request(pool, 'find-image', { uuid })
+  }
+
+  /**
+   * Makes an image of the system disk of an instance that is off; nobody starts it meanwhile.
+   * @throws VpeError CONFLICT when its guest runs, UNAVAILABLE while somebody is at work on it
+   */
+  captureImage(
+    pool: DesiredDiskPool,
+    uuid: string,
+    instanceUuid: string,
+    onProgress: (percent: number) => void,
+    signal: AbortSignal,
+  ): Promise<PoolImage> {
+    const running = this.#turns.run(instanceUuid, { kind: 'capture' }, async (turn) => {
+      await this.diskPools.ensure(pool)
+      const domain = await this.#inventory.look(instanceUuid)
+      if (domain && domain.guest.power !== 'off') {
+        throw new VpeError('CONFLICT', `instance ${instanceUuid} runs; stop it first`)
+      }
+      const options = { onProgress, signal: AbortSignal.any([turn, signal]) }
+      return this.#deps.files.request(pool, 'capture-image', { uuid, instanceUuid }, options)
+    })
+    if (!running) throw new Error('only upkeep is ever skipped')
+    return running.result
   }
 
   async removeImage(pool: DesiredDiskPool, uuid: string): Promise<void> {

@@ -12,6 +12,7 @@ describe('the settings', () => {
       libvirtUri: 'qemu:///system',
       natsUrl: 'nats://127.0.0.1:4222',
       imageDirs: [],
+      imageBytesMax: 2 ** 41,
       bridge: undefined,
       logLevel: 'info',
     })

@@ -23,6 +23,7 @@ const environmentSchema = z.object({
     .default('')
     .transform((text) => text.split(':').filter((dir) => dir !== ''))
     .pipe(z.array(absolutePath)),
+  VPE_AGENT_IMAGE_GIB_MAX: z.coerce.number().int().min(1).max(16_384).default(2_048),
   VPE_AGENT_BRIDGE: z
     .string()
     // IFNAMSIZ, and what the kernel takes in the name of an interface.
@@ -39,6 +40,8 @@ export interface AgentConfig {
   readonly libvirtUri: string
   readonly natsUrl: string
   readonly imageDirs: readonly string[]
+  /** The largest virtual size that an image may have. */
+  readonly imageBytesMax: number
   readonly bridge: string | undefined
   readonly logLevel: string
 }
@@ -67,6 +70,7 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     libvirtUri: data.VPE_LIBVIRT_URI,
     natsUrl: data.VPE_NATS_URL,
     imageDirs: data.VPE_AGENT_IMAGE_DIRS,
+    imageBytesMax: data.VPE_AGENT_IMAGE_GIB_MAX * 1024 ** 3,
     bridge: data.VPE_AGENT_BRIDGE,
     logLevel: data.VPE_LOG_LEVEL,
   }

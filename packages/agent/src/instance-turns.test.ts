@@ -4,6 +4,7 @@ import { type Admission, admit, InstanceTurns, type Job } from './instance-turns
 const apply = (generation: number): Job => ({ kind: 'apply', generation })
 const remove = (generation: number): Job => ({ kind: 'remove', generation })
 const upkeep: Job = { kind: 'upkeep' }
+const capture: Job = { kind: 'capture' }
 
 describe('admit', () => {
   test.each<[Job | null, Job, Admission | 'refused']>([
@@ -20,6 +21,13 @@ describe('admit', () => {
     [remove(2), remove(2), 'join'],
     [remove(2), apply(2), 'refused'],
     [remove(2), apply(3), 'take-over'],
+    [null, capture, 'start'],
+    [apply(1), capture, 'refused'],
+    [upkeep, capture, 'refused'],
+    [capture, capture, 'refused'],
+    [capture, upkeep, 'skip'],
+    [capture, apply(1), 'take-over'],
+    [capture, remove(1), 'take-over'],
   ])('%j, then %j: %s', (current, next, expected) => {
     const admission = admit(current, next)
     expect(typeof admission === 'object' ? 'refused' : admission).toBe(expected)

@@ -9,6 +9,8 @@ export type Job =
   | { readonly kind: 'apply' | 'remove'; readonly generation: number }
   /** This host's own: bringing a guest back, or writing down that it stays off. */
   | { readonly kind: 'upkeep' }
+  /** Its disk is being read, so the guest must stay off. */
+  | { readonly kind: 'capture' }
 
 export type Admission = 'start' | 'join' | 'take-over' | 'skip' | { readonly refused: string }
 
@@ -16,7 +18,8 @@ export type Admission = 'start' | 'join' | 'take-over' | 'skip' | { readonly ref
 export function admit(current: Job | null, next: Job): Admission {
   if (!current) return 'start'
   if (next.kind === 'upkeep') return 'skip'
-  if (current.kind === 'upkeep') return 'take-over'
+  if (next.kind === 'capture') return { refused: 'somebody is at work on it' }
+  if (current.kind === 'upkeep' || current.kind === 'capture') return 'take-over'
   if (next.generation > current.generation) return 'take-over'
   if (next.generation === current.generation && next.kind === current.kind) return 'join'
   // Between an apply and a remove of one generation the remove wins, whichever came first.
@@ -55,8 +58,10 @@ export class InstanceTurns {
     if (this.#stopped) throw this.#stopped
     const current = this.#turns.get(uuid)
     const admission = admit(current?.job ?? null, job)
-    if (typeof admission === 'object')
-      throw new VpeError('STALE_GENERATION', `instance ${uuid}: ${admission.refused}`)
+    if (typeof admission === 'object') {
+      const code = job.kind === 'capture' ? 'UNAVAILABLE' : 'STALE_GENERATION'
+      throw new VpeError(code, `instance ${uuid}: ${admission.refused}`)
+    }
     switch (admission) {
       case 'skip':
         return null
@@ -114,6 +119,6 @@ export class InstanceTurns {
 }
 
 function superseded(uuid: string, by: Job): VpeError {
-  const what = by.kind === 'upkeep' ? 'upkeep' : `${by.kind} of generation ${by.generation}`
+  const what = 'generation' in by ? `${by.kind} of generation ${by.generation}` : by.kind
   return new VpeError('SUPERSEDED', `instance ${uuid}: ${what} took over`)
 }

@@ -5,6 +5,7 @@ import type {
   ApplyInstanceResponse,
   AttachConsoleRequest,
   AttachConsoleResponse,
+  CaptureImageResponse,
   ImportImageResponse,
 } from '@vpe/proto'
 import type { Agent } from './agent.ts'
@@ -29,7 +30,17 @@ import {
 
 type ServiceParts = Pick<
   Agent,
-  'describe' | 'diskPools' | 'apply' | 'remove' | 'inventory' | 'importImage' | 'removeImage' | 'metrics'
+  | 'describe'
+  | 'diskPools'
+  | 'apply'
+  | 'remove'
+  | 'inventory'
+  | 'importImage'
+  | 'writeImagePart'
+  | 'captureImage'
+  | 'findImage'
+  | 'removeImage'
+  | 'metrics'
 >
 
 export function createAgentService(
@@ -60,14 +71,31 @@ export function createAgentService(
     async *importImage(request, { signal }): AsyncGenerator<ImportImageResponse> {
       const [image, pool] = [imageFromWire(request.image), diskPoolFromWire(request.diskPool)]
       await admit(request.epoch)
-      const progress = new Progress()
-      const result = agent.importImage(pool, image, (percent) => progress.say(String(percent)), signal)
-      result.catch(() => {})
-      const running: Running<PoolImage> = { result, progress }
-      for await (const percent of stepsOf(running, signal)) {
-        yield { update: { $case: 'progressPercent', value: Number(percent) } }
-      }
-      if (!signal.aborted) yield { update: { $case: 'imported', value: imageToWire(await result) } }
+      yield* imageUpdates((onProgress) => agent.importImage(pool, image, onProgress, signal), signal)
+    },
+
+    async writeImagePart(request) {
+      const [uuid, pool] = [uuidFromWire(request.imageUuid, 'image_uuid'), diskPoolFromWire(request.diskPool)]
+      await admit(request.epoch)
+      const { upload, offset, data } = request
+      await agent.writeImagePart(pool, { uuid, upload, offset, data })
+      return {}
+    },
+
+    async *captureImage(request, { signal }): AsyncGenerator<CaptureImageResponse> {
+      const [uuid, pool] = [uuidFromWire(request.imageUuid, 'image_uuid'), diskPoolFromWire(request.diskPool)]
+      const instance = uuidFromWire(request.instanceUuid, 'instance_uuid')
+      await admit(request.epoch)
+      yield* imageUpdates(
+        (onProgress) => agent.captureImage(pool, uuid, instance, onProgress, signal),
+        signal,
+      )
+    },
+
+    async findImage(request) {
+      const [uuid, pool] = [uuidFromWire(request.imageUuid, 'image_uuid'), diskPoolFromWire(request.diskPool)]
+      const { image, partBytes } = await agent.findImage(pool, uuid)
+      return { image: image ? imageToWire(image) : undefined, partBytes }
     },
 
     async removeImage(request) {
@@ -116,6 +144,21 @@ export function createAgentService(
       return { metrics: metricsToWire(agent.metrics.of(uuidFromWire(uuid, 'uuid'), sinceMs, stepMs)) }
     },
   }
+}
+
+/** How far an image is, and at last what it is. */
+async function* imageUpdates(
+  bring: (onProgress: (percent: number) => void) => Promise<PoolImage>,
+  signal: AbortSignal,
+): AsyncGenerator<ImportImageResponse> {
+  const progress = new Progress()
+  const result = bring((percent) => progress.say(String(percent)))
+  result.catch(() => {})
+  const running: Running<PoolImage> = { result, progress }
+  for await (const percent of stepsOf(running, signal)) {
+    yield { update: { $case: 'progressPercent', value: Number(percent) } }
+  }
+  if (!signal.aborted) yield { update: { $case: 'imported', value: imageToWire(await result) } }
 }
 
 async function* dataOf(requests: AsyncIterable<AttachConsoleRequest>): AsyncGenerator<Uint8Array> {

@@ -58,7 +58,7 @@ const diskPoolSchema = z.object({
 
 const imageSchema = z.object({
   uuid,
-  url: z.string().min(1),
+  url: z.string(),
   sha256: z.union([z.literal(''), z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 lower-case hex digits')]),
 })
 

@@ -10,6 +10,7 @@ import { invalidInput, parseInput } from './input-fault.ts'
 import { describeEndpoint, parameterNames } from './openapi.ts'
 import { readJsonBody } from './request-body.ts'
 import { isUuid } from './schemas/fields.ts'
+import { uploadPieces } from './upload-body.ts'
 
 type ParameterNames<Path extends string> = Path extends `${string}{${infer Name}}${infer Rest}`
   ? Name | ParameterNames<Rest>
@@ -30,6 +31,8 @@ export interface EndpointSpec<
   readonly query?: Query
   /** Without one, what a client sends as a body is not looked at. */
   readonly body?: Body
+  /** The body is bytes, of whatever length: the handler reads them from `pieces`. */
+  readonly isUpload?: true
   readonly answer: Answer
   /** The answer is a stream of Server-Sent Events. */
   readonly isEventStream?: true
@@ -45,6 +48,8 @@ interface EndpointInput<Path extends string, Query, Body> {
   readonly params: Readonly<Record<ParameterNames<Path>, string>>
   readonly query: Query
   readonly body: Body
+  /** The bytes of an upload. */
+  readonly pieces: () => AsyncIterable<Uint8Array>
   /** Where the client has reached this node: scheme, host and port. */
   readonly origin: string
   readonly request: Request
@@ -93,6 +98,7 @@ export function createAddEndpoint(app: OpenAPIHono<ApiEnv>, limits: CallLimits):
         params: Object.fromEntries(names.map((name) => [name, parseId(context.req.param(name) ?? '')])),
         query: parseInput(query, readQuery(context.req.url, repeatable), 'query'),
         body: spec.body && parseInput(spec.body, await readJsonBody(context.req.raw), 'body'),
+        pieces: () => uploadPieces(context.req.raw),
         origin: new URL(context.req.url).origin,
         request: context.req.raw,
         requestId: context.get('requestId'),
@@ -100,7 +106,7 @@ export function createAddEndpoint(app: OpenAPIHono<ApiEnv>, limits: CallLimits):
       }
       // The schemas that just parsed the input are the ones that its type is made from.
       const answer = await handle(
-        input as Parameters<typeof handle>[0],
+        input as unknown as Parameters<typeof handle>[0],
         createControllerCalls(context, limits),
       ).catch((error: unknown) => {
         throw renameFields(error, spec.fields ?? {})

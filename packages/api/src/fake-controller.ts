@@ -43,6 +43,8 @@ export interface FakeController extends ControllerServiceClient {
   /** Methods that never answer. */
   readonly hanging: Set<string>
   readonly instances: Map<string, Instance>
+  /** What has been uploaded, by image. */
+  readonly uploads: Map<string, { id: number; bytes: Buffer }>
   readonly placements: Map<string, Placement & { name?: string }>
   /** What hosts have measured, by instance. */
   readonly metrics: Map<string, InstanceMetrics>
@@ -138,6 +140,7 @@ export function createFakeController(): FakeController {
   const waiters = new Set<() => void>()
   const consoles = new Set<AbortController>()
   const tokens = new Set<string>()
+  const uploads = new Map<string, { id: number; bytes: Buffer }>()
 
   function begin(kind: string, resourceUuid: string, isDone: boolean): string {
     const uuid = nextId('0')
@@ -190,6 +193,14 @@ export function createFakeController(): FakeController {
     return found[0]
   }
 
+  function uploading(uuid: string | undefined) {
+    const { name, status } = images.get(uuid)
+    if (status !== 'IMAGE_STATUS_UPLOADING') throw new VpeError('CONFLICT', `image ${name} takes no upload`)
+    const upload = uploads.get(uuid ?? '') ?? { id: 0, bytes: Buffer.alloc(0) }
+    uploads.set(uuid ?? '', upload)
+    return upload
+  }
+
   function changeInstance(uuid: string | undefined, kind: string, change: Partial<Instance>) {
     const instance = { ...instances.get(uuid), ...change }
     instances.things.set(instance.uuid, instance)
@@ -202,6 +213,7 @@ export function createFakeController(): FakeController {
     failures,
     hanging,
     instances: instances.things,
+    uploads,
     placements: placements.things,
     metrics,
     readiness: { ready: true, reasons: [] },
@@ -376,7 +388,9 @@ export function createFakeController(): FakeController {
           name: request.name,
           url: request.url,
           sha256: request.sha256,
-          status: 'IMAGE_STATUS_IMPORTING',
+          instanceUuid: request.instanceUuid,
+          status: request.url || request.instanceUuid ? 'IMAGE_STATUS_IMPORTING' : 'IMAGE_STATUS_UPLOADING',
+          sizeBytes: request.sizeBytes,
           progressPercent: 40,
           createdAtMs: CREATED_AT_MS,
           ...(pool ? { diskPoolUuid: pool.uuid } : {}),
@@ -386,6 +400,46 @@ export function createFakeController(): FakeController {
     }),
     getImage: serve('getImage', ({ uuid }) => ({ image: images.get(uuid) })),
     listImages: serve('listImages', ({ name }) => ({ images: images.list(name) })),
+    getImageUpload: serve('getImageUpload', ({ uuid }) => ({
+      receivedBytes: uploading(uuid).bytes.length,
+      sizeBytes: images.get(uuid).sizeBytes,
+    })),
+    beginImageUpload: serve('beginImageUpload', ({ uuid, offset = 0 }) => {
+      const upload = uploading(uuid)
+      if (offset > 0 && offset !== upload.bytes.length)
+        throw new VpeError('CONFLICT', `${upload.bytes.length} bytes have arrived`)
+      upload.bytes = upload.bytes.subarray(0, offset)
+      return { upload: ++upload.id }
+    }),
+    writeImageUpload: serve('writeImageUpload', ({ uuid, upload: id, data = new Uint8Array() }) => {
+      const upload = uploading(uuid)
+      if (upload.id !== id) throw new VpeError('SUPERSEDED', 'another upload has begun')
+      upload.bytes = Buffer.concat([upload.bytes, data])
+      return {}
+    }),
+    finishImageUpload: serve('finishImageUpload', ({ uuid = '' }) => {
+      uploading(uuid)
+      const image: Image = { ...images.get(uuid), status: 'IMAGE_STATUS_IMPORTING' }
+      images.things.set(uuid, image)
+      return { image, operationUuid: begin('image.create', uuid, false) }
+    }),
+    listImageCopies: serve('listImageCopies', ({ uuid }) => {
+      const { diskPoolUuid } = images.get(uuid)
+      const pool = { diskPoolUuid, diskPoolName: pools.get(diskPoolUuid).name }
+      const [host] = hosts.list('')
+      const copy = {
+        ...pool,
+        hostId: host?.uuid ?? '',
+        hostName: host?.name ?? '',
+        sizeBytes: 1,
+        instances: 0,
+      }
+      return { copies: [copy], silentHosts: [] }
+    }),
+    deleteImageCopy: serve('deleteImageCopy', ({ uuid, diskPoolUuid }) => {
+      pools.get(diskPoolUuid)
+      return { image: images.get(uuid), operationUuid: begin('image.evict', uuid ?? '', true) }
+    }),
     deleteImage: serve('deleteImage', ({ uuid }) => ({
       image: images.remove(uuid),
       operationUuid: begin('image.delete', uuid ?? '', true),

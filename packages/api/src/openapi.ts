@@ -24,6 +24,10 @@ const IdempotencyKeyHeader = z.string().min(1).max(255).optional().openapi({
   pattern: '^[\\x20-\\x7e]+$',
 })
 
+const UPLOAD = {
+  'application/octet-stream': { schema: z.string().openapi({ type: 'string', format: 'binary' }) },
+}
+
 /** Enters an endpoint into the document. */
 export function describeEndpoint(registry: Registry, spec: AnyEndpoint): void {
   const names = parameterNames(spec.path)
@@ -42,6 +46,7 @@ export function describeEndpoint(registry: Registry, spec: AnyEndpoint): void {
           content: { 'application/json': { schema: spec.body } },
         },
       }),
+      ...(spec.isUpload && { body: { required: true, content: UPLOAD } }),
       ...(isChange && { headers: z.object({ 'Idempotency-Key': IdempotencyKeyHeader }) }),
     },
     responses: {
@@ -92,6 +97,7 @@ function codesOf(spec: AnyEndpoint): FaultCode[] {
   return [
     'INVALID_ARGUMENT',
     ...(spec.body ? BODY_CODES : []),
+    ...(spec.isUpload ? UPLOAD_CODES : []),
     'FOREIGN_HOST',
     ...(isChange ? CHANGE_CODES : []),
     ...(namesSomething ? (['NOT_FOUND'] as const) : []),
@@ -107,6 +113,8 @@ const BODY_CODES = [
   'BODY_TOO_LARGE',
   'UNSUPPORTED_MEDIA_TYPE',
 ] as const satisfies FaultCode[]
+
+const UPLOAD_CODES = ['UNREADABLE_BODY', 'UNSUPPORTED_MEDIA_TYPE'] as const satisfies FaultCode[]
 
 const CHANGE_CODES = [
   'FOREIGN_ORIGIN',

@@ -1,8 +1,10 @@
 // The app behind a real HTTP server: what only sockets show.
 
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { request as httpRequest } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { createHttpServer, stopHttpServer } from './server.ts'
 import { createTestBed, type TestBed } from './test-bed.ts'
@@ -119,6 +121,56 @@ describe('requests as sockets see them', () => {
     const received = await exchange(`GET /flavors HTTP/1.1\r\nHost: ${host}\r\n\r\n`)
     expect(received).toMatch(/^HTTP\/1\.1 40[03] /)
     expect(received).toContain('application/problem+json')
+  })
+
+  test('one that is not whole in time is ended, but for an upload', async () => {
+    const hasty = createHttpServer(bed.app, 100)
+    hasty.listen(0, '127.0.0.1')
+    await once(hasty, 'listening')
+    const { port: hastyPort } = hasty.address() as AddressInfo
+    try {
+      const socket = connect(hastyPort, '127.0.0.1')
+      socket.write('POST /flavors HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{')
+      const [answer] = await once(socket.setEncoding('utf8'), 'data')
+      expect(answer).toContain('408 Request Timeout')
+      await once(socket, 'close')
+
+      const { image } = await bed.controller.createImage({ name: 'up' })
+      const headers = { 'content-length': '3' }
+      const path = `/images/${image?.uuid}/data`
+      const request = httpRequest({ port: hastyPort, host: '127.0.0.1', method: 'PUT', path, headers })
+      const answered = once(request, 'response')
+      for (const text of 'abc') {
+        request.write(text)
+        await sleep(100)
+      }
+      request.end()
+      const [response] = await answered
+      expect(response.statusCode).toBe(200)
+      expect(bed.controller.uploads.get(image?.uuid ?? '')?.bytes.toString()).toBe('abc')
+    } finally {
+      await stopHttpServer(hasty, 100)
+    }
+  })
+
+  test('an upload that is cut off keeps what has come, and goes on from there', async () => {
+    const { image } = await bed.controller.createImage({ name: 'up' })
+    const path = `/images/${image?.uuid}/data`
+    const data = randomBytes(3 * MIB)
+    const socket = connect(port, '127.0.0.1')
+    socket.write(`PUT ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${data.length}\r\n\r\n`)
+    socket.write(data.subarray(0, 2.5 * MIB))
+    const offset = async () => (await bed.send('GET', path)).body.upload.offset
+    while ((await offset()) < 2 * MIB) await sleep(5)
+    socket.destroy()
+    expect(await offset()).toBe(2 * MIB)
+    const rest = data.subarray(2 * MIB)
+    expect(await upload(`${path}?offset=${2 * MIB}`, rest)).toMatchObject({ status: 200 })
+    expect(bed.controller.uploads.get(image?.uuid ?? '')?.bytes.equals(data)).toBe(true)
+
+    async function upload(at: string, body: Buffer) {
+      return fetch(`http://127.0.0.1:${port}${at}`, { method: 'PUT', body: new Uint8Array(body) })
+    }
   })
 
   test('a client that goes away in the middle of its body disturbs nobody', async () => {

@@ -11,6 +11,7 @@ import {
   type Host,
   type HostState,
   type Image,
+  type ImageCopy,
   type ImageStatus,
   type Instance,
   type InstanceStatus,
@@ -24,7 +25,7 @@ import {
 import type { DiskPoolView } from './schemas/disk-pool.ts'
 import type { FlavorView } from './schemas/flavor.ts'
 import type { HostView } from './schemas/host.ts'
-import type { ImageView } from './schemas/image.ts'
+import type { ImageCopiesAnswer, ImageView } from './schemas/image.ts'
 import type { ChangedInstanceView, InstanceView } from './schemas/instance.ts'
 import type { OperationView, PlacementView } from './schemas/operation.ts'
 import type { WebhookView } from './schemas/webhook.ts'
@@ -66,6 +67,7 @@ const IMAGE_STATUS_WORDS = {
   IMAGE_STATUS_IMPORTING: 'importing',
   IMAGE_STATUS_ACTIVE: 'active',
   IMAGE_STATUS_ERROR: 'error',
+  IMAGE_STATUS_UPLOADING: 'uploading',
 } as const satisfies Record<ImageStatus, string>
 
 const FORMAT_WORDS = {
@@ -181,7 +183,8 @@ export function showImage(image: Image): z.input<typeof ImageView> {
   return {
     uuid: image.uuid,
     name: image.name,
-    url: image.url,
+    url: image.url || null,
+    instance_uuid: image.instanceUuid || null,
     sha256: image.sha256 || null,
     format: FORMAT_WORDS[image.format],
     size_bytes: image.sizeBytes || null,
@@ -189,8 +192,20 @@ export function showImage(image: Image): z.input<typeof ImageView> {
     status: IMAGE_STATUS_WORDS[image.status],
     progress: image.status === 'IMAGE_STATUS_ACTIVE' ? 100 : image.progressPercent,
     fault: image.fault || null,
+    instances: image.instances,
     disk_pool_uuid: image.diskPoolUuid || null,
     created_at: moment(image.createdAtMs),
+  }
+}
+
+export function showImageCopy(copy: ImageCopy): z.input<typeof ImageCopiesAnswer>['copies'][number] {
+  return {
+    disk_pool_uuid: copy.diskPoolUuid,
+    disk_pool: copy.diskPoolName,
+    host_uuid: copy.hostId || null,
+    host: copy.hostName || null,
+    size_bytes: copy.sizeBytes,
+    instances: copy.instances,
   }
 }
 

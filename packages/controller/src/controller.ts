@@ -18,10 +18,12 @@ import { type AgentDialer, Agents } from './agents.ts'
 import { DiskPoolKeeper } from './disk-pool-keeper.ts'
 import { HostMonitor } from './host-monitor.ts'
 import { ImageImporter } from './image-importer.ts'
+import { ImageUploads } from './image-uploads.ts'
 import { InstanceReconciler } from './instance-reconciler.ts'
 import { OutboxPublisher } from './outbox-publisher.ts'
 import { startRetention } from './retention.ts'
 import { consoleMethods } from './service/consoles.ts'
+import { imageMethods } from './service/images.ts'
 import { instanceMethods } from './service/instances.ts'
 import { lifecycleMethods } from './service/lifecycle.ts'
 import { metricsMethods } from './service/metrics.ts'
@@ -66,6 +68,7 @@ export function createController({
 }: ControllerDeps): Controller {
   const agents = new Agents(dialAgent)
   const importer = new ImageImporter(store, agents, now, log, onFatal)
+  const uploads = new ImageUploads(store, agents, now)
   const reconciler = new InstanceReconciler(store, agents, now, log, onFatal)
   const pools = new DiskPoolKeeper(store, agents, log, onFatal)
   const monitor = new HostMonitor(store, agents, now, log, (hostId) => {
@@ -82,7 +85,8 @@ export function createController({
   const service: ControllerServiceImplementation = {
     ...instanceMethods({ store, mutations, policy, imagesGoing, now }),
     ...lifecycleMethods({ store, mutations, policy, imagesGoing, now }),
-    ...resourceMethods({ store, mutations, agents, importer, monitor, imagesGoing, now }),
+    ...imageMethods({ store, mutations, agents, importer, uploads, imagesGoing, now }),
+    ...resourceMethods({ store, mutations, agents, monitor, now }),
     ...metricsMethods(store, agents),
     ...operationMethods({ store, reconciler, importer, troubles }),
     ...consoleMethods({ store, agents, now }),

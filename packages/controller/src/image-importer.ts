@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import {
   type Attempts,
   afterFailure,
+  type DiskPoolRecord,
   endOperation,
   type HostRecord,
   type ImageRecord,
@@ -112,24 +113,33 @@ export class ImageImporter {
     const pool = this.#store.diskPools.get(image.diskPoolUuid)
     if (!pool)
       throw new VpeError('INTERNAL', `disk pool ${image.diskPoolUuid} of image ${image.uuid} has no record`)
-    const host = [...pool.hosts]
-      .sort((a, b) => Number(b.state === 'ready') - Number(a.state === 'ready'))
-      .map(({ hostId }) => this.#store.hosts.get(hostId))
-      .find((candidate): candidate is HostRecord => candidate?.state === 'up')
-    if (!host) throw new VpeError('UNAVAILABLE', `no host that reaches disk pool ${pool.name} is up`)
-    const updates = this.#agents.client(host).importImage(
-      {
-        epoch: this.#store.epoch,
-        image: imageSourceToWire(image),
-        diskPool: diskPoolSpecToWire(pool),
-      },
-      { signal },
-    )
+    const host = this.#hostFor(image, pool)
+    const client = this.#agents.client(host)
+    const [epoch, diskPool] = [this.#store.epoch, diskPoolSpecToWire(pool)]
+    const { uuid: imageUuid, instanceUuid } = image
+    const updates = instanceUuid
+      ? client.captureImage({ epoch, diskPool, imageUuid, instanceUuid }, { signal })
+      : client.importImage({ epoch, diskPool, image: imageSourceToWire(image) }, { signal })
     for await (const { update } of updates) {
       if (update?.$case === 'progressPercent') this.#progress.set(image.uuid, update.value)
       if (update?.$case === 'imported') return update.value
     }
     throw new VpeError('UNAVAILABLE', `${host.name} ended the import without a result`)
+  }
+
+  /** One that reaches the pool; for an image without a URL, the one that took it in. */
+  #hostFor(image: ImageRecord, pool: DiskPoolRecord): HostRecord {
+    const host = [...pool.hosts]
+      .filter(({ hostId }) => image.hostId === '' || hostId === image.hostId)
+      .sort((a, b) => Number(b.state === 'ready') - Number(a.state === 'ready'))
+      .map(({ hostId }) => this.#store.hosts.get(hostId))
+      .find((candidate): candidate is HostRecord => candidate?.state === 'up')
+    if (host) return host
+    const which = image.hostId === '' ? 'no host that reaches' : 'the host that has it in'
+    throw new VpeError(
+      'UNAVAILABLE',
+      `${which} disk pool ${pool.name} is ${image.hostId === '' ? 'up' : 'down'}`,
+    )
   }
 
   #end(uuid: string, conclude: (now: ImageRecord) => ImageRecord): void {

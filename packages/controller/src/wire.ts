@@ -137,17 +137,19 @@ export function flavorToWire(flavor: FlavorRecord): Flavor {
 }
 
 const IMAGE_STATUS = {
+  uploading: ImageStatus.UPLOADING,
   importing: ImageStatus.IMPORTING,
   active: ImageStatus.ACTIVE,
   error: ImageStatus.ERROR,
 } as const
 const DISK_FORMAT = { qcow2: DiskFormat.QCOW2, raw: DiskFormat.RAW } as const
 
-export function imageToWire(image: ImageRecord, progressPercent: number): Image {
+export function imageToWire(store: Store, image: ImageRecord, progressPercent: number): Image {
   return {
     ...image,
     format: image.format ? DISK_FORMAT[image.format] : DiskFormat.UNSPECIFIED,
     status: IMAGE_STATUS[image.status],
+    instances: store.usage.references(image.uuid),
     progressPercent: image.status === 'active' ? 100 : progressPercent,
   }
 }

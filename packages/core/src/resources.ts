@@ -1,6 +1,6 @@
 // Records of what instances are made from and run on.
 
-import type { DiskPoolId, FlavorId, HostId, ImageId } from './ids.ts'
+import type { DiskPoolId, FlavorId, HostId, ImageId, InstanceId } from './ids.ts'
 
 export interface FlavorRecord {
   readonly uuid: FlavorId
@@ -17,13 +17,19 @@ export type DiskFormat = 'qcow2' | 'raw'
 export interface ImageRecord {
   readonly uuid: ImageId
   readonly name: string
+  /** Empty for one that is uploaded or captured: it can be had from nowhere but its pool. */
   readonly url: string
+  /** The instance whose system disk it was; empty for others. */
+  readonly instanceUuid: InstanceId | ''
+  /** The host that took it in, where it has no URL; empty for others. */
+  readonly hostId: HostId | ''
   /** Lower-case hex; empty until known. */
   readonly sha256: string
   readonly format: DiskFormat | null
+  /** While it is uploaded: what its user said; 0 when not known. */
   readonly sizeBytes: number
   readonly virtualSizeBytes: number
-  readonly status: 'importing' | 'active' | 'error'
+  readonly status: 'uploading' | 'importing' | 'active' | 'error'
   readonly fault: string
   /** The pool that holds the first copy. */
   readonly diskPoolUuid: DiskPoolId

@@ -8,6 +8,7 @@ export const HEADER_BYTES = 64 * 1024
 
 /** Larger than any disk that is meant; guards sums and quotas against nonsense. */
 export const VIRTUAL_SIZE_MAX = 16 * 1024 ** 4
+const GIB = 1024 ** 3
 
 const SECTOR_BYTES = 512
 const QCOW2_MAGIC = 0x514649fb
@@ -35,10 +36,17 @@ export type ImageHeader =
   | { readonly format: 'qcow2' | 'raw'; readonly virtualSizeBytes: number }
   | { readonly refused: string }
 
-/** Judges an image by its first HEADER_BYTES (or all, if it is shorter) and its size. */
-export function inspectHeader(head: Buffer, sizeBytes: number): ImageHeader {
+/**
+ * Judges an image by its first HEADER_BYTES (or all, if it is shorter) and its size.
+ * @param virtualSizeMax a few bytes of qcow2 can stand for a disk of any size
+ */
+export function inspectHeader(
+  head: Buffer,
+  sizeBytes: number,
+  virtualSizeMax = VIRTUAL_SIZE_MAX,
+): ImageHeader {
   if (sizeBytes === 0) return { refused: 'it is empty' }
-  if (head.length >= 4 && head.readUInt32BE(0) === QCOW2_MAGIC) return inspectQcow2(head)
+  if (head.length >= 4 && head.readUInt32BE(0) === QCOW2_MAGIC) return inspectQcow2(head, virtualSizeMax)
   const known = SIGNATURES.find(({ at, bytes }) => head.toString('latin1', at, at + bytes.length) === bytes)
   if (known) return { refused: `it is ${known.what}; vpe takes qcow2 and raw` }
   if (sizeBytes % SECTOR_BYTES !== 0) {
@@ -46,9 +54,16 @@ export function inspectHeader(head: Buffer, sizeBytes: number): ImageHeader {
       refused: `it is no disk image: neither qcow2, nor raw with whole sectors of ${SECTOR_BYTES} bytes`,
     }
   }
-  return sizeBytes > VIRTUAL_SIZE_MAX
-    ? refuseSize(BigInt(sizeBytes))
+  return sizeBytes > virtualSizeMax
+    ? refuseSize(BigInt(sizeBytes), virtualSizeMax)
     : { format: 'raw', virtualSizeBytes: sizeBytes }
+}
+
+/** Judges a system disk of ours, which may lie on an image and hold snapshots, by its first HEADER_BYTES. */
+export function inspectDisk(head: Buffer, sizeBytes: number): ImageHeader {
+  const alone = Buffer.from(head)
+  if (alone.length >= 64) alone.fill(0, 8, 20).writeUInt32BE(0, 60)
+  return inspectHeader(alone, sizeBytes)
 }
 
 /** The name of the backing file that a qcow2 header holds; null when there is none or this is no qcow2. */
@@ -65,7 +80,7 @@ export function virtualSizeOf(head: Buffer): number | null {
   return Number(head.readBigUInt64BE(24))
 }
 
-function inspectQcow2(head: Buffer): ImageHeader {
+function inspectQcow2(head: Buffer, virtualSizeMax: number): ImageHeader {
   const version = head.length >= 72 ? head.readUInt32BE(4) : 0
   if (version !== 2 && version !== 3)
     return { refused: 'its qcow2 header is cut short or of an unknown version' }
@@ -82,12 +97,20 @@ function inspectQcow2(head: Buffer): ImageHeader {
         'it keeps its data in another file; make it whole with: qemu-img convert -O qcow2 <image> <new image>',
     }
   }
+  if (head.readUInt32BE(60) !== 0) {
+    return {
+      refused:
+        'it holds snapshots beside its contents; take them out with: qemu-img convert -O qcow2 <image> <new image>',
+    }
+  }
   if (incompatible & CORRUPT) return { refused: 'it is marked as corrupt; see: qemu-img check' }
   const size = head.readBigUInt64BE(24)
-  if (size === 0n || size > BigInt(VIRTUAL_SIZE_MAX)) return refuseSize(size)
+  if (size === 0n || size > BigInt(virtualSizeMax)) return refuseSize(size, virtualSizeMax)
   return { format: 'qcow2', virtualSizeBytes: Number(size) }
 }
 
-function refuseSize(size: bigint): ImageHeader {
-  return { refused: `its virtual size is ${size} bytes; vpe takes up to ${VIRTUAL_SIZE_MAX} (16 TiB)` }
+function refuseSize(size: bigint, max: number): ImageHeader {
+  return {
+    refused: `its virtual size is ${size} bytes; this host takes up to ${Math.floor(max / GIB)} GiB (VPE_AGENT_IMAGE_GIB_MAX)`,
+  }
 }

@@ -6,10 +6,10 @@ import { createHash } from 'node:crypto'
 import { chmod, type FileHandle, link, open, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type DiskFormat, VpeError } from '@vpe/core'
-import { HEADER_BYTES, inspectHeader, VIRTUAL_SIZE_MAX } from './image-header.ts'
+import { HEADER_BYTES, inspectHeader } from './image-header.ts'
 import { openImage } from './image-source.ts'
-import { imageFile, imageRecordFile } from './pool-files.ts'
-import type { PoolFolder } from './pool-folder.ts'
+import { imageFile, imagePartFile, imageRecordFile } from './pool-files.ts'
+import { type PoolFolder, syncFile } from './pool-folder.ts'
 import { imageRecordSchema, type PoolArguments, type PoolImage } from './pool-protocol.ts'
 import { judgeByQemuImg } from './qemu-img.ts'
 
@@ -33,17 +33,64 @@ export async function importImage(
 ): Promise<PoolImage> {
   const present = await findImage(folder, image.uuid)
   if (present) return expectHash(image, present.sha256, present)
+  return image.url === '' ? importUpload(folder, image, context) : importUrl(folder, image, context)
+}
+
+async function importUrl(
+  folder: PoolFolder,
+  image: PoolArguments<'import-image'>,
+  context: ImportContext,
+): Promise<PoolImage> {
   const part = folder.temporary(`image-${image.uuid}`)
   try {
-    const { sha256, sizeBytes } = await readSource(folder, image, part, context)
-    expectHash(image, sha256, null)
-    const record = { sha256, sizeBytes, ...(await judge(image.url, part, sizeBytes, context.signal)) }
-    await chmod(part, 0o444)
-    const isOurs = await giveName(part, folder.path(imageFile(image.uuid, record.format)))
-    if (isOurs) await writeRecord(folder, image.uuid, record)
+    const contents = await readSource(folder, image, part, context)
+    return await admitImage(folder, image, part, contents, context.signal)
   } finally {
     await rm(part, { force: true })
   }
+}
+
+/** What has been uploaded stays until it has become an image, or turned out to be none. */
+async function importUpload(
+  folder: PoolFolder,
+  image: PoolArguments<'import-image'>,
+  { signal, onProgress }: ImportContext,
+): Promise<PoolImage> {
+  const part = folder.path(imagePartFile(image.uuid))
+  try {
+    const contents = await hashFile(part, onProgress, signal)
+    await syncFile(part)
+    const admitted = await admitImage(folder, image, part, contents, signal)
+    await rm(part, { force: true })
+    return admitted
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+      const why = 'it came without a URL, and neither it nor what was uploaded of it is there'
+      throw new VpeError('IMAGE_INVALID', `image ${image.uuid} is not in ${folder.root}: ${why}`, {
+        cause: error,
+      })
+    }
+    if (error instanceof VpeError && error.code === 'IMAGE_INVALID') await rm(part, { force: true })
+    throw error
+  }
+}
+
+/**
+ * Judges a file that is complete, and if it is fit gives it its name in the pool.
+ * @throws VpeError IMAGE_INVALID
+ */
+export async function admitImage(
+  folder: PoolFolder,
+  image: PoolArguments<'import-image'>,
+  part: string,
+  contents: { readonly sha256: string; readonly sizeBytes: number },
+  signal: AbortSignal,
+): Promise<PoolImage> {
+  expectHash(image, contents.sha256, null)
+  const record = { ...contents, ...(await judge(folder, nameOf(image), part, contents.sizeBytes, signal)) }
+  await chmod(part, 0o444)
+  const isOurs = await giveName(part, folder.path(imageFile(image.uuid, record.format)))
+  if (isOurs) await writeRecord(folder, image.uuid, record)
   await folder.sync()
   const imported = await findImage(folder, image.uuid)
   if (!imported) throw new VpeError('DISK_POOL_FAILED', `image ${image.uuid} vanished from ${folder.root}`)
@@ -72,17 +119,32 @@ async function relearn(
   format: DiskFormat,
   file: FileHandle,
 ): Promise<PoolImage> {
-  const hash = createHash('sha256')
-  for await (const chunk of file.createReadStream({ start: 0, autoClose: false, highWaterMark: 1024 ** 2 })) {
-    hash.update(chunk)
-  }
-  const { size } = await file.stat()
-  const header = await inspect(file, size)
+  const { sha256, sizeBytes } = await hashFile(folder.path(imageFile(uuid, format)))
+  const header = await inspect(file, sizeBytes)
   if ('refused' in header)
     throw new VpeError('IMAGE_INVALID', `${imageFile(uuid, format)}: ${header.refused}`)
-  const record = { ...header, format, sizeBytes: size, sha256: hash.digest('hex') }
+  const record = { ...header, format, sizeBytes, sha256 }
   await writeRecord(folder, uuid, record)
   return record
+}
+
+/** The SHA-256 and the size of a whole file. */
+export async function hashFile(
+  path: string,
+  onProgress: (percent: number) => void = () => {},
+  signal?: AbortSignal,
+): Promise<{ sha256: string; sizeBytes: number }> {
+  const hash = createHash('sha256')
+  let sizeBytes = 0
+  const file = await open(path, 'r')
+  const { size } = await file.stat()
+  for await (const chunk of file.createReadStream({ highWaterMark: 1024 ** 2 })) {
+    signal?.throwIfAborted()
+    hash.update(chunk)
+    sizeBytes += chunk.length
+    onProgress(Math.min(99, (sizeBytes / size) * 100))
+  }
+  return { sha256: hash.digest('hex'), sizeBytes }
 }
 
 async function readSource(
@@ -125,7 +187,7 @@ async function readOnce(
       hash.update(chunk)
       await file.writeFile(chunk)
       sizeBytes += chunk.length
-      if (sizeBytes > VIRTUAL_SIZE_MAX) {
+      if (sizeBytes > folder.imageBytesMax) {
         throw new VpeError('IMAGE_INVALID', `${image.url} does not end after ${sizeBytes} bytes`)
       }
       if (source.sizeBytes) onProgress(Math.min(99, (sizeBytes / source.sizeBytes) * 100))
@@ -149,35 +211,46 @@ async function readOnce(
 }
 
 async function judge(
-  url: string,
+  folder: PoolFolder,
+  name: string,
   path: string,
   sizeBytes: number,
   signal: AbortSignal,
 ): Promise<{ format: DiskFormat; virtualSizeBytes: number }> {
   const file = await open(path, 'r')
   try {
-    const header = await inspect(file, sizeBytes)
-    if ('refused' in header) throw new VpeError('IMAGE_INVALID', `${url} is refused: ${header.refused}`)
+    const header = await inspect(file, sizeBytes, folder.imageBytesMax)
+    if ('refused' in header) throw new VpeError('IMAGE_INVALID', `${name} is refused: ${header.refused}`)
+    const { capacityBytes } = await folder.usage()
+    if (header.virtualSizeBytes > capacityBytes) {
+      // No disk can be made from it here: placement lets disks grow as far as the pool is large, and no farther.
+      const why = `its virtual size is ${header.virtualSizeBytes} bytes, and ${folder.root} has ${capacityBytes} in all`
+      throw new VpeError('IMAGE_INVALID', `${name} is refused: ${why}`)
+    }
     const refused = await judgeByQemuImg(path, header.format, header.virtualSizeBytes, signal)
-    if (refused) throw new VpeError('IMAGE_INVALID', `${url} is refused: ${refused}`)
+    if (refused) throw new VpeError('IMAGE_INVALID', `${name} is refused: ${refused}`)
     return header
   } finally {
     await file.close()
   }
 }
 
-async function inspect(file: FileHandle, sizeBytes: number) {
+async function inspect(file: FileHandle, sizeBytes: number, virtualSizeMax?: number) {
   const head = Buffer.alloc(HEADER_BYTES)
   const { bytesRead } = await file.read(head, 0, HEADER_BYTES, 0)
-  return inspectHeader(head.subarray(0, bytesRead), sizeBytes)
+  return inspectHeader(head.subarray(0, bytesRead), sizeBytes, virtualSizeMax)
 }
 
 function expectHash<T>(image: PoolArguments<'import-image'>, sha256: string, value: T): T {
   if (image.sha256 === '' || image.sha256 === sha256) return value
   throw new VpeError(
     'IMAGE_INVALID',
-    `${image.url} has the SHA-256 ${sha256}, not the expected ${image.sha256}`,
+    `${nameOf(image)} has the SHA-256 ${sha256}, not the expected ${image.sha256}`,
   )
+}
+
+function nameOf(image: PoolArguments<'import-image'>): string {
+  return image.url || `image ${image.uuid}`
 }
 
 /** Whether the name is now ours; false when another file has it already. */

@@ -26,6 +26,11 @@ export function imageRecordFile(imageUuid: string): string {
   return `image-${imageUuid}.json`
 }
 
+/** What has been uploaded of an image that is none yet. */
+export function imagePartFile(imageUuid: string): string {
+  return `image-${imageUuid}.part`
+}
+
 export function systemDiskFile(instanceUuid: string): string {
   return `instance-${instanceUuid}.qcow2`
 }

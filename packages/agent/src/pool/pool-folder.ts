@@ -11,11 +11,13 @@ import type { WorkerSettings } from './pool-protocol.ts'
 export class PoolFolder {
   readonly root: string
   readonly imageDirs: readonly string[]
+  readonly imageBytesMax: number
   readonly #owner: { hostId: string; pid: number; startTicks: string }
 
   constructor(settings: WorkerSettings, startTicks: string) {
     this.root = settings.poolPath
     this.imageDirs = settings.imageDirs
+    this.imageBytesMax = settings.imageBytesMax
     this.#owner = { hostId: settings.hostId, pid: process.pid, startTicks }
   }
 

@@ -13,6 +13,8 @@ export const workerSettingsSchema = z.object({
   hostId: z.uuid(),
   /** Folders below which file:// images may lie. */
   imageDirs: z.array(z.string().startsWith('/')),
+  /** The largest virtual size that an image may have. */
+  imageBytesMax: z.int().positive(),
 })
 export type WorkerSettings = z.infer<typeof workerSettingsSchema>
 
@@ -31,9 +33,27 @@ const operations = {
     arguments: z.object({}),
     result: z.object({ capacityBytes: sizeBytes, availableBytes: sizeBytes }),
   },
+  /** From its URL; without one, from what has been uploaded. */
   'import-image': {
     arguments: z.object({ uuid: z.uuid(), url: z.string(), sha256: z.string() }),
     result: imageRecordSchema,
+  },
+  'write-image-part': {
+    arguments: z.object({
+      uuid: z.uuid(),
+      upload: z.int().nonnegative(),
+      offset: z.int().nonnegative(),
+      data: z.custom<Uint8Array>((value) => value instanceof Uint8Array),
+    }),
+    result: z.object({}),
+  },
+  'capture-image': {
+    arguments: z.object({ uuid: z.uuid(), instanceUuid: z.uuid() }),
+    result: imageRecordSchema,
+  },
+  'find-image': {
+    arguments: z.object({ uuid: z.uuid() }),
+    result: z.object({ image: imageRecordSchema.nullable(), partBytes: sizeBytes }),
   },
   'remove-image': { arguments: z.object({ uuid: z.uuid() }), result: z.object({}) },
   'find-system-disk': {
@@ -99,6 +119,9 @@ function requestOf<O extends PoolOperation>(operation: O): z.ZodType<Extract<Poo
 export const toWorkerSchema = z.union([
   requestOf('check'),
   requestOf('import-image'),
+  requestOf('write-image-part'),
+  requestOf('capture-image'),
+  requestOf('find-image'),
   requestOf('remove-image'),
   requestOf('find-system-disk'),
   requestOf('make-system-disk'),

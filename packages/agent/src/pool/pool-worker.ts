@@ -6,7 +6,9 @@
 // Started by pool-workers.ts, with its settings as its one argument; ends when the agent does.
 
 import { VpeError } from '@vpe/core'
-import { type ImportContext, importImage } from './import-image.ts'
+import { captureImage } from './capture-image.ts'
+import { sizeOfImagePart, writeImagePart } from './image-part.ts'
+import { findImage, type ImportContext, importImage } from './import-image.ts'
 import { PoolFolder, startTicksOf } from './pool-folder.ts'
 import {
   type FromWorker,
@@ -75,6 +77,16 @@ async function carryOut(request: PoolRequest, context: ImportContext): Promise<u
       return folder.usage()
     case 'import-image':
       return joinImport(request.arguments, context)
+    case 'write-image-part':
+      await writeImagePart(folder, request.arguments)
+      return {}
+    case 'capture-image':
+      return captureImage(folder, request.arguments, context)
+    case 'find-image':
+      return {
+        image: await findImage(folder, request.arguments.uuid),
+        partBytes: await sizeOfImagePart(folder, request.arguments.uuid),
+      }
     case 'remove-image':
       await removeImage(folder, request.arguments)
       return {}

@@ -51,7 +51,8 @@ afterEach(async () => {
 
 function makeWorkers(stallMs: Partial<Record<PoolOperation, number>> = {}): PoolWorkers {
   const log = pino({ level: 'debug' }, { write: (line) => logs.push(JSON.parse(line)) })
-  return new PoolWorkers({ hostId, imageDirs: [images], clock: systemClock, log, stallMs })
+  const deps = { hostId, imageDirs: [images], imageBytesMax: 2 ** 41, clock: systemClock, log, stallMs }
+  return new PoolWorkers(deps)
 }
 
 const workerPids = () =>

@@ -29,6 +29,10 @@ const STALL_MS: Record<PoolOperation, number> = {
   'remove-image': 60_000,
   // The worker gives a silent source up by itself, and tries it three times; this is for the pool.
   'import-image': 150_000,
+  'write-image-part': 60_000,
+  'capture-image': 300_000,
+  // An image whose record a crash took is read whole.
+  'find-image': 60_000,
   'make-system-disk': 300_000,
   'grow-system-disk': 60_000,
 }
@@ -64,6 +68,7 @@ export interface PoolFiles {
 export interface PoolWorkersDeps {
   readonly hostId: string
   readonly imageDirs: readonly string[]
+  readonly imageBytesMax: number
   readonly clock: Clock
   readonly log: Logger
   /** Overrides for tests. */
@@ -187,12 +192,15 @@ class PoolWorker {
       poolPath: this.path,
       hostId: this.#deps.hostId,
       imageDirs: [...this.#deps.imageDirs],
+      imageBytesMax: this.#deps.imageBytesMax,
     }
     const child = fork(WORKER, [JSON.stringify(settings)], {
       // A group of its own, so that the programs it starts can be ended with it.
       detached: true,
       execArgv: ['--disable-warning=ExperimentalWarning'],
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+      // Bytes go as bytes: what is uploaded comes this way.
+      serialization: 'advanced',
     })
     child.on('message', (message) => this.#receive(child, message))
     child.on('error', (error) => this.#lose(child, `it could not be started: ${error.message}`))

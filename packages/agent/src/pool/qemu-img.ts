@@ -7,6 +7,8 @@ import { z } from 'zod'
 
 /** A crafted image can make qemu-img take all memory or all time. */
 const LIMITS = ['--as=1073741824', '--cpu=60', '--']
+/** What copies an image takes as long as that is large. */
+const COPY_LIMITS = ['--as=1073741824', '--']
 
 const infoSchema = z.object({
   format: z.string(),
@@ -104,7 +106,8 @@ export async function convertToDisk(
   signal: AbortSignal,
 ): Promise<void> {
   const { folder, path, source, sourceFormat } = options
-  const child = execa('qemu-img', ['convert', '-p', '-f', sourceFormat, '-O', 'qcow2', source, path], {
+  const args = ['qemu-img', 'convert', '-p', '-f', sourceFormat, '-O', 'qcow2', source, path]
+  const child = execa('prlimit', [...COPY_LIMITS, ...args], {
     cwd: folder,
     stdin: 'ignore',
     cancelSignal: signal,
@@ -145,7 +148,11 @@ async function describeFailure(
     await child
   } catch (error) {
     signal.throwIfAborted()
-    if (error instanceof ExecaError && error.code === 'ENOENT') throw missingProgram('qemu-img', error)
+    if (error instanceof ExecaError && error.code === 'ENOENT') {
+      throw missingProgram(verb === 'convert' ? 'prlimit' : 'qemu-img', error)
+    }
+    if (error instanceof ExecaError && error.exitCode === COMMAND_NOT_FOUND)
+      throw missingProgram('qemu-img', error)
     throw new VpeError('DISK_POOL_FAILED', `qemu-img ${verb} failed: ${lastWords(error)}`, { cause: error })
   }
 }

@@ -25,7 +25,13 @@ let workers: PoolWorkers
 beforeEach(() => {
   pool = { uuid: randomUUID(), path: mkdtempSync(join(tmpdir(), 'vpe-seed-=-')) }
   const log = pino({ level: 'silent' })
-  workers = new PoolWorkers({ hostId: randomUUID(), imageDirs: [], clock: systemClock, log })
+  workers = new PoolWorkers({
+    hostId: randomUUID(),
+    imageDirs: [],
+    imageBytesMax: 2 ** 41,
+    clock: systemClock,
+    log,
+  })
 })
 afterEach(() => {
   workers.close()

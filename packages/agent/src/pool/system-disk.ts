@@ -9,6 +9,7 @@ import { findImage, type ImportContext } from './import-image.ts'
 import {
   imageFile,
   imageOfFile,
+  imagePartFile,
   imageRecordFile,
   instanceOfSystemDisk,
   seedFile,
@@ -108,7 +109,8 @@ export async function removeImage(
       throw new VpeError('IN_USE', `the system disk of instance ${instance} lies on image ${uuid}`)
     }
   }
-  for (const name of [imageFile(uuid, 'qcow2'), imageFile(uuid, 'raw'), imageRecordFile(uuid)]) {
+  const names = [imageFile(uuid, 'qcow2'), imageFile(uuid, 'raw'), imageRecordFile(uuid), imagePartFile(uuid)]
+  for (const name of names) {
     await rm(folder.path(name), { force: true })
   }
 }
@@ -130,7 +132,8 @@ async function readBackingFile(folder: PoolFolder, name: string): Promise<string
   return backingFileOf(await readHead(folder, name))
 }
 
-async function readHead(folder: PoolFolder, name: string): Promise<Buffer> {
+/** The first HEADER_BYTES of a disk of vpe. */
+export async function readHead(folder: PoolFolder, name: string): Promise<Buffer> {
   const file = await open(folder.path(name), constants.O_RDONLY | constants.O_NOFOLLOW)
   try {
     const head = Buffer.alloc(HEADER_BYTES)

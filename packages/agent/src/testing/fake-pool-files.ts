@@ -46,6 +46,12 @@ export class FakePoolFiles implements PoolFiles {
         this.images.add(uuid)
         return IMAGE
       },
+      'write-image-part': () => ({}),
+      'capture-image': () => {
+        this.images.add(uuid)
+        return IMAGE
+      },
+      'find-image': () => ({ image: this.images.has(uuid) ? IMAGE : null, partBytes: 0 }),
       'remove-image': () => {
         this.images.delete(uuid)
         return {}

@@ -6,6 +6,7 @@ import { commitOfDecision } from '../instance-commit.ts'
 import type { Store } from '../store/store.ts'
 import { change } from '../store/tables.ts'
 import { instanceToWire } from '../wire.ts'
+import { assertNotCaptured } from './images.ts'
 import { type Mutation, startOperation } from './mutation.ts'
 
 /** Wishes that may be no affair of the host's: without a new generation, the commit itself fulfils them. */
@@ -21,6 +22,8 @@ export type CarryOut = (
 export function createCarryOut(store: Store, now: () => number): CarryOut {
   return (kind, instance, decision) => {
     const next = decision?.next ?? instance
+    // What its host must carry out would end the capture of its disk.
+    if (next.generation !== instance.generation) assertNotCaptured(store, instance)
     const operation = startOperation(kind, instance.uuid, now(), { generation: next.generation })
     const response = { instance: instanceToWire(store, next), operationUuid: operation.uuid }
     const running = store.runningOperationsOf(instance.uuid)

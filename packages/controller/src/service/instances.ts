@@ -34,6 +34,7 @@ import type { Store } from '../store/store.ts'
 import { change } from '../store/tables.ts'
 import { instanceToWire } from '../wire.ts'
 import { generateName } from './generated-name.ts'
+import { isAvailable } from './images.ts'
 import { listInstances } from './instance-list.ts'
 import { InstanceMessages } from './instance-messages.ts'
 import { createCarryOut } from './instance-wish.ts'
@@ -99,6 +100,8 @@ export function instanceMethods({
       )
     }
     assertSeed(request)
+    if (pool && image.hostId !== '' && pool.uuid !== image.diskPoolUuid)
+      throw invalid('disk_pool', notThere(store, image))
     const diskBytes = systemDiskBytes(flavor, image)
     const result = place(
       {
@@ -109,7 +112,7 @@ export function instanceMethods({
         diskPoolUuid: pool?.uuid ?? null,
         sharedPoolOnly: request.shareStorage,
       },
-      hostCandidates(store),
+      hostCandidates(store, image),
       policy,
     )
     if (result.hostId === null) throw new VpeError('NO_HOST_FITS', result.refusal)
@@ -310,6 +313,7 @@ function defaultFlavor(store: Store): FlavorRecord {
 function usableImage(store: Store, imagesGoing: ReadonlySet<string>, uuidOrName: string): ImageRecord {
   const image = refer(store.images, 'image', 'image', uuidOrName)
   if (imagesGoing.has(image.uuid)) throw invalid('image', `image ${image.name} is being deleted`)
+  if (image.status === 'uploading') throw invalid('image', `image ${image.name} waits for its upload`)
   if (image.status === 'error')
     throw invalid('image', `image ${image.name} could not be imported: ${image.fault}`)
   return image
@@ -332,7 +336,16 @@ export function rebuildImage(
   if (image.virtualSizeBytes > instance.diskBytes && instance.diskBytes > 0) {
     throw invalid('image', diskTooSmall(image, instance.diskBytes))
   }
+  const pool = store.diskPools.get(instance.diskPoolUuid)
+  if (pool && !isAvailable(image, pool, instance.hostId)) throw invalid('image', notThere(store, image))
   return image
+}
+
+/** Why an image without a URL cannot be had elsewhere. */
+function notThere(store: Store, image: ImageRecord): string {
+  const pool = store.diskPools.get(image.diskPoolUuid)?.name ?? image.diskPoolUuid
+  const host = store.hosts.get(image.hostId)?.name ?? image.hostId
+  return `image ${image.name} has no URL: it can be used where it is, in disk pool ${pool} on host ${host}`
 }
 
 function systemDiskBytes(flavor: FlavorRecord, image: ImageRecord): number {
@@ -351,11 +364,16 @@ function diskTooSmall(image: ImageRecord, bytes: number): string {
   return `image ${image.name} needs a system disk of ${gib(image.virtualSizeBytes)}, it would get ${gib(bytes)}`
 }
 
-function hostCandidates(store: Store): HostCandidate[] {
-  return [...store.hosts.values()].map((host) => hostCandidate(store, host))
+function hostCandidates(store: Store, image: ImageRecord): HostCandidate[] {
+  return [...store.hosts.values()].map((host) => hostCandidate(store, host, image))
 }
 
-export function hostCandidate(store: Store, host: HostRecord): HostCandidate {
+/** @param image only pools in which the host can have it count */
+export function hostCandidate(
+  store: Store,
+  host: HostRecord,
+  image: ImageRecord | null = null,
+): HostCandidate {
   const usage = store.usage.ofHost(host.uuid)
   return {
     id: host.uuid,
@@ -368,7 +386,7 @@ export function hostCandidate(store: Store, host: HostRecord): HostCandidate {
     runningTasks: usage.tasks,
     pools: [...store.diskPools.values()].flatMap((pool) => {
       const onHost = pool.hosts.find(({ hostId }) => hostId === host.uuid)
-      if (!onHost) return []
+      if (!onHost || (image && !isAvailable(image, pool, host.uuid))) return []
       const reservedBytes = store.usage.reservedBytes(pool.uuid, host.uuid, pool.shared)
       return [{ ...onHost, uuid: pool.uuid, name: pool.name, shared: pool.shared, reservedBytes }]
     }),

@@ -1,4 +1,4 @@
-// Calls about what instances are made from and run on: flavors, images, disk pools, hosts.
+// Calls about what instances are made from and run on: flavors, disk pools, hosts.
 
 import { randomUUID } from 'node:crypto'
 import type { EventKind, VpeEvent } from '@vpe/bus'
@@ -10,18 +10,10 @@ import {
 } from '@vpe/proto'
 import type { Agents } from '../agents.ts'
 import type { HostMonitor } from '../host-monitor.ts'
-import type { ImageImporter } from '../image-importer.ts'
 import type { Store } from '../store/store.ts'
 import { type Change, change } from '../store/tables.ts'
-import {
-  diskPoolSpecToWire,
-  diskPoolToWire,
-  factsFromWire,
-  flavorToWire,
-  hostToWire,
-  imageToWire,
-  systemDisksFromWire,
-} from '../wire.ts'
+import { diskPoolToWire, factsFromWire, flavorToWire, hostToWire, systemDisksFromWire } from '../wire.ts'
+import { AGENT_TIMEOUT_MS, callAgent } from './agent-call.ts'
 import { type Mutations, startOperation } from './mutation.ts'
 import {
   assertBetween,
@@ -30,17 +22,13 @@ import {
   getOr404,
   invalid,
   listByName,
-  refer,
   referHosts,
 } from './references.ts'
 
-const AGENT_TIMEOUT_MS = 10_000
-
 type ResourceMethods = Pick<
   ControllerServiceImplementation,
-  | `${'create' | 'get' | 'delete'}${'Flavor' | 'Image' | 'DiskPool' | 'Host'}`
+  | `${'create' | 'get' | 'delete'}${'Flavor' | 'DiskPool' | 'Host'}`
   | 'listFlavors'
-  | 'listImages'
   | 'listDiskPools'
   | 'listHosts'
 >
@@ -49,15 +37,12 @@ export interface ResourceServiceDeps {
   readonly store: Store
   readonly mutations: Mutations
   readonly agents: Agents
-  readonly importer: ImageImporter
   readonly monitor: HostMonitor
-  /** Images whose files are being removed: no new instance may start to use them. */
-  readonly imagesGoing: Set<string>
   readonly now: () => number
 }
 
 export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
-  const { store, mutations, agents, importer, monitor, imagesGoing, now } = deps
+  const { store, mutations, agents, monitor, now } = deps
   const { methods } = ControllerServiceDefinition
 
   /** An operation that has succeeded by the very commit that records it. */
@@ -66,12 +51,6 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
 
   const showHost = (host: HostRecord) =>
     hostToWire(store, host, monitor.lastHeartbeatMs(host.uuid), monitor.unknownInstances(host.uuid))
-
-  function assertUnused(kind: string, { uuid, name }: { uuid: string; name: string }): void {
-    const users = store.usage.references(uuid)
-    if (users > 0)
-      throw new VpeError('IN_USE', `${kind} ${name} is used by ${users} instance(s); delete them first`)
-  }
 
   return {
     createFlavor: mutations.method(methods.createFlavor, (request) => {
@@ -90,7 +69,7 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
     }),
     deleteFlavor: mutations.method(methods.deleteFlavor, ({ uuid }) => {
       const flavor = getOr404(store.flavors, 'flavor', uuid)
-      assertUnused('flavor', flavor)
+      assertUnused(store, 'flavor', flavor)
       const operation = doneOperation('flavor.delete', uuid)
       return {
         changes: [change.remove('flavors', uuid), change.operation(operation)],
@@ -105,70 +84,6 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
     async listFlavors({ name }) {
       await store.durable()
       return { flavors: listByName(store.flavors, name).map(flavorToWire) }
-    },
-
-    createImage: mutations.method(methods.createImage, (request) => {
-      assertName('name', request.name)
-      assertNameFree(store.images, 'image', request.name)
-      const pool = request.diskPool
-        ? refer(store.diskPools, 'disk pool', 'disk_pool', request.diskPool)
-        : choosePool(store)
-      const image = {
-        uuid: randomUUID(),
-        name: request.name,
-        url: request.url,
-        sha256: request.sha256,
-        format: null,
-        sizeBytes: 0,
-        virtualSizeBytes: 0,
-        status: 'importing' as const,
-        fault: '',
-        diskPoolUuid: pool.uuid,
-        createdAtMs: now(),
-      }
-      const operation = startOperation('image.create', image.uuid, now())
-      return {
-        changes: [change.image(image), change.operation(operation)],
-        events: [resourceEvent('image', image, 'importing')],
-        response: { image: imageToWire(image, 0), operationUuid: operation.uuid },
-      }
-    }),
-    deleteImage: mutations.method(methods.deleteImage, async ({ uuid }) => {
-      assertUnused('image', getOr404(store.images, 'image', uuid))
-      imagesGoing.add(uuid)
-      try {
-        await importer.cancel(uuid)
-        // The files go first: a row that is left over can be deleted again, a file without a row cannot.
-        for (const pool of store.diskPools.values()) await removeCopies(uuid, pool)
-      } catch (error) {
-        imagesGoing.delete(uuid)
-        importer.look(uuid)
-        throw error
-      }
-      return () => {
-        imagesGoing.delete(uuid)
-        const image = getOr404(store.images, 'image', uuid)
-        const cancelled = [...store.operations.values()]
-          .filter(({ resourceUuid }) => resourceUuid === uuid)
-          .map((running) =>
-            change.operation(endOperation(running, 'cancelled', now(), 'the image was deleted')),
-          )
-        const operation = doneOperation('image.delete', uuid)
-        return {
-          changes: [change.remove('images', uuid), ...cancelled, change.operation(operation)],
-          events: [resourceEvent('image', image, 'deleted')],
-          response: { image: imageToWire(image, 0), operationUuid: operation.uuid },
-        }
-      }
-    }),
-    async getImage({ uuid }) {
-      await store.durable()
-      return { image: imageToWire(getOr404(store.images, 'image', uuid), importer.progressPercent(uuid)) }
-    },
-    async listImages({ name }) {
-      await store.durable()
-      const images = listByName(store.images, name)
-      return { images: images.map((image) => imageToWire(image, importer.progressPercent(image.uuid))) }
     },
 
     createDiskPool: mutations.method(methods.createDiskPool, (request) => {
@@ -280,6 +195,10 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
       const { instances } = store.usage.ofHost(uuid)
       if (instances > 0)
         throw new VpeError('IN_USE', `host ${host.name} has ${instances} instance(s); delete them first`)
+      for (const image of store.images.values()) {
+        if (image.hostId === uuid && !store.diskPools.get(image.diskPoolUuid)?.shared)
+          throw new VpeError('IN_USE', `host ${host.name} alone has image ${image.name}; delete it first`)
+      }
       const operation = doneOperation('host.delete', uuid)
       const changes: Change[] = [change.remove('hosts', uuid), change.operation(operation)]
       for (const pool of store.diskPools.values()) {
@@ -304,33 +223,10 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
   }
 
   function assertPoolUnused(pool: DiskPoolRecord): void {
-    assertUnused('disk pool', pool)
+    assertUnused(store, 'disk pool', pool)
     const image = [...store.images.values()].find(({ diskPoolUuid }) => diskPoolUuid === pool.uuid)
     if (image)
       throw new VpeError('IN_USE', `disk pool ${pool.name} holds image ${image.name}; delete it first`)
-  }
-
-  /** Removes a pool's copies of an image: on one host, if possible one that is up, when it is shared, else on each. */
-  async function removeCopies(imageUuid: string, pool: DiskPoolRecord): Promise<void> {
-    const hosts = pool.hosts
-      .flatMap(({ hostId }) => store.hosts.get(hostId) ?? [])
-      .sort((a, b) => Number(b.state === 'up') - Number(a.state === 'up'))
-    for (const host of pool.shared ? hosts.slice(0, 1) : hosts) {
-      await callAgent(host, (signal) =>
-        agents
-          .client(host)
-          .removeImage({ epoch: store.epoch, imageUuid, diskPool: diskPoolSpecToWire(pool) }, { signal }),
-      )
-    }
-  }
-
-  async function callAgent(host: HostRecord, call: (signal: AbortSignal) => Promise<unknown>): Promise<void> {
-    try {
-      await call(AbortSignal.timeout(AGENT_TIMEOUT_MS))
-    } catch (cause) {
-      const error = fromClientError(cause)
-      throw new VpeError(error.code, `host ${host.name}: ${error.message}`, { cause })
-    }
   }
 
   async function describe(address: string) {
@@ -350,22 +246,25 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
   }
 }
 
+/** @throws VpeError IN_USE */
+export function assertUnused(
+  store: Store,
+  kind: string,
+  { uuid, name }: { uuid: string; name: string },
+): void {
+  const users = store.usage.references(uuid)
+  if (users > 0)
+    throw new VpeError('IN_USE', `${kind} ${name} is used by ${users} instance(s); delete them first`)
+}
+
 function pendingOn(hostId: string): DiskPoolHost {
   return { hostId, state: 'pending', fault: '', capacityBytes: 0, availableBytes: 0 }
 }
 
-/** The pool for an image whose creator names none: a ready one, by name. */
-function choosePool(store: Store): DiskPoolRecord {
-  const pools = listByName(store.diskPools, '')
-  const pool = pools.find(({ hosts }) => hosts.some(({ state }) => state === 'ready')) ?? pools[0]
-  if (!pool)
-    throw new VpeError(
-      'CONFLICT',
-      'there is no disk pool to import into yet; create one with POST /disk_pools',
-    )
-  return pool
-}
-
-function resourceEvent(kind: EventKind, resource: { uuid: string; name: string }, what: string): VpeEvent {
+export function resourceEvent(
+  kind: EventKind,
+  resource: { uuid: string; name: string },
+  what: string,
+): VpeEvent {
   return { kind, id: resource.uuid, what, data: { uuid: resource.uuid, name: resource.name } }
 }

@@ -15,12 +15,23 @@ import {
   StopCause,
 } from '@vpe/proto'
 
+const IMPORTED = {
+  sha256: 'ab'.repeat(32),
+  format: DiskFormat.QCOW2,
+  sizeBytes: 1e6,
+  virtualSizeBytes: 1e7,
+}
+
 export class FakeAgent {
   readonly hostId = randomUUID()
   readonly domains = new Map<string, { spec: InstanceSpec; report: InstanceReport }>()
   /** Of guests, by uuid. */
   readonly addresses = new Map<string, string[]>()
   readonly images = new Set<string>()
+  /** What has been uploaded, by image. */
+  readonly parts = new Map<string, Buffer>()
+  onWrite: () => Promise<void> = async () => {}
+  onCapture: (signal: AbortSignal) => Promise<void> = async () => {}
   /** Uuids in the order in which their domains were started. */
   readonly starts: string[] = []
   /** Uuids in the order in which their guests were rebooted, or their disks made anew. */
@@ -84,16 +95,29 @@ export class FakeAgent {
         yield { update: { $case: 'progressPercent', value: 50 } }
         await agent.onImport()
         agent.images.add(image?.uuid ?? '')
-        const imported = {
-          sha256: 'ab'.repeat(32),
-          format: DiskFormat.QCOW2,
-          sizeBytes: 1e6,
-          virtualSizeBytes: 1e7,
-        }
-        yield { update: { $case: 'imported', value: imported } }
+        yield { update: { $case: 'imported', value: IMPORTED } }
+      },
+      async writeImagePart({ epoch, imageUuid, offset, data }) {
+        agent.#assertEpoch(epoch)
+        await agent.onWrite()
+        const part = offset === 0 ? Buffer.alloc(0) : (agent.parts.get(imageUuid) ?? Buffer.alloc(0))
+        if (part.length !== offset) throw new VpeError('CONFLICT', `${part.length} bytes are here`)
+        agent.parts.set(imageUuid, Buffer.concat([part, data]))
+        return {}
+      },
+      async *captureImage({ imageUuid }, { signal }) {
+        yield { update: { $case: 'progressPercent', value: 50 } }
+        await agent.onCapture(signal)
+        agent.images.add(imageUuid)
+        yield { update: { $case: 'imported', value: IMPORTED } }
+      },
+      async findImage({ imageUuid }) {
+        const image = agent.images.has(imageUuid) ? IMPORTED : undefined
+        return { image, partBytes: agent.parts.get(imageUuid)?.length ?? 0 }
       },
       async removeImage({ imageUuid }) {
         agent.images.delete(imageUuid)
+        agent.parts.delete(imageUuid)
         return {}
       },
       async *applyInstance({ epoch, spec }, { signal }) {

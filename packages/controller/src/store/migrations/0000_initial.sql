@@ -44,6 +44,8 @@ CREATE TABLE `images` (
 	`uuid` text PRIMARY KEY NOT NULL,
 	`name` text NOT NULL,
 	`url` text NOT NULL,
+	`instance_uuid` text NOT NULL,
+	`host_id` text NOT NULL,
 	`sha256` text NOT NULL,
 	`format` text,
 	`size_bytes` integer NOT NULL,
