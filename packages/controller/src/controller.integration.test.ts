@@ -19,7 +19,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { SqliteBackend } from './store/sqlite-backend.ts'
 import { change } from './store/tables.ts'
 import { FakeAgent } from './testing/fake-agent.ts'
-import { Harness, until } from './testing/harness.ts'
+import { Harness, refusal, until } from './testing/harness.ts'
 
 let agent: FakeAgent
 let harness: Harness
@@ -37,15 +37,6 @@ afterEach(async () => {
   for (const each of toDispose.splice(0).reverse()) await each[Symbol.asyncDispose]()
   agent.stop()
 })
-
-async function refusal(call: Promise<unknown>): Promise<VpeError> {
-  const error = await call.then(
-    () => null,
-    (cause: unknown) => fromClientError(cause),
-  )
-  if (!error) throw new Error('it was not refused')
-  return error
-}
 
 function createTold(name: string, seed: Partial<CreateInstanceRequest>) {
   return harness.client.createInstance({ name, flavor: 'tiny', image: 'demo', ...seed })

@@ -1,10 +1,10 @@
 // Images over the real protocol, with a pretended agent: uploads, captures, copies.
 
 import { VpeError } from '@vpe/core'
-import { fromClientError, ImageStatus, InstanceStatus, OperationStatus } from '@vpe/proto'
+import { ImageStatus, InstanceStatus, OperationStatus } from '@vpe/proto'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { FakeAgent } from '../testing/fake-agent.ts'
-import { Harness, until } from '../testing/harness.ts'
+import { Harness, refusal, until } from '../testing/harness.ts'
 
 let agent: FakeAgent
 let harness: Harness
@@ -21,15 +21,6 @@ afterEach(async () => {
   await harness[Symbol.asyncDispose]()
   agent.stop()
 })
-
-async function refusal(call: Promise<unknown>): Promise<VpeError> {
-  const error = await call.then(
-    () => null,
-    (cause: unknown) => fromClientError(cause),
-  )
-  if (!error) throw new Error('it was not refused')
-  return error
-}
 
 async function image(uuid: string) {
   const found = (await harness.client.getImage({ uuid })).image
@@ -175,7 +166,7 @@ describe('a capture', () => {
     return uuid
   }
 
-  test('of an instance that is off becomes an image; meanwhile nobody starts or deletes the instance', async () => {
+  test('of an instance that is off becomes an image; meanwhile its host is asked for nothing else', async () => {
     const uuid = await stopped()
     const mayEnd = Promise.withResolvers<void>()
     agent.onCapture = () => mayEnd.promise
@@ -183,7 +174,8 @@ describe('a capture', () => {
     for (const call of [
       harness.client.startInstance({ uuid }),
       harness.client.deleteInstance({ uuid }),
-      harness.client.updateInstance({ uuid, image: 'demo' }),
+      harness.client.rebuildInstance({ uuid }),
+      harness.client.updateInstance({ uuid, ha: true }),
     ]) {
       expect(await refusal(call)).toMatchObject({
         code: 'CONFLICT',

@@ -6,12 +6,13 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { NatsConnection } from '@nats-io/nats-core'
 import { connectBus } from '@vpe/bus'
-import { DEFAULT_WEBHOOK_POLICY, type WebhookPolicy } from '@vpe/core'
+import { DEFAULT_WEBHOOK_POLICY, type VpeError, type WebhookPolicy } from '@vpe/core'
 import {
   type ControllerServiceClient,
   ControllerServiceDefinition,
   createRpcChannel,
   createRpcClientFactory,
+  fromClientError,
   type Instance,
   InstanceTask,
   type Operation,
@@ -137,4 +138,14 @@ export async function until(what: string, isTrue: () => boolean | Promise<boolea
     if (Date.now() > deadline) throw new Error(`not within ${WAIT_MS} ms: ${what}`)
     await sleep(10)
   }
+}
+
+/** The error that a call ends with. */
+export async function refusal(call: Promise<unknown>): Promise<VpeError> {
+  const error = await call.then(
+    () => null,
+    (cause: unknown) => fromClientError(cause),
+  )
+  if (!error) throw new Error('it was not refused')
+  return error
 }
