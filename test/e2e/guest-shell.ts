@@ -54,4 +54,8 @@ export class GuestShell {
   close(): void {
     this.#socket.close()
   }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close()
+  }
 }

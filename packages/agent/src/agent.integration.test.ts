@@ -69,6 +69,7 @@ function makeSpec(changes: Partial<InstanceSpec> = {}): InstanceSpec {
     diskBytes: 0,
     image,
     diskPool: pool,
+    disks: [],
     stopGraceMs: 1_000,
     rebootGeneration: 0,
     rebootKind: RebootKind.UNSPECIFIED,
@@ -193,6 +194,31 @@ describe('an instance', () => {
     const disk = join(pool.path, `instance-${spec.uuid}.qcow2`)
     const { stdout } = await execa('qemu-img', ['info', '-U', '--output=json', disk])
     expect(JSON.parse(stdout)['backing-filename']).toBe(`image-${rebuilt.image.uuid}.raw`)
+  })
+
+  test('whose guest does not let go of a disk keeps it, and is told what helps; off, it gives it up', async () => {
+    const disk = { uuid: randomUUID(), diskPool: pool, sizeBytes: 1024 ** 2 }
+    await agent.client.ensureDisk({ epoch: 1, disk })
+    const spec = makeSpec()
+    await agent.apply(spec)
+    const withDisk = { ...spec, generation: 2, disks: [{ disk, target: 'vdb' }] }
+    expect((await agent.apply(withDisk)).report).toMatchObject({ generation: 2, power: Power.ON })
+    const file = `disk-${disk.uuid}.raw`
+    expect(await lab.virsh('domblklist', domain(spec))).toContain(file)
+
+    // A guest without a system hears nothing.
+    expect(await failureOf(agent.apply({ ...spec, generation: 3 }))).toMatchObject({
+      code: 'DEVICE_BUSY',
+      message: expect.stringContaining('stop the instance'),
+    })
+    expect(await failureOf(agent.client.removeDisk({ epoch: 1, disk }))).toMatchObject({ code: 'IN_USE' })
+    expect((await agent.apply({ ...withDisk, generation: 4 })).report).toMatchObject({ power: Power.ON })
+    expect(await lab.virsh('domblklist', domain(spec))).toContain(file)
+
+    await agent.apply({ ...spec, generation: 5, power: Power.OFF })
+    expect(await lab.virsh('domblklist', domain(spec), '--inactive')).not.toContain(file)
+    await agent.client.removeDisk({ epoch: 1, disk })
+    expect(existsSync(join(pool.path, file))).toBe(false)
   })
 
   test('that is removed leaves nothing', async () => {

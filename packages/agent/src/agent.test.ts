@@ -1,6 +1,7 @@
 // Goal: the agent keeps its promises whatever comes in between. Method: the real agent on a fake host, with
 // time moved by hand. What real libvirt and QEMU do is tested in agent.integration.test.ts.
 
+import { randomUUID } from 'node:crypto'
 import { decodeHeartbeat } from '@vpe/bus'
 import { VpeError } from '@vpe/core'
 import fc from 'fast-check'
@@ -211,6 +212,85 @@ describe('apply', () => {
     await agent.apply(desiredInstance()).result
     await agent.apply(desiredInstance()).result
     expect(host.hypervisor.calls.filter((call) => call.startsWith('ensure-pool'))).toHaveLength(2)
+  })
+})
+
+describe('data disks', () => {
+  const aDisk = (sizeBytes = 1024) => ({
+    uuid: randomUUID() as string,
+    diskPoolUuid: '0a1b2c3d-0000-4000-8000-00000000000c',
+    diskPoolPath: '/pool',
+    target: 'vdb',
+    sizeBytes,
+  })
+  const live = async (uuid: string) =>
+    (await host.hypervisor.guestDisks(uuid)).flatMap(({ path }) => /disk-(.*)\.raw/.exec(path)?.[1] ?? [])
+
+  test('come and go while the guest runs, and stay when it is started anew', async () => {
+    const [one, two] = [aDisk(), { ...aDisk(), target: 'vdc' }]
+    const wish = desiredInstance({ dataDisks: [one] })
+    await agent.apply(wish).result
+    expect(await live(wish.uuid)).toEqual([one.uuid])
+    await agent.apply({ ...wish, generation: 2, dataDisks: [one, two] }).result
+    expect(await live(wish.uuid)).toEqual([one.uuid, two.uuid])
+    await agent.apply({ ...wish, generation: 3, dataDisks: [two] }).result
+    expect(await live(wish.uuid)).toEqual([two.uuid])
+    await agent.apply({ ...wish, generation: 4, power: 'off', dataDisks: [two] }).result
+    await agent.apply({ ...wish, generation: 5, dataDisks: [two] }).result
+    expect(await live(wish.uuid)).toEqual([two.uuid])
+    expect(host.hypervisor.calls.filter((call) => call.startsWith('start'))).toHaveLength(2)
+  })
+
+  test('that the guest does not let go of stay: asked thrice, then refused with the cure', async () => {
+    const disk = aDisk()
+    const wish = desiredInstance({ dataDisks: [disk] })
+    await agent.apply(wish).result
+    host.hypervisor.knobs.holdsDisks = true
+    const { result } = agent.apply({ ...wish, generation: 2, dataDisks: [] })
+    const failed = expect(result).rejects.toMatchObject({
+      code: 'DEVICE_BUSY',
+      message: expect.stringMatching(
+        /did not let go .* within 30 s, so it is still attached; .*stop the instance/,
+      ),
+    })
+    await host.clock.advance(31_000)
+    await failed
+    expect(host.hypervisor.calls.filter((call) => call.startsWith('detach'))).toHaveLength(3)
+    expect(await reportFrom(agent, wish.uuid)).toMatchObject({ generation: 1, power: 'on' })
+    expect(await live(wish.uuid)).toEqual([disk.uuid])
+  })
+
+  test('that the guest lets go of too late are given back', async () => {
+    const disk = aDisk()
+    const wish = desiredInstance({ dataDisks: [disk] })
+    await agent.apply(wish).result
+    host.hypervisor.releaseDisk(wish.uuid, 'vdb')
+    await settle()
+    expect(await live(wish.uuid)).toEqual([disk.uuid])
+    expect(host.hypervisor.calls.filter((call) => call.startsWith('attach'))).toHaveLength(1)
+  })
+
+  test('grow by way of the guest that has them, else in the pool', async () => {
+    const disk = aDisk()
+    const wish = desiredInstance({ dataDisks: [disk] })
+    await agent.apply(wish).result
+    await agent.apply({ ...wish, generation: 2, dataDisks: [{ ...disk, sizeBytes: 2048 }] }).result
+    expect(host.hypervisor.calls).toContain(`grow vdb 2048 ${wish.uuid}`)
+    const off = { ...wish, power: 'off' as const }
+    await agent.apply({ ...off, generation: 3, dataDisks: [{ ...disk, sizeBytes: 2048 }] }).result
+    await agent.apply({ ...off, generation: 4, dataDisks: [{ ...disk, sizeBytes: 4096 }] }).result
+    expect(host.files.dataDisks.get(disk.uuid)).toBe(4096)
+  })
+
+  test('are not removed while a domain has them', async () => {
+    const disk = aDisk()
+    const wish = desiredInstance({ dataDisks: [disk] })
+    await agent.apply(wish).result
+    const removal = { uuid: disk.uuid, diskPool: wish.diskPool, sizeBytes: 1024 }
+    await expect(agent.removeDisk(removal)).rejects.toMatchObject({ code: 'IN_USE' })
+    await agent.remove({ uuid: wish.uuid, generation: 2, diskPool: wish.diskPool }).result
+    await agent.removeDisk(removal)
+    expect(host.files.calls).toContain('remove-data-disk')
   })
 })
 

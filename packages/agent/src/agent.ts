@@ -5,6 +5,7 @@
 import { loadavg } from 'node:os'
 import { changedSubject, encodeHeartbeat, HEARTBEAT_INTERVAL_MS, heartbeatSubject } from '@vpe/bus'
 import {
+  type DesiredDisk,
   type DesiredDiskPool,
   type DesiredImage,
   type DesiredInstance,
@@ -229,6 +230,27 @@ export class Agent {
 
   async removeImage(pool: DesiredDiskPool, uuid: string): Promise<void> {
     await this.#deps.files.request(pool, 'remove-image', { uuid })
+  }
+
+  /** Makes a data disk, empty. */
+  async makeDisk({ uuid, diskPool, sizeBytes }: DesiredDisk): Promise<void> {
+    await this.diskPools.ensure(diskPool)
+    await this.#deps.files.request(diskPool, 'make-data-disk', { diskUuid: uuid, sizeBytes })
+  }
+
+  /** Makes a data disk larger that no domain has. */
+  async growDisk({ uuid, diskPool, sizeBytes }: DesiredDisk): Promise<void> {
+    await this.diskPools.ensure(diskPool)
+    await this.#deps.files.request(diskPool, 'grow-data-disk', { diskUuid: uuid, sizeBytes })
+  }
+
+  /** @throws VpeError IN_USE while a domain of this host has it */
+  async removeDisk({ uuid, diskPool }: DesiredDisk): Promise<void> {
+    const domains = await this.#inventory.lookAtAll()
+    const holder = domains.find(({ mark }) => mark.dataDisks.some((disk) => disk.uuid === uuid))
+    if (holder) throw new VpeError('IN_USE', `disk ${uuid} is in the domain of instance ${holder.mark.uuid}`)
+    await this.diskPools.ensure(diskPool)
+    await this.#deps.files.request(diskPool, 'remove-data-disk', { diskUuid: uuid })
   }
 
   async describe(): Promise<{ hostId: string; facts: HostFacts; agentVersion: string }> {

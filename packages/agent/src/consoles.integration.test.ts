@@ -72,6 +72,7 @@ function spec(changes: Partial<InstanceSpec>): InstanceSpec {
     rebootKind: RebootKind.UNSPECIFIED,
     diskGeneration: 0,
     seed: undefined,
+    disks: [],
     ...changes,
   }
 }

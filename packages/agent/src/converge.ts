@@ -22,6 +22,7 @@ import { describeStep, execute, type StepContext } from './executors.ts'
 import type { Hints } from './hints.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import type { Inventory } from './inventory.ts'
+import { liveDisks } from './live-disks.ts'
 import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
 import type { Progress } from './progress.ts'
 import type { Slots } from './slots.ts'
@@ -45,7 +46,12 @@ export interface HostParts {
 }
 
 /** Steps that mostly wait, for a guest or for another machine: they hold no slot. */
-const WAITING: ReadonlySet<HostStepKind> = new Set(['ensure-disk-pool', 'ensure-image', 'shutdown'])
+const WAITING: ReadonlySet<HostStepKind> = new Set([
+  'ensure-disk-pool',
+  'ensure-image',
+  'detach-disk',
+  'shutdown',
+])
 
 /**
  * Makes one instance match.
@@ -111,9 +117,12 @@ async function observe(
   isGraceSpent: boolean,
   host: HostParts,
 ): Promise<ObservedInstance> {
-  const { hostId, bootId, inventory, files, diskPools } = host
+  const { hostId, bootId, hypervisor, inventory, files, diskPools } = host
   const domain = await inventory.look(desired.uuid)
-  if (domain) return { hostId, bootId, domain, systemDisk: null, isGraceSpent }
+  if (domain) {
+    const live = domain.guest.power === 'off' ? [] : await liveDisks(hypervisor, desired.uuid)
+    return { hostId, bootId, domain, systemDisk: null, liveDisks: live, isGraceSpent }
+  }
   // Nobody can say whether the disk is there before the pool is.
   await diskPools.ensure(desired.diskPool)
   const disk = await files.request(desired.diskPool, 'find-system-disk', { instanceUuid: desired.uuid })
@@ -122,6 +131,7 @@ async function observe(
     bootId,
     domain,
     systemDisk: disk.isFound ? { imageUuid: disk.imageUuid } : null,
+    liveDisks: [],
     isGraceSpent,
   }
 }

@@ -2,9 +2,10 @@
 // same text, so that a change of it shows in a test.
 
 import { createHash } from 'node:crypto'
-import type { InstanceMark } from '@vpe/core'
-import { MARK_NAMESPACE, MARK_PREFIX, markAttributes } from './instance-mark.ts'
-import { attributes, buildXml, printable, type XmlNode } from './xml.ts'
+import { type AttachedDisk, DISKS_PER_INSTANCE_MAX, diskSerial, type InstanceMark } from '@vpe/core'
+import { MARK_NAMESPACE, MARK_PREFIX, markContent } from './instance-mark.ts'
+import { dataDiskPath } from './pool/pool-files.ts'
+import { buildXml, printable, type XmlNode } from './xml.ts'
 
 /** What of the host goes into every definition. */
 export interface Platform {
@@ -30,6 +31,18 @@ export interface DomainDefinition {
   readonly bridge: string | undefined
 }
 
+/**
+ * Only a PCIe root port takes a device while the guest runs, and each takes one: there are enough for all
+ * data disks, and for what else of a guest is a PCI device of its own.
+ */
+const PCIE_CONTROLLERS: readonly XmlNode[] = [
+  { '@type': 'pci', '@index': '0', '@model': 'pcie-root' },
+  ...Array.from({ length: DISKS_PER_INSTANCE_MAX + 6 }, () => ({
+    '@type': 'pci',
+    '@model': 'pcie-root-port',
+  })),
+]
+
 export function domainName(uuid: string): string {
   return `vpe-${uuid}`
 }
@@ -46,7 +59,7 @@ export function domainXml({ mark, platform, ...host }: DomainDefinition): string
       metadata: {
         [`${MARK_PREFIX}:instance`]: {
           [`@xmlns:${MARK_PREFIX}`]: MARK_NAMESPACE,
-          ...attributes(markAttributes(mark)),
+          ...markContent(mark),
         },
       },
       memory: { '@unit': 'MiB', '#text': mark.memoryMib },
@@ -63,24 +76,15 @@ export function domainXml({ mark, platform, ...host }: DomainDefinition): string
       on_reboot: 'restart',
       on_crash: 'destroy',
       devices: {
+        controller: [
+          ...(platform.machine === 'q35' ? PCIE_CONTROLLERS : []),
+          ...(host.seedPath ? [{ '@type': 'scsi', '@index': '0', '@model': 'virtio-scsi' }] : []),
+        ],
         disk: [
-          {
-            '@type': 'file',
-            '@device': 'disk',
-            // cache=none: a disk that may move to another host must leave nothing in this one's page cache.
-            driver: {
-              '@name': 'qemu',
-              '@type': 'qcow2',
-              '@cache': 'none',
-              '@io': 'threads',
-              '@discard': 'unmap',
-            },
-            source: { '@file': host.systemDiskPath },
-            target: { '@dev': 'vda', '@bus': 'virtio' },
-          },
+          diskNode({ format: 'qcow2', path: host.systemDiskPath, target: 'vda' }),
+          ...mark.dataDisks.map(dataDiskNode),
           ...seedDrive(host.seedPath),
         ],
-        controller: host.seedPath ? { '@type': 'scsi', '@index': '0', '@model': 'virtio-scsi' } : undefined,
         interface: networkInterface(mark.uuid, host.bridge),
         serial: {
           // A socket of ours rather than a pty: its name belongs to this guest alone, while the number of a
@@ -100,6 +104,27 @@ export function domainXml({ mark, platform, ...host }: DomainDefinition): string
       },
     },
   })
+}
+
+/** A data disk as the element that attaches it to a running guest, or detaches it. */
+export function dataDiskXml(disk: AttachedDisk): string {
+  return buildXml({ disk: dataDiskNode(disk) })
+}
+
+function dataDiskNode({ uuid, diskPoolPath, target }: AttachedDisk): XmlNode {
+  const node = diskNode({ format: 'raw', path: dataDiskPath(diskPoolPath, uuid), target })
+  return { ...node, serial: diskSerial(uuid) }
+}
+
+function diskNode({ format, path, target }: { format: string; path: string; target: string }): XmlNode {
+  return {
+    '@type': 'file',
+    '@device': 'disk',
+    // cache=none: a disk that may move to another host must leave nothing in this one's page cache.
+    driver: { '@name': 'qemu', '@type': format, '@cache': 'none', '@io': 'threads', '@discard': 'unmap' },
+    source: { '@file': path },
+    target: { '@dev': target, '@bus': 'virtio' },
+  }
 }
 
 /** The same address for the same instance, wherever it runs. */

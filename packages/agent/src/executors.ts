@@ -5,8 +5,10 @@ import type { DesiredInstance, HostStep, HostStepKind } from '@vpe/core'
 import { removeConsoleLog } from './console-log.ts'
 import { definitionXml, type HostSettings } from './definition.ts'
 import type { DiskPools } from './disk-pools.ts'
+import { dataDiskXml } from './domain-xml.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { formatMark } from './instance-mark.ts'
+import { growDisk, takeDisk } from './live-disks.ts'
 import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
 import { removeSerialSocket } from './serial-socket.ts'
 import { type GuestWatch, shutDown } from './shut-down.ts'
@@ -75,6 +77,12 @@ const EXECUTORS: { readonly [K in HostStepKind]: Executor<K> } = {
       ? hypervisor.writeMark(uuid, formatMark(mark))
       : hypervisor.defineDomain(definitionXml(mark, settings)),
 
+  'attach-disk': ({ disk }, { hypervisor, uuid }) => hypervisor.attachDisk(uuid, dataDiskXml(disk)),
+
+  'detach-disk': ({ disk, graceMs }, context) => takeDisk(disk, graceMs, context),
+
+  'grow-disk': ({ disk }, context) => growDisk(disk, context),
+
   start: (_step, { hypervisor, uuid }) => hypervisor.startDomain(uuid),
 
   pause: (_step, { hypervisor, uuid }) => hypervisor.pauseDomain(uuid),
@@ -111,6 +119,9 @@ const WORDS: { readonly [K in HostStepKind]: string } = {
   'make-seed': 'writing down what the guest is told',
   define: 'defining the domain',
   mark: 'writing down what is wanted',
+  'attach-disk': 'attaching a data disk',
+  'detach-disk': 'waiting for the guest to let go of a data disk',
+  'grow-disk': 'making a data disk larger',
   start: 'starting the guest',
   pause: 'pausing the guest',
   resume: 'letting the guest go on',

@@ -18,6 +18,15 @@ const marks: fc.Arbitrary<InstanceMark> = fc.record({
   diskPoolUuid: fc.uuid(),
   diskPoolPath: fc.string({ unit: 'grapheme' }).map((text) => `/${printable(text)}`),
   seedSha256: fc.constantFrom('', 'ab'.repeat(32)),
+  dataDisks: fc.array(
+    fc.record({
+      uuid: fc.uuid(),
+      diskPoolUuid: fc.uuid(),
+      diskPoolPath: fc.string({ unit: 'grapheme' }).map((text) => `/${printable(text)}`),
+      target: fc.constantFrom('vdb', 'vdz'),
+      sizeBytes: fc.nat(),
+    }),
+  ),
   bootId: fc.oneof(fc.constant(''), fc.uuid()),
   stopCause: fc.constantFrom(null, 'requested', 'guest', 'crash'),
   fault: fc.string({ unit: 'grapheme' }).map(printable),
@@ -41,6 +50,7 @@ describe('the mark of an instance', () => {
     if (!mark) throw new Error('no sample')
     const xml = formatMark({ ...mark, name: 'NAME' })
       .replace('<instance', '<vpe:instance xmlns:vpe="https://vpe.dev/xmlns/instance/1"')
+      .replace('</instance>', '</vpe:instance>')
       .replace('NAME', '&#x4E2D;&#x6587; &lt;&amp;&quot;')
     expect(parseMark(xml)).toEqual({ mark: { ...mark, name: '中文 <&"' } })
   })

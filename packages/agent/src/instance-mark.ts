@@ -1,14 +1,14 @@
 // The mark of an instance, as XML: the element that makes a libvirt domain one of vpe's, and all that
-// this host remembers of it. Attributes only, so that it can be read with any tool:
+// this host remembers of it. Attributes, and one child for each data disk, so that any tool can read it:
 //
 //   virsh metadata vpe-<uuid> --uri https://vpe.dev/xmlns/instance/1
 //
 // What is read back was written by some version of this file or by a person with an editor, so it is
 // checked like any input; a mark that does not hold is no mark, and its domain is left alone.
 
-import type { InstanceMark } from '@vpe/core'
+import type { AttachedDisk, InstanceMark } from '@vpe/core'
 import { z } from 'zod'
-import { attributes, attributesOf, buildXml, parseXml, printable } from './xml.ts'
+import { attributes, attributesOf, buildXml, childrenOf, parseXml, printable, type XmlNode } from './xml.ts'
 
 export const MARK_NAMESPACE = 'https://vpe.dev/xmlns/instance/1'
 export const MARK_PREFIX = 'vpe'
@@ -45,10 +45,35 @@ const markSchema = z.object({
   'reboot-generation': count.default(0),
   'disk-generation': count.default(0),
   'disk-bytes': count.default(0),
+  disks: z.array(
+    z.object({
+      uuid: z.uuid(),
+      pool: z.uuid(),
+      'pool-path': z.string().startsWith('/'),
+      target: z.string().regex(/^vd[b-z]$/),
+      'size-bytes': count,
+    }),
+  ),
 })
 
-/** The attributes of the mark, for whoever builds XML around it. */
-export function markAttributes(mark: InstanceMark): Record<keyof z.output<typeof markSchema>, string> {
+/** The mark without the name of its element, for whoever builds XML around it. */
+export function markContent(mark: InstanceMark): XmlNode {
+  return { ...attributes(markAttributes(mark)), disk: mark.dataDisks.map(diskNode) }
+}
+
+function diskNode(disk: AttachedDisk): XmlNode {
+  return attributes({
+    uuid: disk.uuid,
+    pool: disk.diskPoolUuid,
+    'pool-path': disk.diskPoolPath,
+    target: disk.target,
+    'size-bytes': String(disk.sizeBytes),
+  })
+}
+
+function markAttributes(
+  mark: InstanceMark,
+): Record<Exclude<keyof z.output<typeof markSchema>, 'disks'>, string> {
   return {
     uuid: mark.uuid,
     host: mark.hostId,
@@ -75,14 +100,15 @@ export function markAttributes(mark: InstanceMark): Record<keyof z.output<typeof
 
 /** The element on its own. libvirt adds namespace and prefix when it stores it. */
 export function formatMark(mark: InstanceMark): string {
-  return buildXml({ instance: attributes(markAttributes(mark)) })
+  return buildXml({ instance: markContent(mark) })
 }
 
 /** The mark in an element, or why it is none. */
 export function parseMark(xml: string): { mark: InstanceMark } | { refused: string } {
   let root: unknown
   try {
-    root = attributesOf(parseXml(xml).instance)
+    const { instance } = parseXml(xml)
+    root = { ...attributesOf(instance), disks: childrenOf(instance, 'disk').map(attributesOf) }
   } catch (error) {
     return { refused: `not XML: ${error instanceof Error ? error.message : error}` }
   }
@@ -107,6 +133,13 @@ export function parseMark(xml: string): { mark: InstanceMark } | { refused: stri
       diskPoolUuid: data.pool,
       diskPoolPath: data['pool-path'],
       seedSha256: data.seed,
+      dataDisks: data.disks.map((disk) => ({
+        uuid: disk.uuid,
+        diskPoolUuid: disk.pool,
+        diskPoolPath: disk['pool-path'],
+        target: disk.target,
+        sizeBytes: disk['size-bytes'],
+      })),
       bootId: data.boot,
       stopCause: data['stop-cause'],
       fault: data.fault,

@@ -17,6 +17,7 @@ import { Progress, type Running, stepsOf } from './progress.ts'
 import {
   consoleTargetFromWire,
   desiredFromWire,
+  diskFromWire,
   diskPoolFromWire,
   epochFromWire,
   factsToWire,
@@ -40,6 +41,9 @@ type ServiceParts = Pick<
   | 'captureImage'
   | 'findImage'
   | 'removeImage'
+  | 'makeDisk'
+  | 'growDisk'
+  | 'removeDisk'
   | 'metrics'
 >
 
@@ -102,6 +106,27 @@ export function createAgentService(
       const [uuid, pool] = [uuidFromWire(request.imageUuid, 'image_uuid'), diskPoolFromWire(request.diskPool)]
       await admit(request.epoch)
       await agent.removeImage(pool, uuid)
+      return {}
+    },
+
+    async ensureDisk(request) {
+      const disk = diskFromWire(request.disk)
+      await admit(request.epoch)
+      await agent.makeDisk(disk)
+      return {}
+    },
+
+    async growDisk(request) {
+      const disk = diskFromWire(request.disk)
+      await admit(request.epoch)
+      await agent.growDisk(disk)
+      return {}
+    },
+
+    async removeDisk(request) {
+      const disk = diskFromWire(request.disk)
+      await admit(request.epoch)
+      await agent.removeDisk(disk)
       return {}
     },
 

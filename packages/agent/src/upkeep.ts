@@ -13,6 +13,7 @@ import {
   recentRestarts,
 } from '@vpe/core'
 import type { HostParts } from './converge.ts'
+import { DiskUpkeep } from './disk-upkeep.ts'
 import { formatMark } from './instance-mark.ts'
 import type { InstanceTurns } from './instance-turns.ts'
 
@@ -27,6 +28,7 @@ interface Remembered {
 export class Upkeep {
   readonly #host: HostParts
   readonly #turns: InstanceTurns
+  readonly #disks: DiskUpkeep
   readonly #histories = new Map<string, Remembered>()
   readonly #timers = new Map<string, AbortController>()
   #isStopped = false
@@ -34,6 +36,7 @@ export class Upkeep {
   constructor(host: HostParts, turns: InstanceTurns) {
     this.#host = host
     this.#turns = turns
+    this.#disks = new DiskUpkeep(host, turns)
   }
 
   /** To be told of each look at an instance, and when a piece of work on it has ended. */
@@ -43,6 +46,7 @@ export class Upkeep {
       return
     }
     if (isUp(domain.guest)) {
+      this.#disks.consider(uuid, domain)
       this.#stopTimer(uuid)
       this.#noteRunning(uuid)
       return

@@ -23,6 +23,7 @@ const spec: InstanceSpec = {
   rebootKind: RebootKind.UNSPECIFIED,
   diskGeneration: 0,
   seed: undefined,
+  disks: [],
 }
 
 describe('a spec from the wire', () => {
@@ -34,6 +35,7 @@ describe('a spec from the wire', () => {
       rebootGeneration: 0,
       rebootKind: 'soft',
       diskGeneration: 0,
+      dataDisks: [],
       diskPool: { systemDisks: 'overlay' },
     })
   })

@@ -4,6 +4,7 @@
 
 import { createHash } from 'node:crypto'
 import {
+  type DesiredDisk,
   type DesiredDiskPool,
   type DesiredImage,
   type DesiredInstance,
@@ -22,6 +23,7 @@ import {
   ConsoleKind,
   DiskFormat,
   type DiskPoolSpec,
+  type DiskSpec,
   type HostFacts,
   type ImageSource,
   type ImportedImage,
@@ -55,6 +57,8 @@ const diskPoolSchema = z.object({
     .enum([SystemDiskKind.OVERLAY, SystemDiskKind.COPY])
     .transform((kind) => (kind === SystemDiskKind.OVERLAY ? ('overlay' as const) : ('copy' as const))),
 })
+
+const diskSchema = z.object({ uuid, diskPool: diskPoolSchema, sizeBytes: z.int().positive() })
 
 const imageSchema = z.object({
   uuid,
@@ -104,11 +108,24 @@ const specSchema = z.object({
     .transform((kind) => (kind === RebootKind.HARD ? ('hard' as const) : ('soft' as const))),
   diskGeneration: z.int().nonnegative(),
   seed: seedSchema.optional().transform((seed) => seed ?? null),
+  disks: z.array(z.object({ disk: diskSchema, target: z.string().regex(/^vd[b-z]$/) })),
 })
 
 /** @throws VpeError INVALID_ARGUMENT, as do the others */
 export function desiredFromWire(spec: InstanceSpec | undefined, epoch: number): DesiredInstance {
-  return { ...parse(specSchema, spec, 'spec'), epoch }
+  const { disks, ...desired } = parse(specSchema, spec, 'spec')
+  const dataDisks = disks.map(({ disk: { uuid, diskPool, sizeBytes }, target }) => ({
+    uuid,
+    diskPoolUuid: diskPool.uuid,
+    diskPoolPath: diskPool.path,
+    target,
+    sizeBytes,
+  }))
+  return { ...desired, dataDisks, epoch }
+}
+
+export function diskFromWire(disk: DiskSpec | undefined): DesiredDisk {
+  return parse(diskSchema, disk, 'disk')
 }
 
 export function diskPoolFromWire(pool: DiskPoolSpec | undefined): DesiredDiskPool {

@@ -41,6 +41,13 @@ export function attributesOf(node: unknown): Record<string, unknown> {
   return Object.fromEntries(entries.map(([name, value]) => [name.slice(1), value]))
 }
 
+/** The children of a parsed element that have a name, however many. */
+export function childrenOf(node: unknown, name: string): readonly unknown[] {
+  if (typeof node !== 'object' || node === null) return []
+  const children = (node as Record<string, unknown>)[name]
+  return children === undefined ? [] : Array.isArray(children) ? children : [children]
+}
+
 /**
  * Text without what XML 1.0 cannot hold or an attribute cannot keep: control characters (line ends
  * among them) and halves of surrogate pairs become spaces.

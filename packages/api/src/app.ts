@@ -20,6 +20,7 @@ import { RequestFault } from './request-fault.ts'
 import { requestMetrics } from './request-metrics.ts'
 import { consoleRoutes } from './routes/consoles.ts'
 import { diskPoolRoutes } from './routes/disk-pools.ts'
+import { diskRoutes } from './routes/disks.ts'
 import { envelopeInstanceRoutes } from './routes/envelope-instance.ts'
 import { eventRoutes } from './routes/events.ts'
 import { flavorRoutes } from './routes/flavors.ts'
@@ -82,6 +83,7 @@ export function createApp({
   flavorRoutes(add, controller)
   imageRoutes(add, controller)
   diskPoolRoutes(add, controller)
+  diskRoutes(add, controller)
   hostRoutes(add, controller)
   operationRoutes(add, controller)
   webhookRoutes(add, controller)

@@ -7,11 +7,13 @@ import { VpeError } from '@vpe/core'
 import {
   type ControllerServiceClient,
   CreateDiskPoolRequest,
+  CreateDiskRequest,
   CreateFlavorRequest,
   CreateHostRequest,
   CreateImageRequest,
   CreateInstanceRequest,
   CreateWebhookRequest,
+  Disk,
   DiskPool,
   Flavor,
   Host,
@@ -131,7 +133,7 @@ export function createFakeController(): FakeController {
   const pools = new Shelf<DiskPool>('disk pool')
   const hosts = new Shelf<Host>('host')
   const instances = new Shelf<Instance>('instance')
-  const disks = new Shelf<Named>('disk')
+  const disks = new Shelf<Disk>('disk')
   const operations = new Shelf<Operation & { name: string }>('operation')
   const placements = new Shelf<Placement & { name: string }>('placement')
   const webhooks = new Shelf<Webhook & { name: string }>('webhook')
@@ -201,6 +203,17 @@ export function createFakeController(): FakeController {
     return upload
   }
 
+  /** A disk as asked for: whatever was asked is so at once, and its operation ends with `settle`. */
+  function changeDisk(uuid: string | undefined, kind: string, change: Partial<Disk>) {
+    const disk = { ...disks.get(uuid), ...change }
+    disks.things.set(disk.uuid, disk)
+    for (const instance of instances.things.values()) {
+      const attached = [...disks.things.values()].filter((it) => it.instanceUuid === instance.uuid)
+      instance.disks = attached.map(({ uuid, name }) => ({ uuid, name }))
+    }
+    return { disk, operationUuid: begin(kind, disk.uuid, false) }
+  }
+
   function changeInstance(uuid: string | undefined, kind: string, change: Partial<Instance>) {
     const instance = { ...instances.get(uuid), ...change }
     instances.things.set(instance.uuid, instance)
@@ -223,6 +236,8 @@ export function createFakeController(): FakeController {
         if (operation.status !== 'OPERATION_STATUS_RUNNING') continue
         operation.status = 'OPERATION_STATUS_SUCCEEDED'
         operation.endedAtMs = CREATED_AT_MS + 4_000
+        const disk = disks.things.get(operation.resourceUuid)
+        if (disk) disk.status = disk.instanceUuid ? 'DISK_STATUS_IN_USE' : 'DISK_STATUS_AVAILABLE'
         const instance = instances.things.get(operation.resourceUuid)
         if (!instance) continue
         if (instance.task === 'INSTANCE_TASK_DELETING') instances.things.delete(instance.uuid)
@@ -242,7 +257,7 @@ export function createFakeController(): FakeController {
       const flavor = flavors.resolve(request.flavor || 'default', 'flavor')
       const pool = request.diskPool ? pools.resolve(request.diskPool, 'disk_pool') : pools.list('')[0]
       const allowed = request.hostIds.map((id) => hosts.resolve(id, 'host_ids'))
-      if (request.diskUuids[0]) disks.resolve(request.diskUuids[0], 'disks')
+      const given = request.diskUuids.map((it) => disks.resolve(it, 'disks'))
       const host = allowed[0] ?? hosts.list('')[0]
       if (!host || !pool) throw new VpeError('NO_HOST_FITS', 'no host fits: 0 of 0 hosts are up')
       const uuid = nextId('a')
@@ -271,6 +286,7 @@ export function createFakeController(): FakeController {
         hostName: host.name,
         power: 'POWER_ON',
         generation: 1,
+        disks: given.map(({ uuid, name }) => ({ uuid, name })),
       })
       instances.things.set(uuid, instance)
       return { instance, operationUuid: begin('instance.create', uuid, false) }
@@ -471,6 +487,60 @@ export function createFakeController(): FakeController {
       diskPool: pools.remove(uuid),
       operationUuid: begin('disk_pool.delete', uuid ?? '', true),
     })),
+
+    createDisk: serve('createDisk', (partial) => {
+      const request = CreateDiskRequest.fromPartial(partial)
+      const pool = request.diskPool ? pools.resolve(request.diskPool, 'disk_pool') : pools.list('')[0]
+      const host = request.host ? hosts.resolve(request.host, 'host') : hosts.list('')[0]
+      const uuid = nextId('9')
+      const disk = disks.add(
+        Disk.fromPartial({
+          uuid,
+          name: request.name,
+          sizeBytes: request.sizeBytes,
+          status: 'DISK_STATUS_CREATING',
+          serial: uuid.slice(0, 20),
+          createdAtMs: CREATED_AT_MS,
+          ...(pool && { diskPoolUuid: pool.uuid, diskPoolName: pool.name }),
+          ...(host && !pool?.shared && { hostId: host.uuid, hostName: host.name }),
+        }),
+      )
+      return { disk, operationUuid: begin('disk.create', uuid, false) }
+    }),
+    getDisk: serve('getDisk', ({ uuid }) => ({ disk: disks.get(uuid) })),
+    listDisks: serve('listDisks', ({ name }) => ({ disks: disks.list(name) })),
+    updateDisk: serve('updateDisk', ({ uuid, name, sizeBytes }) => {
+      const disk = disks.get(uuid)
+      if (sizeBytes !== undefined && sizeBytes < disk.sizeBytes) {
+        const message = `disk ${disk.name} cannot shrink`
+        throw new VpeError('INVALID_ARGUMENT', message, { fields: [{ field: 'size_gib', message }] })
+      }
+      return changeDisk(uuid, 'disk.update', {
+        name: name ?? disk.name,
+        sizeBytes: sizeBytes ?? disk.sizeBytes,
+      })
+    }),
+    deleteDisk: serve('deleteDisk', ({ uuid }) => {
+      if (disks.get(uuid).instanceUuid) throw new VpeError('CONFLICT', 'an instance has it')
+      return { disk: disks.remove(uuid), operationUuid: begin('disk.delete', uuid ?? '', true) }
+    }),
+    attachDisk: serve('attachDisk', ({ instanceUuid, disk = '' }) => {
+      const instance = instances.get(instanceUuid)
+      const { uuid, instanceName } = disks.resolve(disk, 'disk')
+      if (instanceName) throw new VpeError('CONFLICT', `disk ${disk} is in-use with instance ${instanceName}`)
+      return changeDisk(uuid, 'disk.attach', {
+        status: 'DISK_STATUS_ATTACHING',
+        instanceUuid: instance.uuid,
+        instanceName: instance.name,
+      })
+    }),
+    detachDisk: serve('detachDisk', ({ instanceUuid, diskUuid }) => {
+      const disk = disks.get(diskUuid)
+      if (disk.instanceUuid !== instances.get(instanceUuid).uuid)
+        throw new VpeError('NOT_FOUND', `the instance does not have disk ${disk.name}`)
+      const gone = { status: 'DISK_STATUS_AVAILABLE', instanceUuid: '', instanceName: '' } as const
+      return changeDisk(diskUuid, 'disk.detach', gone)
+    }),
 
     createHost: serve('createHost', (partial) => {
       const request = CreateHostRequest.fromPartial(partial)

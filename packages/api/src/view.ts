@@ -4,9 +4,11 @@
 import type { z } from '@hono/zod-openapi'
 import { type InstanceRecord, VpeError } from '@vpe/core'
 import {
+  type Disk,
   type DiskFormat,
   type DiskPool,
   type DiskPoolHostState,
+  type DiskStatus,
   type Flavor,
   type Host,
   type HostState,
@@ -22,6 +24,7 @@ import {
   SystemDiskKind,
   type Webhook,
 } from '@vpe/proto'
+import type { DiskView } from './schemas/disk.ts'
 import type { DiskPoolView } from './schemas/disk-pool.ts'
 import type { FlavorView } from './schemas/flavor.ts'
 import type { HostView } from './schemas/host.ts'
@@ -138,7 +141,7 @@ export function showInstance(instance: Instance): z.input<typeof InstanceView> {
     ha: instance.ha,
     tags: instance.tags,
     created_at: moment(instance.createdAtMs),
-    disks: [],
+    disks: instance.disks,
     fault: instance.fault || null,
     host: instance.hostName || null,
     host_uuid: instance.hostId || null,
@@ -163,7 +166,7 @@ export function showChangedInstance(instance: Instance): z.input<typeof ChangedI
     disk_pool: instance.diskPoolUuid,
     ha: instance.ha,
     tags: instance.tags,
-    disks: [],
+    disks: instance.disks,
     fault: instance.fault || null,
   }
 }
@@ -228,6 +231,37 @@ export function showDiskPool(pool: DiskPool): z.input<typeof DiskPoolView> {
   }
 }
 
+const DISK_STATUS_WORDS = {
+  DISK_STATUS_UNSPECIFIED: 'creating',
+  DISK_STATUS_CREATING: 'creating',
+  DISK_STATUS_AVAILABLE: 'available',
+  DISK_STATUS_ATTACHING: 'attaching',
+  DISK_STATUS_IN_USE: 'in-use',
+  DISK_STATUS_DETACHING: 'detaching',
+  DISK_STATUS_RESIZING: 'resizing',
+  DISK_STATUS_DELETING: 'deleting',
+  DISK_STATUS_ERROR: 'error',
+} as const satisfies Record<DiskStatus, string>
+
+export function showDisk(disk: Disk): z.input<typeof DiskView> {
+  return {
+    uuid: disk.uuid,
+    name: disk.name,
+    disk_pool: disk.diskPoolName,
+    disk_pool_uuid: disk.diskPoolUuid,
+    host: disk.hostName || null,
+    host_uuid: disk.hostId || null,
+    size_gib: disk.sizeBytes / 1024 ** 3,
+    size_bytes: disk.sizeBytes,
+    status: DISK_STATUS_WORDS[disk.status],
+    fault: disk.fault || null,
+    instance: disk.instanceName || null,
+    instance_uuid: disk.instanceUuid || null,
+    serial: disk.serial,
+    created_at: moment(disk.createdAtMs),
+  }
+}
+
 export function showHost(host: Host): z.input<typeof HostView> {
   const { facts } = host
   return {
@@ -267,6 +301,7 @@ export function showOperation(operation: Operation): z.input<typeof OperationVie
     created_at: moment(operation.createdAtMs),
     ended_at: momentOrNull(operation.endedAtMs),
     placement_uuid: operation.placementUuid || null,
+    note: operation.note || null,
   }
 }
 

@@ -15,6 +15,7 @@ import {
 } from '@vpe/proto'
 import type { Logger } from 'pino'
 import { type AgentDialer, Agents } from './agents.ts'
+import { DiskKeeper } from './disk-keeper.ts'
 import { DiskPoolKeeper } from './disk-pool-keeper.ts'
 import { HostMonitor } from './host-monitor.ts'
 import { ImageImporter } from './image-importer.ts'
@@ -23,6 +24,7 @@ import { InstanceReconciler } from './instance-reconciler.ts'
 import { OutboxPublisher } from './outbox-publisher.ts'
 import { startRetention } from './retention.ts'
 import { consoleMethods } from './service/consoles.ts'
+import { diskMethods } from './service/disks.ts'
 import { imageMethods } from './service/images.ts'
 import { instanceMethods } from './service/instances.ts'
 import { lifecycleMethods } from './service/lifecycle.ts'
@@ -71,9 +73,11 @@ export function createController({
   const uploads = new ImageUploads(store, agents, now)
   const reconciler = new InstanceReconciler(store, agents, now, log, onFatal)
   const pools = new DiskPoolKeeper(store, agents, log, onFatal)
+  const diskKeeper = new DiskKeeper(store, agents, now, log, onFatal)
   const monitor = new HostMonitor(store, agents, now, log, (hostId) => {
     pools.lookAtHost(hostId)
     reconciler.lookAtHost(hostId)
+    diskKeeper.lookAtHost(hostId)
   })
   const outbox = new OutboxPublisher(store, log)
   const deliveries = new WebhookDeliveries({ store, policy: webhookPolicy, now, log })
@@ -85,10 +89,11 @@ export function createController({
   const service: ControllerServiceImplementation = {
     ...instanceMethods({ store, mutations, policy, imagesGoing, now }),
     ...lifecycleMethods({ store, mutations, policy, imagesGoing, now }),
+    ...diskMethods({ store, mutations, policy, now }),
     ...imageMethods({ store, mutations, agents, importer, uploads, imagesGoing, now }),
     ...resourceMethods({ store, mutations, agents, monitor, now }),
     ...metricsMethods(store, agents),
-    ...operationMethods({ store, reconciler, importer, troubles }),
+    ...operationMethods({ store, reconciler, importer, diskKeeper, troubles }),
     ...consoleMethods({ store, agents, now }),
     ...webhookMethods({ store, mutations, deliveries, now }),
   }
@@ -104,6 +109,7 @@ export function createController({
       pools.start()
       importer.lookAtAll()
       reconciler.lookAtAll()
+      diskKeeper.lookAtAll()
       return port
     },
     attachBus(connection) {
@@ -123,6 +129,7 @@ export function createController({
       pools.close()
       importer.close()
       reconciler.close()
+      diskKeeper.close()
       server.forceShutdown()
       await store.durable()
       await outbox.close()

@@ -21,7 +21,7 @@ function story(from: InstanceRecord, ...steps: readonly Decide[]): string[] {
   return steps.flatMap((decide) => {
     const decision = decide(now)
     if (!decision?.next) throw new Error('nothing was decided')
-    const { events } = commitOfDecision(now, decision, [], 0)
+    const { events } = commitOfDecision(now, decision, [], 0, [])
     now = decision.next
     return events.map(({ what }) => what)
   })

@@ -4,6 +4,7 @@
 
 import type { VpeEvent } from '@vpe/bus'
 import {
+  type DiskRecord,
   type InstanceDecision,
   type InstancePhase,
   type InstanceRecord,
@@ -12,6 +13,8 @@ import {
   settleInstanceOperations,
 } from '@vpe/core'
 import type { Logger } from 'pino'
+import { commitOfFollowingDisks, joinCommits } from './disk-commit.ts'
+import { disksOf } from './instance-disks.ts'
 import type { Store } from './store/store.ts'
 import { type Change, change } from './store/tables.ts'
 
@@ -23,12 +26,14 @@ export interface InstanceCommit {
 /**
  * @param before null for a new instance
  * @param operations those that run for it, with the new one if a user's request is what changes it
+ * @param disks the data disks that it has; of one that is gone, those that are kept
  */
 export function commitOfDecision(
   before: InstanceRecord | null,
   decision: InstanceDecision,
   operations: readonly OperationRecord[],
   nowMs: number,
+  disks: readonly DiskRecord[],
 ): InstanceCommit {
   const { next, why } = decision
   const instance = next ?? before
@@ -43,7 +48,7 @@ export function commitOfDecision(
         : [change.remove('instances', instance.uuid), change.remove('userData', instance.uuid)]),
       ...operations.map((operation) => change.operation(ended.get(operation.uuid) ?? operation)),
     ],
-    events: [instanceEvent(before, next, instance, why)],
+    events: [instanceEvent(before, next, instance, why, disks)],
   }
 }
 
@@ -56,7 +61,11 @@ export function commitDecision(
   log: Logger,
 ): void {
   const operations = store.runningOperationsOf(before.uuid)
-  const { changes, events } = commitOfDecision(before, decision, operations, nowMs)
+  const disks = disksOf(store, before.uuid)
+  const { changes, events } = joinCommits([
+    commitOfDecision(before, decision, operations, nowMs, disks),
+    commitOfFollowingDisks(store, disks, decision.next, nowMs),
+  ])
   void store.commit(changes, events)
   const phase = decision.next ? phaseOf(decision.next) : 'gone'
   log.info({ instance: before.uuid, phase, why: decision.why }, 'instance moved')
@@ -67,6 +76,7 @@ function instanceEvent(
   next: InstanceRecord | null,
   instance: InstanceRecord,
   why: string,
+  disks: readonly DiskRecord[],
 ): VpeEvent {
   return {
     kind: 'instance',
@@ -85,6 +95,7 @@ function instanceEvent(
       restarts: instance.restarts,
       host_uuid: instance.hostId,
       addresses: instance.addresses,
+      disks: disks.map(({ uuid, name }) => ({ uuid, name })),
       fault: instance.fault || null,
       why,
     },

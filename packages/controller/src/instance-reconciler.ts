@@ -17,7 +17,9 @@ import {
 import { fromClientError } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
+import { takeBackDiskWishes } from './disk-wishes.ts'
 import { commitDecision } from './instance-commit.ts'
+import { wantedDisks } from './instance-disks.ts'
 import type { Store } from './store/store.ts'
 import { diskPoolSpecToWire, instanceSpecToWire, reportFromWire } from './wire.ts'
 
@@ -148,8 +150,10 @@ export class InstanceReconciler {
     const image = this.#store.images.get(instance.imageUuid)
     if (!image)
       throw new VpeError('INTERNAL', `image ${instance.imageUuid} of instance ${instance.uuid} has no record`)
+    // Before anything is waited for: these are the disks of this generation.
+    const disks = wantedDisks(this.#store, instance.uuid)
     const userData = instance.userDataSha256 ? await this.#userData(instance.uuid) : ''
-    const spec = instanceSpecToWire(instance, image, pool, userData)
+    const spec = instanceSpecToWire(this.#store, instance, image, pool, userData, disks)
     const updates = this.#agents.client(host).applyInstance({ epoch: this.#store.epoch, spec }, { signal })
     for await (const { update } of updates) {
       if (update?.$case === 'step') this.#steps.set(instance.uuid, update.value)
@@ -205,7 +209,7 @@ export class InstanceReconciler {
     this.#log.warn({ instance: uuid, code: error.code, failures: attempts.failures, isOver }, error.message)
     this.#attempts.set(uuid, attempts)
     this.#steps.set(uuid, `will try again: ${error.message}`)
-    if (!isOver) return
+    if (!isOver || takeBackDiskWishes(this.#store, instance, error.message, this.#now(), this.#log)) return
     this.#commit(instance, (now) => decideFailed(now, error.message))
     if (task !== 'deleting') this.#attempts.delete(uuid)
   }

@@ -2,6 +2,8 @@
 
 import {
   type DiskPoolRecord,
+  type DiskRecord,
+  diskSerial,
   type FlavorRecord,
   type HostRecord,
   type HostVerdict as HostVerdictRecord,
@@ -13,10 +15,13 @@ import {
   type WebhookRecord,
 } from '@vpe/core'
 import {
+  type Disk,
   DiskFormat,
   type DiskPool,
   DiskPoolHostState,
   type DiskPoolSpec,
+  type DiskSpec,
+  DiskStatus,
   type Flavor,
   type Host,
   type HostFacts,
@@ -38,6 +43,7 @@ import {
   SystemDiskKind,
   type Webhook,
 } from '@vpe/proto'
+import { disksOf } from './instance-disks.ts'
 import type { Store } from './store/store.ts'
 import type { PlacementRecord } from './store/tables.ts'
 
@@ -93,15 +99,54 @@ export function instanceToWire(store: Store, instance: InstanceRecord): Instance
     hostname: instance.hostname,
     sshKeys: [...instance.sshKeys],
     userDataSha256: instance.userDataSha256,
+    disks: disksOf(store, instance.uuid).map(({ uuid, name }) => ({ uuid, name })),
   }
+}
+
+const DISK_STATUS = {
+  creating: DiskStatus.CREATING,
+  available: DiskStatus.AVAILABLE,
+  attaching: DiskStatus.ATTACHING,
+  'in-use': DiskStatus.IN_USE,
+  detaching: DiskStatus.DETACHING,
+  resizing: DiskStatus.RESIZING,
+  deleting: DiskStatus.DELETING,
+  error: DiskStatus.ERROR,
+} as const
+
+export function diskToWire(store: Store, disk: DiskRecord): Disk {
+  return {
+    uuid: disk.uuid,
+    name: disk.name,
+    diskPoolUuid: disk.diskPoolUuid,
+    diskPoolName: store.diskPools.get(disk.diskPoolUuid)?.name ?? '',
+    hostId: disk.hostId ?? '',
+    hostName: store.hosts.get(disk.hostId ?? '')?.name ?? '',
+    sizeBytes: disk.sizeBytes,
+    status: DISK_STATUS[disk.status],
+    fault: disk.fault,
+    instanceUuid: disk.instanceUuid ?? '',
+    instanceName: store.instances.get(disk.instanceUuid ?? '')?.name ?? '',
+    serial: diskSerial(disk.uuid),
+    createdAtMs: disk.createdAtMs,
+  }
+}
+
+/** A data disk, as the agent of a host that reaches it needs it. */
+export function diskSpecToWire(store: Store, { uuid, diskPoolUuid, sizeBytes }: DiskRecord): DiskSpec {
+  const pool = store.diskPools.get(diskPoolUuid)
+  if (!pool) throw new VpeError('INTERNAL', `disk pool ${diskPoolUuid} of disk ${uuid} has no record`)
+  return { uuid, diskPool: diskPoolSpecToWire(pool), sizeBytes }
 }
 
 /** The whole desired state of an instance, as its agent needs it. */
 export function instanceSpecToWire(
+  store: Store,
   instance: InstanceRecord,
   image: ImageRecord,
   pool: DiskPoolRecord,
   userData: string,
+  disks: readonly { readonly disk: DiskRecord; readonly target: string }[],
 ): InstanceSpec {
   return {
     uuid: instance.uuid,
@@ -121,6 +166,10 @@ export function instanceSpecToWire(
     seed: instance.hostname
       ? { hostname: instance.hostname, sshKeys: [...instance.sshKeys], userData }
       : undefined,
+    disks: disks.map(({ disk, target }) => ({
+      disk: diskSpecToWire(store, disk),
+      target,
+    })),
   }
 }
 
@@ -207,6 +256,7 @@ export function operationToWire(operation: OperationRecord, step: string): Opera
     createdAtMs: operation.createdAtMs,
     endedAtMs: operation.endedAtMs ?? 0,
     placementUuid: operation.placementUuid ?? '',
+    note: operation.note,
   }
 }
 

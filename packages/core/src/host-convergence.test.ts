@@ -5,10 +5,13 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
+  type AttachedDisk,
   type DesiredInstance,
   type GuestState,
   type HostStep,
   type InstanceMark,
+  isUp,
+  type LiveDisk,
   type ObservedInstance,
   planConvergence,
   planRemoval,
@@ -31,6 +34,7 @@ const desired: DesiredInstance = {
   diskBytes: 0,
   image: { uuid: 'image-1', url: 'http://images/1', sha256: '' },
   diskPool: { uuid: 'pool-1', kind: 'dir', path: '/pool', systemDisks: 'overlay' },
+  dataDisks: [],
   stopGraceMs: 30_000,
   rebootGeneration: 0,
   rebootKind: 'soft',
@@ -54,6 +58,7 @@ const mark: InstanceMark = {
   diskPoolUuid: 'pool-1',
   diskPoolPath: '/pool',
   seedSha256: '',
+  dataDisks: [],
   bootId: BOOT,
   stopCause: null,
   fault: '',
@@ -62,6 +67,12 @@ const mark: InstanceMark = {
   diskGeneration: 0,
   diskBytes: 0,
 }
+
+function aDataDisk(name: string, sizeBytes = 1024): AttachedDisk {
+  const target = `vd${String.fromCharCode(name.charCodeAt(0) + 1)}`
+  return { uuid: `disk-${name}`, diskPoolUuid: 'pool-1', diskPoolPath: '/pool', target, sizeBytes }
+}
+const [diskA, diskB] = [aDataDisk('a'), aDataDisk('b')]
 
 const ON: GuestState = { power: 'on' }
 const OFF: GuestState = { power: 'off', reason: 'guest-shutdown' }
@@ -74,7 +85,7 @@ function seen(
   rest: Partial<ObservedInstance> = {},
 ) {
   const domain = guest ? { mark: { ...mark, ...changes }, guest } : null
-  return { hostId: HOST, bootId: BOOT, domain, systemDisk: null, isGraceSpent: false, ...rest }
+  return { hostId: HOST, bootId: BOOT, domain, systemDisk: null, liveDisks: [], isGraceSpent: false, ...rest }
 }
 
 function steps(wanted: DesiredInstance, observed: ObservedInstance): readonly HostStep[] {
@@ -226,6 +237,70 @@ describe('planConvergence', () => {
       ['mark', 'power-off'],
     ],
     ['wanted paused, but off', { power: 'paused' }, seen(OFF, { power: 'paused' }), []],
+    [
+      'a disk to attach: the guest has it before the mark says so',
+      { generation: 4, dataDisks: [diskA] },
+      seen(ON),
+      ['attach-disk', 'define'],
+    ],
+    [
+      'a disk to detach, likewise',
+      { generation: 4 },
+      seen(ON, { dataDisks: [diskA] }, { liveDisks: [diskA] }),
+      ['detach-disk', 'define'],
+    ],
+    [
+      'one for another',
+      { generation: 4, dataDisks: [diskB] },
+      seen(ON, { dataDisks: [diskA] }, { liveDisks: [diskA] }),
+      ['detach-disk', 'attach-disk', 'define'],
+    ],
+    [
+      'a disk to attach while it is off',
+      { generation: 4, power: 'off', dataDisks: [diskA] },
+      seen(OFF),
+      ['define'],
+    ],
+    [
+      'a disk to detach from what is to be powered off: the guest need not let go first',
+      { generation: 4, power: 'off' },
+      seen(ON, { dataDisks: [diskA] }, { liveDisks: [diskA] }),
+      ['define', 'shutdown'],
+    ],
+    [
+      'a disk to detach from a guest that is paused: it is asked, and never taken for gone',
+      { generation: 4, power: 'paused' },
+      seen(
+        { power: 'paused', reason: 'asked' },
+        { power: 'paused', dataDisks: [diskA] },
+        { liveDisks: [diskA] },
+      ),
+      ['detach-disk', 'define'],
+    ],
+    [
+      'a disk to detach from a guest that has panicked: that must be gone first',
+      { generation: 4 },
+      seen({ power: 'panicked' }, { dataDisks: [diskA] }, { liveDisks: [diskA] }),
+      ['mark', 'power-off', 'define', 'start'],
+    ],
+    [
+      'a disk that the guest has lost',
+      { dataDisks: [diskA] },
+      seen(ON, { dataDisks: [diskA] }),
+      ['attach-disk'],
+    ],
+    [
+      'a larger disk',
+      { generation: 4, dataDisks: [aDataDisk('a', 2048)] },
+      seen(ON, { dataDisks: [diskA] }, { liveDisks: [diskA] }),
+      ['grow-disk', 'mark'],
+    ],
+    [
+      'a larger disk while it is off',
+      { generation: 4, power: 'off', dataDisks: [aDataDisk('a', 2048)] },
+      seen(OFF, { power: 'off', dataDisks: [diskA] }),
+      ['grow-disk', 'mark'],
+    ],
     ['the host was rebooted', {}, seen(OFF, { bootId: 'boot-1' }), ['mark', 'start']],
     ['given up at this generation', {}, seen(OFF, { fault: 'too often' }), []],
     [
@@ -328,6 +403,7 @@ class SimulatedHost {
   /** The content of the system disk: how often it was made. */
   disksMade = 0
   #seed: string
+  readonly grown: string[] = []
   readonly #obeysPowerButton: boolean
   readonly #diskImage: { present: string | null }
 
@@ -371,31 +447,43 @@ class SimulatedHost {
       case 'make-seed':
         this.#seed = wanted.seed?.sha256 ?? ''
         return
+      case 'attach-disk':
+        this.#setLive([...this.observed.liveDisks, step.disk])
+        return
+      case 'detach-disk':
+        this.#setLive(this.observed.liveDisks.filter(({ uuid }) => uuid !== step.disk.uuid))
+        return
+      case 'grow-disk':
+        this.grown.push(step.disk.uuid)
+        return
       case 'define':
         expect(this.diskImage, 'a domain is defined only over a whole disk').not.toBeNull()
         if (step.mark.seedSha256) expect(this.#seed, 'and a seed that is there').toBe(step.mark.seedSha256)
+        this.#expectHonest(step.mark)
         this.observed = {
           ...this.observed,
           domain: { mark: step.mark, guest: domain?.guest ?? { power: 'off', reason: 'unknown' } },
         }
         return
       case 'mark':
+        this.#expectHonest(step.mark)
         this.#change({ mark: step.mark })
         return
       case 'start':
         expect(domain?.guest.power, 'only what is off is started').toBe('off')
         expect(domain?.mark.power, 'never started when wanted off').toBe('on')
         this.#change({ guest: ON })
+        this.#setLive(domain?.mark.dataDisks ?? [])
         return
       case 'shutdown':
         expect(domain?.mark.power, 'the mark tells the wanted power first').toBe('off')
         this.observed = { ...this.observed, isGraceSpent: true }
-        if (this.#obeysPowerButton) this.#change({ guest: OFF })
+        if (this.#obeysPowerButton) this.#turnOff(OFF)
         return
       case 'power-off':
         if (domain?.guest.power !== 'panicked') expect(domain?.mark.power).toBe('off')
         expect(domain?.guest.power).not.toBe('off')
-        this.#change({ guest: { power: 'off', reason: 'destroyed' } })
+        this.#turnOff({ power: 'off', reason: 'destroyed' })
         return
       case 'undefine':
         this.observed = { ...this.observed, domain: null }
@@ -403,6 +491,25 @@ class SimulatedHost {
       case 'remove-system-disk':
         this.#diskImage.present = null
     }
+  }
+
+  #turnOff(guest: GuestState): void {
+    this.#change({ guest })
+    this.#setLive([])
+  }
+
+  #setLive(liveDisks: readonly LiveDisk[]): void {
+    this.observed = { ...this.observed, liveDisks }
+  }
+
+  /** A disk that a mark of this generation leaves out may be given to another instance. */
+  #expectHonest({ generation, power, dataDisks }: InstanceMark): void {
+    const { domain } = this.observed
+    const isOffSoon = power === 'off' && domain !== null && isUp(domain.guest)
+    if (generation < desired.generation || isOffSoon) return
+    const kept = new Set(dataDisks.map(({ uuid }) => uuid))
+    for (const { uuid } of this.observed.liveDisks)
+      expect(kept, 'a disk in a guest is in its mark').toContain(uuid)
   }
 
   #change(changes: { mark?: InstanceMark; guest?: GuestState }): void {
@@ -420,6 +527,7 @@ describe('in a simulated host', () => {
       .constantFrom('guest-shutdown', 'crashed', 'destroyed', 'start-failed', 'unknown')
       .map((reason) => ({ power: 'off', reason }) as const),
   )
+  const someDisks = fc.subarray(['a', 'b', 'c']).map((names) => names.map((name) => aDataDisk(name)))
   const marks = fc.record({
     generation: fc.integer({ min: 1, max: 3 }),
     power,
@@ -433,9 +541,15 @@ describe('in a simulated host', () => {
     bootId: fc.constantFrom('', 'boot-1', BOOT),
     stopCause: fc.constantFrom(null, 'requested' as const, 'guest' as const, 'crash' as const),
     fault: fc.constantFrom('', 'too often'),
+    dataDisks: someDisks,
   })
   const observations = fc.oneof(
-    fc.tuple(guest, marks).map(([state, changes]) => seen(state, changes)),
+    fc.tuple(guest, marks, someDisks).map(([state, changes, live]) => {
+      // A crash may have come between the disks of the guest and those of its mark; of older wishes only.
+      const isOlder = changes.generation < desired.generation
+      const liveDisks = state.power === 'off' ? [] : isOlder ? live : changes.dataDisks
+      return seen(state, changes, { liveDisks })
+    }),
     fc
       .constantFrom(null, { imageUuid: null }, { imageUuid: 'image-1' }, { imageUuid: 'image-2' })
       .map((systemDisk) => seen(null, {}, { systemDisk })),
@@ -450,6 +564,7 @@ describe('in a simulated host', () => {
     diskGeneration: fc.nat(3),
     diskBytes: fc.constantFrom(5, 9),
     seed: fc.constantFrom(null, SEED),
+    dataDisks: someDisks,
   })
 
   test('every observation leads to the desired state, also when the host crashes after any step', () => {
@@ -479,6 +594,12 @@ describe('in a simulated host', () => {
         if (wish.power === 'off') expect(power).toBe('off')
         else if (wish.power === 'on') expect(['on', 'paused']).toContain(power)
         else expect(power).not.toBe('on')
+        const uuids = (disks: readonly LiveDisk[]) => disks.map(({ uuid }) => uuid).sort()
+        expect(uuids(domain?.mark.dataDisks ?? [])).toEqual(uuids(wish.dataDisks))
+        const live = uuids(host.observed.liveDisks)
+        if (domain?.guest.power === 'panicked')
+          expect(uuids(wish.dataDisks)).toEqual(expect.arrayContaining(live))
+        else expect(live).toEqual(domain && isUp(domain.guest) ? uuids(wish.dataDisks) : [])
       }),
       { numRuns: 2000 },
     )

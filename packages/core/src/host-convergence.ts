@@ -15,7 +15,7 @@
 // Not decided here: when a guest that went off by itself is started again (restart-policy.ts).
 
 import type { VpeError } from './errors.ts'
-import type { DiskPoolId, HostId, ImageId, InstanceId } from './ids.ts'
+import type { DiskId, DiskPoolId, HostId, ImageId, InstanceId } from './ids.ts'
 import type { InstanceReport, Power, RebootKind, StopCause } from './instance.ts'
 import type { SystemDiskKind } from './resources.ts'
 import type { Seed } from './seed.ts'
@@ -35,6 +35,7 @@ export interface DesiredInstance {
   readonly diskBytes: number
   readonly image: DesiredImage
   readonly diskPool: DesiredDiskPool
+  readonly dataDisks: readonly AttachedDisk[]
   readonly stopGraceMs: number
   /** The generation that asked for the last reboot, and how; 0 for none. */
   readonly rebootGeneration: number
@@ -50,6 +51,16 @@ export interface DesiredSeed extends Seed {
   readonly sha256: string
 }
 
+/** A data disk as the domain that has it needs to know it. */
+export interface AttachedDisk {
+  readonly uuid: DiskId
+  readonly diskPoolUuid: DiskPoolId
+  readonly diskPoolPath: string
+  /** Name of the device: "vdb". */
+  readonly target: string
+  readonly sizeBytes: number
+}
+
 export interface DesiredImage {
   readonly uuid: ImageId
   readonly url: string
@@ -62,6 +73,13 @@ export interface DesiredDiskPool {
   readonly kind: 'dir'
   readonly path: string
   readonly systemDisks: SystemDiskKind
+}
+
+/** A data disk as its host needs to know it while it makes, grows or removes it. */
+export interface DesiredDisk {
+  readonly uuid: DiskId
+  readonly diskPool: DesiredDiskPool
+  readonly sizeBytes: number
 }
 
 /** What vpe writes into the metadata of each of its domains: all that a host knows of an instance. */
@@ -82,6 +100,8 @@ export interface InstanceMark {
   readonly diskPoolPath: string
   /** Of the seed that the guest has beside its disk; empty for none. What it says is for the guest alone. */
   readonly seedSha256: string
+  /** Those of the definition. */
+  readonly dataDisks: readonly AttachedDisk[]
   /** The boot of the host in which the guest was last started; empty when a stop since is of unknown cause. */
   readonly bootId: string
   /** Why it is off, when it is wanted off. */
@@ -122,12 +142,17 @@ export interface ObservedSystemDisk {
   readonly imageUuid: ImageId | null
 }
 
+/** A data disk that a running guest has. */
+export type LiveDisk = Pick<AttachedDisk, 'uuid' | 'target'>
+
 export interface ObservedInstance {
   readonly hostId: HostId
   readonly bootId: string
   readonly domain: ObservedDomain | null
   /** Looked at only while no domain is defined. */
   readonly systemDisk: ObservedSystemDisk | null
+  /** The data disks that its guest holds, running or panicked; none while it is off. */
+  readonly liveDisks: readonly LiveDisk[]
   /** In this convergence the guest had its time to shut down, and still runs. */
   readonly isGraceSpent: boolean
 }
@@ -142,6 +167,10 @@ export type HostStep = { readonly why: string } & (
   | { readonly kind: 'define'; readonly mark: InstanceMark }
   /** Writes the mark alone. */
   | { readonly kind: 'mark'; readonly mark: InstanceMark }
+  | { readonly kind: 'attach-disk'; readonly disk: AttachedDisk }
+  /** Asks the guest to let go of it, and waits until it has. */
+  | { readonly kind: 'detach-disk'; readonly disk: LiveDisk; readonly graceMs: number }
+  | { readonly kind: 'grow-disk'; readonly disk: AttachedDisk }
   | { readonly kind: 'start' }
   | { readonly kind: 'pause' }
   | { readonly kind: 'resume' }
@@ -255,6 +284,7 @@ function planCreation(desired: DesiredInstance, observed: ObservedInstance): Hos
     { kind: 'ensure-disk-pool', why },
     ...makeDisk,
     ...seedSteps(desired, ''),
+    ...planGrowth(desired, null),
     { kind: 'define', mark: wantedMark(desired, observed), why },
     ...(desired.power === 'on' ? [{ kind: 'start', why: 'it is wanted on' } as const] : []),
   ]
@@ -310,6 +340,21 @@ function planImage(why: string): HostStep[] {
 
 function planMatch(desired: DesiredInstance, observed: ObservedInstance, domain: ObservedDomain): HostStep[] {
   const { mark, guest } = domain
+  const isHeld = observed.liveDisks.some((disk) => !isAmong(desired.dataDisks, disk))
+  if (guest.power === 'panicked' && isHeld) {
+    // It is reported as off, yet holds its disks: it must be gone before a mark leaves one of them out.
+    const why = 'its guest has panicked, and holds a disk that is not wanted'
+    const stopped: ObservedDomain = {
+      mark: { ...mark, power: 'off', stopCause: 'crash' },
+      guest: { power: 'off', reason: 'destroyed' },
+    }
+    const rest = { ...observed, domain: stopped, liveDisks: [] }
+    return [
+      { kind: 'mark', mark: stopped.mark, why },
+      { kind: 'power-off', why },
+      ...planMatch(desired, rest, stopped),
+    ]
+  }
   const wanted = wantedMark(desired, observed)
   // Before the mark: while that says paused, whoever looks knows that vpe may resume it. A guest that was
   // paused behind vpe's back, or by libvirt on an I/O error, is left as it is until a user says so.
@@ -320,6 +365,7 @@ function planMatch(desired: DesiredInstance, observed: ObservedInstance, domain:
     ...(guest.power === 'off' ? planDisk(desired, mark) : []),
     ...seedSteps(desired, mark.seedSha256),
     ...resume,
+    ...planDataDisks(desired, observed, domain),
     ...planRecord(domain, wanted),
     ...planPower(desired, observed, domain),
   ]
@@ -345,6 +391,44 @@ function seedSteps({ seed }: DesiredInstance, presentSha256: string): HostStep[]
     : [{ kind: 'make-seed', why: presentSha256 ? 'it says something else' : 'there is none' }]
 }
 
+/**
+ * A guest that is up gets and loses its disks before the mark says so: a generation that is reported
+ * with a disk gone means that no domain has it. What is to be powered off is not asked to let go first.
+ */
+function planDataDisks(
+  desired: DesiredInstance,
+  { liveDisks }: ObservedInstance,
+  { mark, guest }: ObservedDomain,
+): HostStep[] {
+  const grow = planGrowth(desired, mark)
+  if (!isUp(guest) || desired.power === 'off') return grow
+  return [
+    ...liveDisks
+      .filter((disk) => !isAmong(desired.dataDisks, disk))
+      .map((disk): HostStep => {
+        const why = `disk ${disk.uuid} is not wanted`
+        return { kind: 'detach-disk', disk, graceMs: desired.stopGraceMs, why }
+      }),
+    ...desired.dataDisks
+      .filter((disk) => !isAmong(liveDisks, disk))
+      .map((disk): HostStep => ({ kind: 'attach-disk', disk, why: `disk ${disk.uuid} is wanted` })),
+    ...grow,
+  ]
+}
+
+/** Disks that are larger than the mark says; without a mark, nobody knows, and each is looked at. */
+function planGrowth({ dataDisks }: DesiredInstance, mark: InstanceMark | null): HostStep[] {
+  const isKnown = (disk: AttachedDisk) =>
+    mark?.dataDisks.every(({ uuid, sizeBytes }) => uuid !== disk.uuid || sizeBytes >= disk.sizeBytes)
+  return dataDisks
+    .filter((disk) => !isKnown(disk))
+    .map((disk) => ({ kind: 'grow-disk', disk, why: `to ${disk.sizeBytes} bytes` }))
+}
+
+function isAmong(disks: readonly LiveDisk[], { uuid }: LiveDisk): boolean {
+  return disks.some((disk) => disk.uuid === uuid)
+}
+
 /** Brings definition and mark up to date. A running guest keeps its size until it is started again. */
 function planRecord({ mark, guest }: ObservedDomain, wanted: InstanceMark): HostStep[] {
   const changes = [
@@ -355,6 +439,7 @@ function planRecord({ mark, guest }: ObservedDomain, wanted: InstanceMark): Host
     change('bytes of system disk', mark.diskBytes, wanted.diskBytes),
     change('pool path', mark.diskPoolPath, wanted.diskPoolPath),
     mark.seedSha256 === wanted.seedSha256 ? null : 'another seed',
+    change('data disks', deviceList(mark), deviceList(wanted)),
   ].filter((text) => text !== null)
   if (changes.length > 0) {
     const when = guest.power === 'off' ? '' : '; sizes take effect at the next start'
@@ -435,6 +520,7 @@ function wantedMark(desired: DesiredInstance, observed: ObservedInstance): Insta
     diskPoolUuid: desired.diskPool.uuid,
     diskPoolPath: desired.diskPool.path,
     seedSha256: desired.seed?.sha256 ?? '',
+    dataDisks: desired.dataDisks,
     bootId: desired.power === 'on' ? observed.bootId : (domain?.mark.bootId ?? ''),
     stopCause: desired.power === 'off' ? wantedStopCause(domain) : null,
     fault: '',
@@ -463,6 +549,19 @@ function change(what: string, from: string | number, to: string | number): strin
   return from === to ? null : `${what} ${from} → ${to}`
 }
 
+function deviceList({ dataDisks }: InstanceMark): string {
+  const devices = dataDisks.map(({ uuid, target, diskPoolPath }) => `${target} ${diskPoolPath}/${uuid}`)
+  return devices.join(', ') || 'none'
+}
+
 function isSameMark(one: InstanceMark, other: InstanceMark): boolean {
-  return (Object.keys(one) as (keyof InstanceMark)[]).every((key) => one[key] === other[key])
+  return (Object.keys(one) as (keyof InstanceMark)[]).every((key) =>
+    key === 'dataDisks'
+      ? JSON.stringify(one[key].map(diskKey)) === JSON.stringify(other[key].map(diskKey))
+      : one[key] === other[key],
+  )
+}
+
+function diskKey({ uuid, diskPoolUuid, diskPoolPath, target, sizeBytes }: AttachedDisk) {
+  return [uuid, diskPoolUuid, diskPoolPath, target, sizeBytes]
 }

@@ -8,5 +8,6 @@ export type HostId = Id<'host'>
 export type FlavorId = Id<'flavor'>
 export type ImageId = Id<'image'>
 export type DiskPoolId = Id<'diskPool'>
+export type DiskId = Id<'disk'>
 export type OperationId = Id<'operation'>
 export type PlacementId = Id<'placement'>

@@ -1,3 +1,6 @@
+export * from './disk.ts'
+export * from './disk-decisions.ts'
+export * from './disk-placement.ts'
 export * from './errors.ts'
 export * from './event-log.ts'
 export * from './guest-metrics.ts'

@@ -159,6 +159,24 @@ export function decideUpdate(instance: InstanceRecord, changes: InstanceChanges)
   return same ? null : { next: changed, why }
 }
 
+/**
+ * Its data disks change, which its host must carry out. Not while it is in error: the same call would
+ * start what its host has given up on.
+ */
+export function decideDisksChange(instance: InstanceRecord, why: string): InstanceDecision {
+  const phase = nextPhase(instance, 'update')
+  if (phase === 'refused') throw refusal(instance, 'change its disks')
+  if (phaseOf(instance) === 'error') {
+    throw new VpeError(
+      'CONFLICT',
+      `instance ${instance.name} is in error (${instance.fault}); start, stop or delete it first`,
+    )
+  }
+  const next = nextGeneration(instance)
+  const isTask = phase !== 'same' && phase !== 'ignored' && phase !== 'gone'
+  return { next: isTask ? enterPhase(next, phase) : next, why }
+}
+
 /** A user wants it gone. Null when it is going already. */
 export function decideDelete(instance: InstanceRecord): InstanceDecision | null {
   const phase = nextPhase(instance, 'delete')

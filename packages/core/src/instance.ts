@@ -73,6 +73,8 @@ export interface InstanceRecord {
   readonly fault: string
   /** Those that its host has reported; see InstanceReport. */
   readonly restarts: number
+  /** The slot that its latest data disk was given; see nextDiskSlot. */
+  readonly lastDiskSlot: number
   readonly createdAtMs: number
 }
 

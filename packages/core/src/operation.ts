@@ -44,6 +44,8 @@ export interface OperationRecord {
   readonly createdAtMs: number
   readonly endedAtMs: number | null
   readonly placementUuid: PlacementId | null
+  /** What its user should know besides; empty for nothing. */
+  readonly note: string
 }
 
 export function isInstanceOperation(operation: OperationRecord, instance: InstanceId): boolean {

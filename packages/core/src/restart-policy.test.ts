@@ -76,6 +76,7 @@ describe('planUpkeep', () => {
     diskPoolUuid: 'pool-1',
     diskPoolPath: '/pool',
     seedSha256: '',
+    dataDisks: [],
     bootId: 'boot-1',
     stopCause: null,
     fault: '',

@@ -17,6 +17,8 @@ const FINAL: ReadonlySet<ErrorCode> = new Set([
   'IMAGE_INVALID',
   'NOT_FOUND',
   'STALE_GENERATION',
+  // The guest had its time, and would get no more by another try.
+  'DEVICE_BUSY',
 ])
 
 /** The attempts after one more failure, with this code. */

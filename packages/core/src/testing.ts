@@ -1,5 +1,6 @@
 // Records for tests, complete and unremarkable: a test names only what it is about.
 
+import type { DiskRecord } from './disk.ts'
 import type { InstanceRecord, InstanceReport } from './instance.ts'
 import type { OperationRecord } from './operation.ts'
 import type { HostCandidate, PlacementRequest, PoolCandidate } from './placement/rules.ts'
@@ -36,6 +37,24 @@ export function anInstance(over: Partial<InstanceRecord> = {}): InstanceRecord {
     task: null,
     fault: '',
     restarts: 0,
+    lastDiskSlot: 0,
+    createdAtMs: 0,
+    ...over,
+  }
+}
+
+export function aDisk(over: Partial<DiskRecord> = {}): DiskRecord {
+  return {
+    uuid: '00000000-0000-4000-8000-00000000000d',
+    name: 'vol1',
+    diskPoolUuid: 'pool',
+    hostId: 'host',
+    sizeBytes: 1024 ** 3,
+    settledBytes: 1024 ** 3,
+    status: 'available',
+    fault: '',
+    instanceUuid: null,
+    slot: 0,
     createdAtMs: 0,
     ...over,
   }
@@ -65,6 +84,7 @@ export function anOperation(over: Partial<OperationRecord> = {}): OperationRecor
     createdAtMs: 0,
     endedAtMs: null,
     placementUuid: null,
+    note: '',
     ...over,
   }
 }
@@ -105,6 +125,7 @@ export function aRequest(over: Partial<PlacementRequest> = {}): PlacementRequest
     hostIds: [],
     diskPoolUuid: null,
     sharedPoolOnly: false,
+    dataDisks: [],
     ...over,
   }
 }

@@ -5,13 +5,21 @@
 import { type Duplex, duplexPair } from 'node:stream'
 import { type GuestSample, type GuestState, isUp, type OffReason, VpeError } from '@vpe/core'
 import { MARK_NAMESPACE, MARK_PREFIX } from '../instance-mark.ts'
-import { attributes, buildXml, parseXml } from '../xml.ts'
-import type { Hypervisor, HypervisorDomain, HypervisorEvent, HypervisorFacts } from './hypervisor.ts'
+import { attributes, attributesOf, buildXml, childrenOf, parseXml } from '../xml.ts'
+import type {
+  GuestDisk,
+  Hypervisor,
+  HypervisorDomain,
+  HypervisorEvent,
+  HypervisorFacts,
+} from './hypervisor.ts'
 
 /** How the world misbehaves; change them at any time. */
 export interface FakeKnobs {
   /** Guests do nothing when their power button is pressed. */
   ignoresPowerButton: boolean
+  /** Guests do not let go of disks. */
+  holdsDisks: boolean
   /** Calls fail as if libvirtd were away. */
   isAway: boolean
   /** The next calls of these names fail with these words, once each. */
@@ -26,6 +34,8 @@ interface FakeDomain {
   xml: string
   markXml: string | null
   guest: GuestState
+  /** While it runs. */
+  disks: readonly GuestDisk[]
 }
 
 const CAPABILITIES =
@@ -43,6 +53,7 @@ const NOTHING_COUNTED = {
 export class FakeHypervisor implements Hypervisor {
   readonly knobs: FakeKnobs = {
     ignoresPowerButton: false,
+    holdsDisks: false,
     isAway: false,
     failures: [],
     beforeCall: () => {},
@@ -87,7 +98,7 @@ export class FakeHypervisor implements Hypervisor {
     if (known) Object.assign(known, { xml, markXml })
     else {
       const guest = { power: 'off', reason: 'unknown' } as const
-      this.#domains.set(domain.uuid, { uuid: domain.uuid, name: domain.name, xml, markXml, guest })
+      this.#domains.set(domain.uuid, { uuid: domain.uuid, name: domain.name, xml, markXml, guest, disks: [] })
     }
     this.#tell({ kind: 'domain', uuid: domain.uuid })
   }
@@ -105,6 +116,8 @@ export class FakeHypervisor implements Hypervisor {
       if (domain.guest.power === 'off') domain.guest = { power: 'off', reason: 'start-failed' }
       throw error
     }
+    const { domain: defined } = parseXml(domain.xml) as { domain: { devices?: unknown } }
+    domain.disks = childrenOf(defined.devices, 'disk').map(guestDisk)
     this.#setGuest(uuid, { power: 'on' })
   }
 
@@ -118,6 +131,28 @@ export class FakeHypervisor implements Hypervisor {
     await this.#enter('resume', uuid)
     this.#assertUp(uuid)
     if (this.#domain(uuid).guest.power === 'paused') this.#setGuest(uuid, { power: 'on' })
+  }
+
+  async guestDisks(uuid: string): Promise<readonly GuestDisk[]> {
+    await this.#enter('disks', uuid)
+    const domain = this.#domains.get(uuid)
+    return domain && domain.guest.power !== 'off' ? domain.disks : []
+  }
+
+  async attachDisk(uuid: string, diskXml: string): Promise<void> {
+    await this.#enter('attach', uuid)
+    const domain = this.#domain(uuid)
+    const disk = guestDisk(parseXml(diskXml).disk)
+    domain.disks = [...domain.disks.filter(({ target }) => target !== disk.target), disk]
+  }
+
+  async detachDisk(uuid: string, target: string): Promise<void> {
+    await this.#enter('detach', uuid)
+    if (!this.knobs.holdsDisks) this.releaseDisk(uuid, target)
+  }
+
+  async growDisk(uuid: string, target: string, sizeBytes: number): Promise<void> {
+    await this.#enter(`grow ${target} ${sizeBytes}`, uuid)
   }
 
   async shutdownDomain(uuid: string): Promise<void> {
@@ -184,6 +219,13 @@ export class FakeHypervisor implements Hypervisor {
     if (this.#domain(uuid).guest.power === 'on') this.#setGuest(uuid, { power: 'paused', reason })
   }
 
+  /** A guest lets go of a disk. */
+  releaseDisk(uuid: string, target: string): void {
+    const domain = this.#domain(uuid)
+    domain.disks = domain.disks.filter((disk) => disk.target !== target)
+    this.#tell({ kind: 'domain', uuid })
+  }
+
   /** As `goOff`, but nobody is told: events are hints. */
   goOffSilently(uuid: string, reason: OffReason): void {
     this.#domain(uuid).guest = { power: 'off', reason }
@@ -197,7 +239,14 @@ export class FakeHypervisor implements Hypervisor {
 
   /** A domain that vpe has not made. */
   addForeign(uuid: string, markXml: string | null = null): void {
-    this.#domains.set(uuid, { uuid, name: `foreign-${uuid}`, xml: '', markXml, guest: { power: 'on' } })
+    this.#domains.set(uuid, {
+      uuid,
+      name: `foreign-${uuid}`,
+      xml: '',
+      markXml,
+      guest: { power: 'on' },
+      disks: [],
+    })
   }
 
   domainXml(uuid: string): string {
@@ -210,7 +259,7 @@ export class FakeHypervisor implements Hypervisor {
     const index = this.knobs.failures.findIndex((failure) => failure.call === call)
     const [failure] = index < 0 ? [] : this.knobs.failures.splice(index, 1)
     if (failure) throw new VpeError('HYPERVISOR_FAILED', `libvirt: ${failure.words}`)
-    if (!['facts', 'list', 'find', 'sample'].includes(call)) this.calls.push(`${call} ${uuid}`)
+    if (!['facts', 'list', 'find', 'sample', 'disks'].includes(call)) this.calls.push(`${call} ${uuid}`)
   }
 
   #setGuest(uuid: string, guest: GuestState): void {
@@ -239,6 +288,12 @@ export function markElement(record: Readonly<Record<string, string>>): string {
   return buildXml({
     [`${MARK_PREFIX}:instance`]: { [`@xmlns:${MARK_PREFIX}`]: MARK_NAMESPACE, ...attributes(record) },
   })
+}
+
+function guestDisk(node: unknown): GuestDisk {
+  const attribute = (element: string, name: string) =>
+    String(attributesOf(childrenOf(node, element)[0])[name] ?? '')
+  return { target: attribute('target', 'dev'), path: attribute('source', 'file') }
 }
 
 function snapshot({ uuid, name, guest, markXml }: FakeDomain): HypervisorDomain {

@@ -7,4 +7,4 @@ const open = async () => {
   return { hypervisor, dir: tmpdir(), makeDisk: async () => {}, dispose: () => hypervisor.close() }
 }
 
-hypervisorContract('the fake', open, { obeysPowerButton: true })
+hypervisorContract('the fake', open, { obeysPowerButton: true, canPlugDisks: true })

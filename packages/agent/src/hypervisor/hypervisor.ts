@@ -22,6 +22,13 @@ export interface HypervisorFacts {
   readonly capabilities: string
 }
 
+/** A disk that a running guest has. */
+export interface GuestDisk {
+  /** Name of the device: "vda". */
+  readonly target: string
+  readonly path: string
+}
+
 /** Events are hints to look again: they may be missed, come late or come twice. */
 export type HypervisorEvent =
   | { readonly kind: 'domain'; readonly uuid: string }
@@ -51,6 +58,14 @@ export interface Hypervisor {
   shutdownDomain(uuid: string): Promise<void>
   /** Pulls the plug. Resolves when the guest is gone. */
   destroyDomain(uuid: string): Promise<void>
+  /** The disks of a guest that is not off; none of one that is, or is not there. */
+  guestDisks(uuid: string): Promise<readonly GuestDisk[]>
+  /** Gives a running guest a disk, which its definition need not have. */
+  attachDisk(uuid: string, diskXml: string): Promise<void>
+  /** Asks a running guest to let go of a disk; whether it does, events and `guestDisks` tell. */
+  detachDisk(uuid: string, target: string): Promise<void>
+  /** Makes a disk of a running guest larger, and tells the guest; one that is as large already is left so. */
+  growDisk(uuid: string, target: string, sizeBytes: number): Promise<void>
   /** Removes the definition of a guest that is off, and what libvirt keeps beside it. */
   undefineDomain(uuid: string): Promise<void>
   /** Makes a folder into a started storage pool. */

@@ -30,8 +30,8 @@ const openQemu = async () => {
   }
 }
 
-hypervisorContract("libvirt's mock driver", openMock, { obeysPowerButton: true })
-hypervisorContract('QEMU', openQemu, { obeysPowerButton: false })
+hypervisorContract("libvirt's mock driver", openMock, { obeysPowerButton: true, canPlugDisks: false })
+hypervisorContract('QEMU', openQemu, { obeysPowerButton: false, canPlugDisks: true })
 
 describe('libvirt', () => {
   let lab: TestLab

@@ -17,9 +17,15 @@ import {
   type StoragePool,
 } from '@vpe/node-libvirt'
 import { MARK_NAMESPACE, MARK_PREFIX } from '../instance-mark.ts'
-import { buildXml, parseXml } from '../xml.ts'
+import { attributesOf, buildXml, childrenOf, parseXml } from '../xml.ts'
 import { guestSample } from './guest-sample.ts'
-import type { Hypervisor, HypervisorDomain, HypervisorEvent, HypervisorFacts } from './hypervisor.ts'
+import type {
+  GuestDisk,
+  Hypervisor,
+  HypervisorDomain,
+  HypervisorEvent,
+  HypervisorFacts,
+} from './hypervisor.ts'
 
 const SHUTOFF_REASONS: Readonly<Record<string, OffReason>> = {
   shutdown: 'guest-shutdown',
@@ -77,6 +83,7 @@ class LibvirtHypervisor implements Hypervisor {
       if (event === 'started' || event === 'undefined') this.#endedByHost.delete(domain.uuid)
       this.#tell({ kind: 'domain', uuid: domain.uuid })
     })
+    look.on('deviceRemoved', ({ domain }) => this.#tell({ kind: 'domain', uuid: domain.uuid }))
     for (const connection of this.#connections()) {
       connection.on('disconnected', ({ reason }) => this.#disconnected(reason))
       connection.on('connected', () => this.#connected())
@@ -160,6 +167,44 @@ class LibvirtHypervisor implements Hypervisor {
   destroyDomain(uuid: string): Promise<void> {
     const domain = this.#work.domain(uuid)
     return translate(() => unlessSo(domain.destroy(), () => isOff(domain)))
+  }
+
+  guestDisks(uuid: string): Promise<readonly GuestDisk[]> {
+    return translate(async () => this.#guestDisks(this.#look.domain(uuid)))
+  }
+
+  attachDisk(uuid: string, diskXml: string): Promise<void> {
+    const domain = this.#work.domain(uuid)
+    const target = attributesOf(childrenOf(parseXml(diskXml).disk, 'target')[0]).dev
+    return translate(() =>
+      unlessSo(domain.attachDevice(diskXml, { live: true }), async () =>
+        (await this.#guestDisks(domain)).some((disk) => disk.target === target),
+      ),
+    )
+  }
+
+  detachDisk(uuid: string, target: string): Promise<void> {
+    const domain = this.#work.domain(uuid)
+    return translate(async () => {
+      const find = async () => (await this.#guestDisks(domain)).find((disk) => disk.target === target)
+      const known = await find()
+      if (!known) return
+      try {
+        // By its alias, libvirt does not wait for the guest's answer.
+        await domain.detachDeviceAlias(known.alias, { live: true })
+      } catch (error) {
+        const isAskedAlready = isLibvirtError(error) && /process of unplug/.test(error.message)
+        if (!isAskedAlready && (await find())) throw error
+      }
+    })
+  }
+
+  growDisk(uuid: string, target: string, sizeBytes: number): Promise<void> {
+    const domain = this.#work.domain(uuid)
+    return translate(async () => {
+      const { capacityBytes } = await domain.blockInfo(target)
+      if (capacityBytes < sizeBytes) await domain.blockResize(target, sizeBytes)
+    })
   }
 
   undefineDomain(uuid: string): Promise<void> {
@@ -254,6 +299,23 @@ class LibvirtHypervisor implements Hypervisor {
   async #read(domain: Domain): Promise<HypervisorDomain> {
     const [state, markXml] = await Promise.all([domain.state(), this.#readMark(domain)])
     return { uuid: domain.uuid, name: domain.name, guest: this.#guestState(domain.uuid, state), markXml }
+  }
+
+  async #guestDisks(domain: Domain): Promise<readonly (GuestDisk & { alias: string })[]> {
+    const xml = await unlessGone(domain.xml())
+    const root = xml === null ? null : parseXml(xml).domain
+    // Only a domain that runs has an id; one that does not shows its definition.
+    if (attributesOf(root).id === undefined) return []
+    const [devices] = childrenOf(root, 'devices')
+    return childrenOf(devices, 'disk').map((node) => {
+      const attribute = (element: string, name: string) =>
+        String(attributesOf(childrenOf(node, element)[0])[name] ?? '')
+      return {
+        target: attribute('target', 'dev'),
+        path: attribute('source', 'file'),
+        alias: attribute('alias', 'name'),
+      }
+    })
   }
 
   /** The definition's mark, which is never older than the running guest's. */
@@ -379,6 +441,7 @@ const MENDS: readonly (readonly [RegExp, string])[] = [
   ],
   [/does not support O_DIRECT/, 'move the disk pool to a folder on ext4, xfs or NFS'],
   [/Device '.*' could not be initialized|could not find.*\.rom/, 'install qemu-system with all its parts'],
+  [/No more available PCI/, 'stop the instance and start it: it then has room for more devices'],
   [/virtlogd|Failed to connect socket to .*virtlog/, 'start virtlogd'],
   [/authentication|access denied/i, 'let the user of the agent manage libvirt (group libvirt)'],
 ]

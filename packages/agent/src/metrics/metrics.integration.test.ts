@@ -29,6 +29,7 @@ const spec: InstanceSpec = {
   rebootKind: RebootKind.UNSPECIFIED,
   diskGeneration: 0,
   seed: undefined,
+  disks: [],
 }
 
 let lab: TestLab

@@ -1,12 +1,15 @@
 // What files of vpe in a pool are called. Names are all that tells them apart from files of others, so
 // nothing else is ever opened, changed or deleted there.
 
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import type { DiskFormat } from '@vpe/core'
 
 const uuid = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
-const temporary = new RegExp(`^(?:image|instance)-${uuid}\\.(${uuid})\\.(\\d+)\\.(\\d+)(?:\\.\\w+)?\\.tmp$`)
+const temporary = new RegExp(
+  `^(?:image|instance|disk)-${uuid}\\.(${uuid})\\.(\\d+)\\.(\\d+)(?:\\.\\w+)?\\.tmp$`,
+)
 const systemDisk = new RegExp(`^instance-(${uuid})\\.qcow2$`)
+const dataDisk = new RegExp(`^disk-(${uuid})\\.raw$`)
 const image = new RegExp(`^image-(${uuid})\\.(?:qcow2|raw)$`)
 
 /** Who writes a temporary file: another host of a shared pool must not take it for a leftover of its own. */
@@ -49,7 +52,21 @@ export function seedPath(poolPath: string, instanceUuid: string): string {
   return join(poolPath, seedFile(instanceUuid))
 }
 
-/** A file under construction; `what` is `image-<uuid>` or `instance-<uuid>`. */
+export function dataDiskFile(diskUuid: string): string {
+  return `disk-${diskUuid}.raw`
+}
+
+/** For the domain's definition. */
+export function dataDiskPath(poolPath: string, diskUuid: string): string {
+  return join(poolPath, dataDiskFile(diskUuid))
+}
+
+/** The data disk that lies at a path; null for any other file. */
+export function dataDiskAt(path: string): string | null {
+  return dataDisk.exec(basename(path))?.[1] ?? null
+}
+
+/** A file under construction; `what` is `image-<uuid>`, `instance-<uuid>` or `disk-<uuid>`. */
 export function temporaryFile(what: string, owner: TemporaryOwner, part = ''): string {
   return `${what}.${owner.hostId}.${owner.pid}.${owner.startTicks}${part && `.${part}`}.tmp`
 }

@@ -25,7 +25,7 @@ export class PoolFolder {
     return join(this.root, name)
   }
 
-  /** The path of a file under construction; `what` is `image-<uuid>` or `instance-<uuid>`. */
+  /** The path of a file under construction; see temporaryFile. */
   temporary(what: string, part = ''): string {
     return this.path(temporaryFile(what, this.#owner, part))
   }

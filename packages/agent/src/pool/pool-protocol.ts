@@ -85,6 +85,9 @@ const operations = {
   },
   /** With the seed. */
   'remove-system-disk': { arguments: z.object({ instanceUuid: z.uuid() }), result: z.object({}) },
+  'make-data-disk': { arguments: z.object({ diskUuid: z.uuid(), sizeBytes }), result: z.object({}) },
+  'grow-data-disk': { arguments: z.object({ diskUuid: z.uuid(), sizeBytes }), result: z.object({}) },
+  'remove-data-disk': { arguments: z.object({ diskUuid: z.uuid() }), result: z.object({}) },
 } as const
 
 export type PoolOperation = keyof typeof operations
@@ -128,6 +131,9 @@ export const toWorkerSchema = z.union([
   requestOf('grow-system-disk'),
   requestOf('make-seed'),
   requestOf('remove-system-disk'),
+  requestOf('make-data-disk'),
+  requestOf('grow-data-disk'),
+  requestOf('remove-data-disk'),
   z.object({ id, operation: z.literal('cancel') }),
 ])
 export type ToWorker = z.infer<typeof toWorkerSchema>

@@ -7,6 +7,7 @@
 
 import { VpeError } from '@vpe/core'
 import { captureImage } from './capture-image.ts'
+import { growDataDisk, makeDataDisk, removeDataDisk } from './data-disk.ts'
 import { sizeOfImagePart, writeImagePart } from './image-part.ts'
 import { findImage, type ImportContext, importImage } from './import-image.ts'
 import { PoolFolder, startTicksOf } from './pool-folder.ts'
@@ -102,6 +103,12 @@ async function carryOut(request: PoolRequest, context: ImportContext): Promise<u
     case 'remove-system-disk':
       await removeSystemDisk(folder, request.arguments)
       return {}
+    case 'make-data-disk':
+      return makeDataDisk(folder, request.arguments)
+    case 'grow-data-disk':
+      return growDataDisk(folder, request.arguments)
+    case 'remove-data-disk':
+      return removeDataDisk(folder, request.arguments)
     default:
       throw new Error(`no such operation: ${JSON.stringify(request satisfies never)}`)
   }

@@ -404,6 +404,53 @@ describe('a system disk', () => {
   })
 })
 
+describe('a data disk', () => {
+  const diskUuid = randomUUID()
+  const disk = () => join(pool.path, `disk-${diskUuid}.raw`)
+  const request = (what: 'make-data-disk' | 'grow-data-disk', sizeBytes: number) =>
+    workers.request(pool, what, { diskUuid, sizeBytes })
+
+  test('is made empty, takes no room, and is for nobody else’s eyes', async () => {
+    await request('make-data-disk', 64 * MIB)
+    expect(statSync(disk())).toMatchObject({ size: 64 * MIB, blocks: 0 })
+    expect(statSync(disk()).mode & 0o777).toBe(0o600)
+    expect(inPool()).toEqual([`disk-${diskUuid}.raw`])
+  })
+
+  test('keeps what is on it when it is made again, and when it grows', async () => {
+    await request('make-data-disk', MIB)
+    writeFileSync(disk(), 'precious', { flag: 'r+' })
+    await request('make-data-disk', 2 * MIB)
+    expect(statSync(disk()).size).toBe(MIB)
+    await request('grow-data-disk', 2 * MIB)
+    await request('grow-data-disk', MIB)
+    expect(statSync(disk()).size).toBe(2 * MIB)
+    expect(readFileSync(disk(), 'utf8').slice(0, 8)).toBe('precious')
+  })
+
+  test('that is not there is not made by growing: what was on it would be missed by nobody', async () => {
+    await expect(request('grow-data-disk', MIB)).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+      message: expect.stringContaining(diskUuid),
+    })
+    expect(inPool()).toEqual([])
+  })
+
+  test('is never reached through a link', async () => {
+    const other = join(dir, 'other')
+    writeFileSync(other, 'x')
+    symlinkSync(other, disk())
+    await expect(request('grow-data-disk', MIB)).rejects.toMatchObject({ code: 'DISK_POOL_FAILED' })
+    expect(statSync(other).size).toBe(1)
+  })
+
+  test('is removed, and may be gone already', async () => {
+    await request('make-data-disk', MIB)
+    for (let times = 0; times < 2; times++) await workers.request(pool, 'remove-data-disk', { diskUuid })
+    expect(inPool()).toEqual([])
+  })
+})
+
 describe('a worker', () => {
   test('says how full the pool is', async () => {
     const usage = await workers.request(pool, 'check', {})

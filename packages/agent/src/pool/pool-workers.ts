@@ -27,6 +27,9 @@ const STALL_MS: Record<PoolOperation, number> = {
   'make-seed': 60_000,
   'remove-system-disk': 60_000,
   'remove-image': 60_000,
+  'make-data-disk': 60_000,
+  'grow-data-disk': 60_000,
+  'remove-data-disk': 60_000,
   // The worker gives a silent source up by itself, and tries it three times; this is for the pool.
   'import-image': 150_000,
   'write-image-part': 60_000,

@@ -62,6 +62,7 @@ export function desiredInstance(changes: Partial<DesiredInstance> = {}): Desired
       path: '/pool',
       systemDisks: 'overlay',
     },
+    dataDisks: [],
     stopGraceMs: 30_000,
     rebootGeneration: 0,
     rebootKind: 'soft',

@@ -12,6 +12,8 @@ export class FakePoolFiles implements PoolFiles {
   readonly disks = new Map<string, string>()
   /** What they were last made or grown to, where a size was asked for. */
   readonly diskBytes = new Map<string, number>()
+  /** Sizes of data disks. */
+  readonly dataDisks = new Map<string, number>()
   readonly calls: string[] = []
   readonly failures: { readonly operation: PoolOperation; readonly error: VpeError }[] = []
   beforeCall: (operation: PoolOperation) => Promise<void> | void = () => {}
@@ -37,9 +39,11 @@ export class FakePoolFiles implements PoolFiles {
   close(): void {}
 
   #results(
-    args: Partial<Record<'uuid' | 'instanceUuid' | 'imageUuid', string>> & { diskBytes?: number },
+    args: Partial<Record<'uuid' | 'instanceUuid' | 'imageUuid' | 'diskUuid', string>> &
+      Partial<Record<'diskBytes' | 'sizeBytes', number>>,
   ): Record<PoolOperation, () => unknown> {
     const { uuid = '', instanceUuid = '', imageUuid = '', diskBytes = 0 } = args
+    const { diskUuid = '', sizeBytes = 0 } = args
     return {
       check: () => ({ capacityBytes: 1e12, availableBytes: 5e11 }),
       'import-image': () => {
@@ -74,6 +78,18 @@ export class FakePoolFiles implements PoolFiles {
       'make-seed': () => ({}),
       'remove-system-disk': () => {
         this.disks.delete(instanceUuid)
+        return {}
+      },
+      'make-data-disk': () => {
+        if (!this.dataDisks.has(diskUuid)) this.dataDisks.set(diskUuid, sizeBytes)
+        return {}
+      },
+      'grow-data-disk': () => {
+        this.dataDisks.set(diskUuid, Math.max(sizeBytes, this.dataDisks.get(diskUuid) ?? 0))
+        return {}
+      },
+      'remove-data-disk': () => {
+        this.dataDisks.delete(diskUuid)
         return {}
       },
     }

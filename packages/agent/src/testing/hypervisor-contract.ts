@@ -2,12 +2,14 @@
 // and over real QEMU.
 
 import { randomUUID } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
 import type { GuestState } from '@vpe/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { domainName, domainXml, type Platform } from '../domain-xml.ts'
+import { dataDiskXml, domainName, domainXml, type Platform } from '../domain-xml.ts'
 import type { Hypervisor, HypervisorEvent } from '../hypervisor/hypervisor.ts'
 import { formatMark, parseMark } from '../instance-mark.ts'
 import { choosePlatform } from '../platform.ts'
+import { dataDiskPath } from '../pool/pool-files.ts'
 import { until } from './lab.ts'
 
 export interface ContractWorld {
@@ -22,8 +24,10 @@ export interface ContractWorld {
 export interface ContractOptions {
   /** A guest without a system shuts down when its power button is pressed; real ones do not. */
   readonly obeysPowerButton: boolean
+  readonly canPlugDisks: boolean
 }
 
+const MIB = 1024 ** 2
 const NAME = 'R&D <"web"> \u4e2d\u6587 \u{1f600}'
 
 export function hypervisorContract(
@@ -57,6 +61,7 @@ export function hypervisorContract(
         diskPoolUuid: randomUUID(),
         diskPoolPath: world.dir,
         seedSha256: '',
+        dataDisks: [],
         bootId: '',
         stopCause: null,
         fault: '',
@@ -196,6 +201,36 @@ export function hypervisorContract(
       await world.hypervisor.destroyDomain(uuid)
       expect((await world.hypervisor.sampleGuests()).map((sample) => sample.uuid)).not.toContain(uuid)
       for (const each of [uuid, off.uuid]) await world.hypervisor.undefineDomain(each)
+    })
+
+    test('gives a running guest a disk, grows it, and asks for it back', async (context) => {
+      context.skip(!options.canPlugDisks, 'this driver has no hot-plugging')
+      const mark = await define()
+      const disk = { uuid: randomUUID(), diskPoolUuid: randomUUID(), diskPoolPath: world.dir }
+      const wanted = { ...disk, target: 'vdb', sizeBytes: 2 * MIB }
+      const file = dataDiskPath(world.dir, disk.uuid)
+      await writeFile(file, Buffer.alloc(MIB))
+      expect(await world.hypervisor.guestDisks(mark.uuid)).toEqual([])
+      await world.hypervisor.startDomain(mark.uuid)
+      const before = await world.hypervisor.guestDisks(mark.uuid)
+      expect(before).toEqual([expect.objectContaining({ target: 'vda' })])
+
+      await world.hypervisor.attachDisk(mark.uuid, dataDiskXml(wanted))
+      await world.hypervisor.attachDisk(mark.uuid, dataDiskXml(wanted))
+      expect(await world.hypervisor.guestDisks(mark.uuid)).toMatchObject([
+        ...before,
+        { target: 'vdb', path: file },
+      ])
+      await world.hypervisor.growDisk(mark.uuid, 'vdb', 2 * MIB)
+      await world.hypervisor.growDisk(mark.uuid, 'vdb', MIB)
+      // A guest without a system never lets go; that it was asked twice does no harm.
+      await world.hypervisor.detachDisk(mark.uuid, 'vdb')
+      await world.hypervisor.detachDisk(mark.uuid, 'vdb')
+      await world.hypervisor.detachDisk(mark.uuid, 'vdz')
+      await world.hypervisor.destroyDomain(mark.uuid)
+      expect(await world.hypervisor.guestDisks(mark.uuid)).toEqual([])
+      await world.hypervisor.undefineDomain(mark.uuid)
+      expect(await world.hypervisor.guestDisks(mark.uuid)).toEqual([])
     })
 
     test('makes a pool ready and forgets it, twice each', async () => {

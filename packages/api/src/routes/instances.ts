@@ -6,6 +6,7 @@ import { instanceListRenderer, listAll } from '../instance-list.ts'
 import {
   ChangedInstanceAnswer,
   CreateInstanceBody,
+  DeletedInstanceAnswer,
   EmptyBody,
   InstanceAnswer,
   InstanceListAnswer,
@@ -117,13 +118,14 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
     {
       method: 'delete',
       path: '/instances/{uuid}',
-      summary: 'Stop an instance and remove it with its system disk',
-      answer: InstanceUuidAnswer,
+      summary: 'Stop an instance and remove it with its system disk; its data disks are kept',
+      answer: DeletedInstanceAnswer,
       codes: ['CONFLICT'],
     },
     async ({ params }, { change }) => {
-      await change((options) => controller.deleteInstance(params, options))
-      return { instance: { uuid: params.uuid } }
+      const answer = await change((options) => controller.deleteInstance(params, options))
+      const kept = given(answer.instance, 'the instance').disks
+      return { instance: { uuid: params.uuid, ...(kept.length > 0 && { kept_disks: kept }) } }
     },
   )
 

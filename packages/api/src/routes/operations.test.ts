@@ -31,6 +31,7 @@ test('GET /operations/{uuid} shows an operation', async () => {
       created_at: '2016-11-22 10:22:32',
       ended_at: null,
       placement_uuid: null,
+      note: null,
     },
   })
   bed.controller.settle()

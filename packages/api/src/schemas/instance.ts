@@ -2,7 +2,7 @@
 // (docs/api.md names it). What the document does not have comes after its fields.
 
 import { z } from '@hono/zod-openapi'
-import { INSTANCE_STATUSES, INSTANCE_TASKS } from '@vpe/core'
+import { DISKS_PER_INSTANCE_MAX, INSTANCE_STATUSES, INSTANCE_TASKS } from '@vpe/core'
 import { Fault, Hostname, Moment, Name, Reference, SshKeys, Tags, UserData, Uuid } from './fields.ts'
 
 export const Status = z.enum(INSTANCE_STATUSES).openapi({ description: 'What is observed' })
@@ -76,6 +76,14 @@ export const InstanceListAnswer = z.object({
 })
 export const InstanceAnswer = z.object({ instance: InstanceView })
 export const ChangedInstanceAnswer = z.object({ instance: ChangedInstanceView })
+export const DeletedInstanceAnswer = z.object({
+  instance: z.object({
+    uuid: Uuid,
+    kept_disks: Disks.optional().openapi({
+      description: 'Its data disks, which stay; only where it has some',
+    }),
+  }),
+})
 export const InstanceUuidAnswer = z.object({ instance: z.object({ uuid: Uuid }) })
 
 export const CreateInstanceBody = z
@@ -87,7 +95,7 @@ export const CreateInstanceBody = z
       disk_pool: Reference.optional(),
       ha: z.boolean().default(false),
       tags: Tags.default([]),
-      disks: z.array(Reference).max(64).default([]),
+      disks: z.array(Reference).max(DISKS_PER_INSTANCE_MAX).default([]),
       hostname: Hostname.optional(),
       ssh_keys: SshKeys.default([]),
       user_data: UserData.optional(),

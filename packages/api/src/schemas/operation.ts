@@ -14,6 +14,10 @@ export const OperationView = z
     created_at: Moment,
     ended_at: Moment.nullable(),
     placement_uuid: Uuid.nullable(),
+    note: z
+      .string()
+      .nullable()
+      .openapi({ description: 'What else is to be known, such as what a deletion keeps' }),
   })
   .openapi('Operation')
 

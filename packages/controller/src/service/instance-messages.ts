@@ -3,6 +3,7 @@
 
 import type { InstanceRecord } from '@vpe/core'
 import { Instance } from '@vpe/proto'
+import { disksOf } from '../instance-disks.ts'
 import type { Store } from '../store/store.ts'
 import { instanceToWire } from '../wire.ts'
 
@@ -23,14 +24,18 @@ export class InstanceMessages {
   /** The encoded Instance; not to be written to. */
   encode(instance: InstanceRecord): Uint8Array {
     const { flavors, images, diskPools, hosts } = this.#store
+    const disks = disksOf(this.#store, instance.uuid)
     const named = [
       flavors.get(instance.flavorUuid),
       images.get(instance.imageUuid),
       diskPools.get(instance.diskPoolUuid),
       hosts.get(instance.hostId),
+      ...disks,
     ]
     const known = this.#encoded.get(instance)
-    if (known && named.every((record, at) => record === known.named[at])) return known.bytes
+    const isSame =
+      known?.named.length === named.length && named.every((record, at) => record === known.named[at])
+    if (known && isSame) return known.bytes
     const bytes = Instance.encode(instanceToWire(this.#store, instance)).finish()
     this.#encoded.set(instance, { named, bytes })
     return bytes

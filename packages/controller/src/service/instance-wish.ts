@@ -1,8 +1,9 @@
 // A user's wish about one instance, from decision to what is committed: its row, its operation, its event.
 
-import { endOperation, type InstanceDecision, type InstanceRecord } from '@vpe/core'
+import { type DiskRecord, endOperation, type InstanceDecision, type InstanceRecord } from '@vpe/core'
 import type { Instance } from '@vpe/proto'
 import { commitOfDecision } from '../instance-commit.ts'
+import { disksOf } from '../instance-disks.ts'
 import type { Store } from '../store/store.ts'
 import { change } from '../store/tables.ts'
 import { instanceToWire } from '../wire.ts'
@@ -24,21 +25,29 @@ export function createCarryOut(store: Store, now: () => number): CarryOut {
     const next = decision?.next ?? instance
     // What its host must carry out would end the capture of its disk.
     if (next.generation !== instance.generation) assertNotCaptured(store, instance)
-    const operation = startOperation(kind, instance.uuid, now(), { generation: next.generation })
+    const disks = disksOf(store, instance.uuid)
+    const note = kind === 'instance.delete' ? noteOfKept(disks) : ''
+    const operation = startOperation(kind, instance.uuid, now(), { generation: next.generation, note })
     const response = { instance: instanceToWire(store, next), operationUuid: operation.uuid }
     const running = store.runningOperationsOf(instance.uuid)
     if (DONE_BY_COMMIT.has(kind) && next.generation === instance.generation) {
       const done = change.operation(endOperation(operation, 'succeeded', now()))
       if (!decision) return { changes: [done], events: [], response }
-      const { changes, events } = commitOfDecision(instance, decision, running, now())
+      const { changes, events } = commitOfDecision(instance, decision, running, now(), disks)
       return { changes: [...changes, done], events, response }
     }
     const effective = decision ?? { next: instance, why: 'it is so already' }
-    const { changes, events } = commitOfDecision(instance, effective, [...running, operation], now())
+    const { changes, events } = commitOfDecision(instance, effective, [...running, operation], now(), disks)
     return {
       changes: decision ? changes : changes.filter((each) => each.table === 'operations'),
       events: decision ? events : [],
       response,
     }
   }
+}
+
+/** What a deletion leaves, for its operation. */
+function noteOfKept(disks: readonly DiskRecord[]): string {
+  if (disks.length === 0) return ''
+  return `kept, and available once it is gone: data disk(s) ${disks.map(({ name }) => name).join(', ')}`
 }

@@ -29,16 +29,19 @@ import {
   type InstanceName,
   type UpdateInstanceRequest,
 } from '@vpe/proto'
+import { joinCommits } from '../disk-commit.ts'
 import { commitOfDecision } from '../instance-commit.ts'
 import type { Store } from '../store/store.ts'
 import { change } from '../store/tables.ts'
 import { instanceToWire } from '../wire.ts'
+import { attachToNew, disksForInstance, reachOf } from './disks.ts'
 import { generateName } from './generated-name.ts'
 import { isAvailable } from './images.ts'
 import { listInstances } from './instance-list.ts'
 import { InstanceMessages } from './instance-messages.ts'
 import { createCarryOut } from './instance-wish.ts'
 import { type Mutations, startOperation } from './mutation.ts'
+import { poolOnHost } from './pool-on-host.ts'
 import { assertBetween, assertName, getOr404, invalid, refer, referHosts } from './references.ts'
 
 const GIB = 1024 ** 3
@@ -91,8 +94,7 @@ export function instanceMethods({
     const image = usableImage(store, imagesGoing, request.image)
     const pool = request.diskPool ? refer(store.diskPools, 'disk pool', 'disk_pool', request.diskPool) : null
     const hostIds = referHosts(store.hosts, 'host_ids', request.hostIds).map((host) => host.uuid)
-    const [disk] = request.diskUuids
-    if (disk) throw invalid('disks', `there is no disk ${JSON.stringify(disk)}`)
+    const disks = disksForInstance(store, request.diskUuids)
     if (pool && request.shareStorage && !pool.shared) {
       throw invalid(
         'disk_pool',
@@ -111,6 +113,7 @@ export function instanceMethods({
         hostIds,
         diskPoolUuid: pool?.uuid ?? null,
         sharedPoolOnly: request.shareStorage,
+        dataDisks: disks.map((disk) => ({ name: disk.name, ...reachOf(store, disk) })),
       },
       hostCandidates(store, image),
       policy,
@@ -146,6 +149,7 @@ export function instanceMethods({
       fault: '',
       restarts: 0,
       addresses: [],
+      lastDiskSlot: disks.length,
       createdAtMs: now(),
     }
     const placement = {
@@ -161,7 +165,10 @@ export function instanceMethods({
       placementUuid: placement.uuid,
     })
     const why = `created on ${store.hosts.get(result.hostId)?.name}`
-    const { changes, events } = commitOfDecision(null, { next: instance, why }, [operation], now())
+    const attached = attachToNew(store, disks, instance, now())
+    const created = commitOfDecision(null, { next: instance, why }, [operation], now(), attached.disks)
+    const { changes, events } = joinCommits([created, attached])
+    const names = attached.disks.map(({ uuid, name }) => ({ uuid, name }))
     return {
       changes: [
         ...changes,
@@ -169,7 +176,10 @@ export function instanceMethods({
         ...(request.userData ? [change.userData({ instanceUuid: uuid, text: request.userData })] : []),
       ],
       events,
-      response: { instance: instanceToWire(store, instance), operationUuid: operation.uuid },
+      response: {
+        instance: { ...instanceToWire(store, instance), disks: names },
+        operationUuid: operation.uuid,
+      },
     }
   }
 
@@ -387,8 +397,7 @@ export function hostCandidate(
     pools: [...store.diskPools.values()].flatMap((pool) => {
       const onHost = pool.hosts.find(({ hostId }) => hostId === host.uuid)
       if (!onHost || (image && !isAvailable(image, pool, host.uuid))) return []
-      const reservedBytes = store.usage.reservedBytes(pool.uuid, host.uuid, pool.shared)
-      return [{ ...onHost, uuid: pool.uuid, name: pool.name, shared: pool.shared, reservedBytes }]
+      return poolOnHost(store, pool, onHost)
     }),
   }
 }

@@ -106,6 +106,7 @@ function assertFits(
     hostIds: [],
     diskPoolUuid: instance.diskPoolUuid,
     sharedPoolOnly: false,
+    dataDisks: [],
   }
   const misfit = explainMisfit(request, without, policy)
   if (misfit === null) return

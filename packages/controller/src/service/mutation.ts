@@ -130,7 +130,7 @@ export function startOperation(
   kind: string,
   resourceUuid: string,
   nowMs: number,
-  more: Partial<Pick<OperationRecord, 'generation' | 'placementUuid'>> = {},
+  more: Partial<Pick<OperationRecord, 'generation' | 'placementUuid' | 'note'>> = {},
 ): OperationRecord {
   return {
     uuid: randomUUID(),
@@ -142,6 +142,7 @@ export function startOperation(
     createdAtMs: nowMs,
     endedAtMs: null,
     placementUuid: null,
+    note: '',
     ...more,
   }
 }

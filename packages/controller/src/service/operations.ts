@@ -2,6 +2,7 @@
 
 import { type OperationRecord, VpeError } from '@vpe/core'
 import type { ControllerServiceImplementation } from '@vpe/proto'
+import type { DiskKeeper } from '../disk-keeper.ts'
 import type { ImageImporter } from '../image-importer.ts'
 import type { InstanceReconciler } from '../instance-reconciler.ts'
 import type { Store } from '../store/store.ts'
@@ -21,12 +22,13 @@ export interface OperationServiceDeps {
   readonly store: Store
   readonly reconciler: InstanceReconciler
   readonly importer: ImageImporter
+  readonly diskKeeper: DiskKeeper
   /** Why the controller cannot do all of its work; empty when it can. */
   readonly troubles: () => string[]
 }
 
 export function operationMethods(deps: OperationServiceDeps): OperationMethods {
-  const { store, reconciler, importer, troubles } = deps
+  const { store, reconciler, importer, diskKeeper, troubles } = deps
   const waiters = new Map<string, Set<() => void>>()
   store.listen({
     onOperationEnded: ({ uuid }) => {
@@ -48,10 +50,14 @@ export function operationMethods(deps: OperationServiceDeps): OperationMethods {
 
   function show(operation: OperationRecord) {
     const { kind, resourceUuid } = operation
-    const step = kind.startsWith('image.')
-      ? `importing ${importer.progressPercent(resourceUuid)} %`
-      : reconciler.stepOf(resourceUuid)
-    return operationToWire(operation, step)
+    if (kind.startsWith('image.')) {
+      return operationToWire(operation, `importing ${importer.progressPercent(resourceUuid)} %`)
+    }
+    const holder = store.disks.get(resourceUuid)?.instanceUuid
+    return operationToWire(
+      operation,
+      diskKeeper.stepOf(resourceUuid) || reconciler.stepOf(holder ?? resourceUuid),
+    )
   }
 
   return {

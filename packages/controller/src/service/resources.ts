@@ -52,6 +52,11 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
   const showHost = (host: HostRecord) =>
     hostToWire(store, host, monitor.lastHeartbeatMs(host.uuid), monitor.unknownInstances(host.uuid))
 
+  function assertNoDisks(what: string, uuid: string): void {
+    const disks = store.diskIndex.countAt(uuid)
+    if (disks > 0) throw new VpeError('IN_USE', `${what} has ${disks} data disk(s); delete them first`)
+  }
+
   return {
     createFlavor: mutations.method(methods.createFlavor, (request) => {
       assertName('name', request.name)
@@ -199,6 +204,7 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
         if (image.hostId === uuid && !store.diskPools.get(image.diskPoolUuid)?.shared)
           throw new VpeError('IN_USE', `host ${host.name} alone has image ${image.name}; delete it first`)
       }
+      assertNoDisks(`host ${host.name}`, uuid)
       const operation = doneOperation('host.delete', uuid)
       const changes: Change[] = [change.remove('hosts', uuid), change.operation(operation)]
       for (const pool of store.diskPools.values()) {
@@ -224,6 +230,7 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
 
   function assertPoolUnused(pool: DiskPoolRecord): void {
     assertUnused(store, 'disk pool', pool)
+    assertNoDisks(`disk pool ${pool.name}`, pool.uuid)
     const image = [...store.images.values()].find(({ diskPoolUuid }) => diskPoolUuid === pool.uuid)
     if (image)
       throw new VpeError('IN_USE', `disk pool ${pool.name} holds image ${image.name}; delete it first`)

@@ -14,7 +14,14 @@ export interface LoadedState {
   /** The highest outbox position ever given out. */
   readonly lastPosition: number
   readonly rows: {
-    readonly [Name in 'flavors' | 'images' | 'diskPools' | 'hosts' | 'instances' | 'webhooks']: Tables[Name][]
+    readonly [Name in
+      | 'flavors'
+      | 'images'
+      | 'diskPools'
+      | 'disks'
+      | 'hosts'
+      | 'instances'
+      | 'webhooks']: Tables[Name][]
   }
   readonly runningOperations: OperationRecord[]
 }

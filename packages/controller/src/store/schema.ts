@@ -4,6 +4,7 @@
 
 import type { EventKind } from '@vpe/bus'
 import {
+  DISK_STATUSES,
   type DiskPoolHost,
   type HostFacts,
   type HostVerdict,
@@ -58,6 +59,20 @@ export const diskPools = sqliteTable('disk_pools', {
   createdAtMs: integer().notNull(),
 })
 
+export const disks = sqliteTable('disks', {
+  uuid: text().primaryKey(),
+  name: text().notNull().unique(),
+  diskPoolUuid: text().notNull(),
+  hostId: text(),
+  sizeBytes: integer().notNull(),
+  settledBytes: integer().notNull(),
+  status: text({ enum: DISK_STATUSES }).notNull(),
+  fault: text().notNull(),
+  instanceUuid: text(),
+  slot: integer().notNull(),
+  createdAtMs: integer().notNull(),
+})
+
 export const hosts = sqliteTable('hosts', {
   uuid: text().primaryKey(),
   name: text().notNull().unique(),
@@ -100,6 +115,7 @@ export const instances = sqliteTable(
     task: text({ enum: INSTANCE_TASKS }),
     fault: text().notNull(),
     restarts: integer().notNull(),
+    lastDiskSlot: integer().notNull(),
     createdAtMs: integer().notNull(),
   },
   (table) => [index('instances_by_name').on(table.namespace, table.name)],
@@ -123,6 +139,7 @@ export const operations = sqliteTable(
     createdAtMs: integer().notNull(),
     endedAtMs: integer(),
     placementUuid: text(),
+    note: text().notNull(),
   },
   (table) => [
     index('operations_by_status').on(table.status, table.endedAtMs),

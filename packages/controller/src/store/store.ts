@@ -10,6 +10,7 @@
 import type { StreamEntry, VpeEvent } from '@vpe/bus'
 import {
   type DiskPoolRecord,
+  type DiskRecord,
   type FlavorRecord,
   type HostRecord,
   type ImageRecord,
@@ -19,6 +20,7 @@ import {
   type WebhookRecord,
 } from '@vpe/core'
 import type { StoreBackend } from './backend.ts'
+import { DiskIndex } from './disk-index.ts'
 import { InstanceOrder } from './instance-order.ts'
 import type { Change } from './tables.ts'
 import { UsageIndex } from './usage-index.ts'
@@ -34,6 +36,7 @@ export interface StoreListener {
   onInstance?(before: InstanceRecord | null, after: InstanceRecord | null): void
   onImage?(image: ImageRecord | null): void
   onDiskPool?(pool: DiskPoolRecord | null): void
+  onDisk?(disk: DiskRecord | null): void
   onHost?(before: HostRecord | null, after: HostRecord | null): void
   onWebhook?(uuid: string): void
   onOperationEnded?(operation: OperationRecord): void
@@ -46,12 +49,14 @@ export class Store {
   readonly flavors = new Map<string, FlavorRecord>()
   readonly images = new Map<string, ImageRecord>()
   readonly diskPools = new Map<string, DiskPoolRecord>()
+  readonly disks = new Map<string, DiskRecord>()
   readonly hosts = new Map<string, HostRecord>()
   readonly instances = new Map<string, InstanceRecord>()
   readonly webhooks = new Map<string, WebhookRecord>()
   /** Only those that run; ended ones are in the database. */
   readonly operations = new Map<string, OperationRecord>()
   readonly usage = new UsageIndex()
+  readonly diskIndex = new DiskIndex()
   readonly instanceOrder = new InstanceOrder()
   readonly backend: StoreBackend
   readonly #now: () => number
@@ -79,6 +84,7 @@ export class Store {
     for (const row of loaded.rows.flavors) this.flavors.set(row.uuid, row)
     for (const row of loaded.rows.images) this.images.set(row.uuid, row)
     for (const row of loaded.rows.diskPools) this.diskPools.set(row.uuid, row)
+    for (const row of loaded.rows.disks) this.#showDisk(row.uuid, row)
     for (const row of loaded.rows.hosts) this.hosts.set(row.uuid, row)
     for (const row of loaded.rows.instances) this.#showInstance(row.uuid, row)
     for (const row of loaded.rows.webhooks) this.webhooks.set(row.uuid, row)
@@ -124,11 +130,13 @@ export class Store {
   }
 
   runningOperationsOf(instanceUuid: string): OperationRecord[] {
-    const uuids = this.#operationsOf.get(instanceUuid) ?? []
-    return [...uuids].flatMap((uuid) => {
-      const operation = this.operations.get(uuid)
-      return operation && isInstanceOperation(operation, instanceUuid) ? [operation] : []
-    })
+    return this.runningOperationsOn(instanceUuid).filter((each) => isInstanceOperation(each, instanceUuid))
+  }
+
+  /** Those that run on a resource of whatever kind. */
+  runningOperationsOn(resourceUuid: string): OperationRecord[] {
+    const uuids = this.#operationsOf.get(resourceUuid) ?? []
+    return [...uuids].flatMap((uuid) => this.operations.get(uuid) ?? [])
   }
 
   /** Writes what is pending, and closes the database. */
@@ -180,6 +188,10 @@ export class Store {
         setOrDelete(this.diskPools, change.key, change.row)
         for (const listener of this.#listeners) listener.onDiskPool?.(change.row)
         return
+      case 'disks':
+        this.#showDisk(change.key, change.row)
+        for (const listener of this.#listeners) listener.onDisk?.(change.row)
+        return
       case 'hosts': {
         const before = this.hosts.get(change.key) ?? null
         setOrDelete(this.hosts, change.key, change.row)
@@ -209,6 +221,11 @@ export class Store {
       default:
         throw new Error(`no such table: ${JSON.stringify(change satisfies never)}`)
     }
+  }
+
+  #showDisk(uuid: string, row: DiskRecord | null): void {
+    this.diskIndex.replace(this.disks.get(uuid) ?? null, row)
+    setOrDelete(this.disks, uuid, row)
   }
 
   #showInstance(uuid: string, row: InstanceRecord | null): InstanceRecord | null {

@@ -2,6 +2,7 @@
 
 import type {
   DiskPoolRecord,
+  DiskRecord,
   FlavorRecord,
   HostId,
   HostRecord,
@@ -38,6 +39,7 @@ export interface Tables {
   readonly flavors: FlavorRecord
   readonly images: ImageRecord
   readonly diskPools: DiskPoolRecord
+  readonly disks: DiskRecord
   readonly hosts: HostRecord
   readonly instances: InstanceRecord
   readonly webhooks: WebhookRecord
@@ -58,6 +60,7 @@ export const change = {
   flavor: (row: FlavorRecord): Change => ({ table: 'flavors', key: row.uuid, row }),
   image: (row: ImageRecord): Change => ({ table: 'images', key: row.uuid, row }),
   diskPool: (row: DiskPoolRecord): Change => ({ table: 'diskPools', key: row.uuid, row }),
+  disk: (row: DiskRecord): Change => ({ table: 'disks', key: row.uuid, row }),
   host: (row: HostRecord): Change => ({ table: 'hosts', key: row.uuid, row }),
   instance: (row: InstanceRecord): Change => ({ table: 'instances', key: row.uuid, row }),
   webhook: (row: WebhookRecord): Change => ({ table: 'webhooks', key: row.uuid, row }),

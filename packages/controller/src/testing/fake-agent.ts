@@ -32,6 +32,8 @@ export class FakeAgent {
   readonly parts = new Map<string, Buffer>()
   onWrite: () => Promise<void> = async () => {}
   onCapture: (signal: AbortSignal) => Promise<void> = async () => {}
+  /** Sizes of data disks. */
+  readonly disks = new Map<string, number>()
   /** Uuids in the order in which their domains were started. */
   readonly starts: string[] = []
   /** Uuids in the order in which their guests were rebooted, or their disks made anew. */
@@ -42,6 +44,8 @@ export class FakeAgent {
   /** Called before an apply is carried out; what it throws or waits for is what the caller sees. */
   onApply: (spec: InstanceSpec, signal: AbortSignal) => Promise<void> = async () => {}
   onRemove: (uuid: string) => Promise<void> = async () => {}
+  /** Called before a disk is made, grown or removed. */
+  onDisk: (what: 'make' | 'grow' | 'remove', uuid: string) => Promise<void> = async () => {}
   onImport: () => Promise<void> = async () => {}
   readonly #size: { readonly cpus: number; readonly memoryMib: number }
   #highestEpoch = 0
@@ -118,6 +122,28 @@ export class FakeAgent {
       async removeImage({ imageUuid }) {
         agent.images.delete(imageUuid)
         agent.parts.delete(imageUuid)
+        return {}
+      },
+      async ensureDisk({ epoch, disk }) {
+        agent.#assertEpoch(epoch)
+        await agent.onDisk('make', disk?.uuid ?? '')
+        if (disk && !agent.disks.has(disk.uuid)) agent.disks.set(disk.uuid, disk.sizeBytes)
+        return {}
+      },
+      async growDisk({ epoch, disk }) {
+        agent.#assertEpoch(epoch)
+        await agent.onDisk('grow', disk?.uuid ?? '')
+        if (disk) agent.disks.set(disk.uuid, disk.sizeBytes)
+        return {}
+      },
+      async removeDisk({ epoch, disk }) {
+        agent.#assertEpoch(epoch)
+        const uuid = disk?.uuid ?? ''
+        await agent.onDisk('remove', uuid)
+        const domains = [...agent.domains.values()]
+        if (domains.some(({ spec }) => spec.disks.some((each) => each.disk?.uuid === uuid)))
+          throw new VpeError('IN_USE', `disk ${uuid} is in a domain`)
+        agent.disks.delete(uuid)
         return {}
       },
       async *applyInstance({ epoch, spec }, { signal }) {

@@ -3,6 +3,7 @@
 // and why.
 
 import type { DiskPoolId, HostId } from '../ids.ts'
+import { filterDataDisks } from './filter-data-disks.ts'
 import { filterDiskPool } from './filter-disk-pool.ts'
 import { filterDiskSpace } from './filter-disk-space.ts'
 import { filterHostIds } from './filter-host-ids.ts'
@@ -25,6 +26,7 @@ import { scoreVcpuBalance } from './score-vcpu-balance.ts'
 export const FILTERS: readonly PlacementFilter[] = [
   filterHostIds,
   filterHostState,
+  filterDataDisks,
   filterDiskPool,
   filterMemory,
   filterVcpus,
@@ -111,6 +113,7 @@ export function explainRefusal(verdicts: readonly HostVerdict[]): string {
 }
 
 export type {
+  DataDiskWish,
   HostCandidate,
   OvercommitPolicy,
   PlacementFilter,

@@ -22,6 +22,13 @@ describe('filters', () => {
     ['host-state', {}, { state: 'down' }, 'the host is down'],
     ['host-ids', { hostIds: ['other', 'host'] }, {}, null],
     ['host-ids', { hostIds: ['other'] }, {}, 'the host is not among the 1 allowed'],
+    ['data-disks', { dataDisks: [{ name: 'vol1', hostIds: ['host'], home: 'host h1' }] }, {}, null],
+    [
+      'data-disks',
+      { dataDisks: [{ name: 'vol1', hostIds: ['other'], home: 'host h2' }] },
+      {},
+      'data disk vol1 lies on host h2',
+    ],
     ['memory', { memoryMib: 7680 }, {}, null],
     ['memory', { memoryMib: 7681 }, {}, 'needs 7681 MiB, 7680 MiB are free'],
     ['memory', {}, { memoryMibUsed: 9000 }, 'needs 512 MiB, 0 MiB are free'],
@@ -103,6 +110,7 @@ describe('placement', () => {
     hostIds: fc.constant<string[]>([]),
     diskPoolUuid: fc.constantFrom(null, 'p1', 'p2'),
     sharedPoolOnly: fc.boolean(),
+    dataDisks: fc.constant([]),
   })
   const hosts = fc.uniqueArray(host, { selector: ({ id }) => id, maxLength: 12 })
 

@@ -13,6 +13,16 @@ export interface PlacementRequest {
   readonly diskPoolUuid: DiskPoolId | null
   /** Only a shared pool will do. */
   readonly sharedPoolOnly: boolean
+  /** Data disks that it shall have from the start. */
+  readonly dataDisks: readonly DataDiskWish[]
+}
+
+export interface DataDiskWish {
+  readonly name: string
+  /** Hosts on which it can be had. */
+  readonly hostIds: readonly HostId[]
+  /** Where that is, for people: "host h2", "disk pool nfs". */
+  readonly home: string
 }
 
 export interface PoolCandidate {

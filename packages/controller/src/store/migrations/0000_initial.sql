@@ -11,6 +11,21 @@ CREATE TABLE `disk_pools` (
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `disk_pools_name_unique` ON `disk_pools` (`name`);--> statement-breakpoint
+CREATE TABLE `disks` (
+	`uuid` text PRIMARY KEY NOT NULL,
+	`name` text NOT NULL,
+	`disk_pool_uuid` text NOT NULL,
+	`host_id` text,
+	`size_bytes` integer NOT NULL,
+	`settled_bytes` integer NOT NULL,
+	`status` text NOT NULL,
+	`fault` text NOT NULL,
+	`instance_uuid` text,
+	`slot` integer NOT NULL,
+	`created_at_ms` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `disks_name_unique` ON `disks` (`name`);--> statement-breakpoint
 CREATE TABLE `flavors` (
 	`uuid` text PRIMARY KEY NOT NULL,
 	`name` text NOT NULL,
@@ -88,6 +103,7 @@ CREATE TABLE `instances` (
 	`task` text,
 	`fault` text NOT NULL,
 	`restarts` integer NOT NULL,
+	`last_disk_slot` integer NOT NULL,
 	`created_at_ms` integer NOT NULL
 );
 --> statement-breakpoint
@@ -109,7 +125,8 @@ CREATE TABLE `operations` (
 	`fault` text NOT NULL,
 	`created_at_ms` integer NOT NULL,
 	`ended_at_ms` integer,
-	`placement_uuid` text
+	`placement_uuid` text,
+	`note` text NOT NULL
 );
 --> statement-breakpoint
 CREATE INDEX `operations_by_status` ON `operations` (`status`,`ended_at_ms`);--> statement-breakpoint
