@@ -9,6 +9,8 @@ import { Cluster, until } from './cluster.ts'
 
 const cluster = new Cluster()
 let ids: { flavor_uuid: string; image_uuid: string; disk_pool: string }
+/** Two data disks, as instances show them. */
+const disks: { uuid: string; name: string }[] = []
 
 beforeAll(async () => {
   await cluster.quickstart()
@@ -22,6 +24,11 @@ beforeAll(async () => {
     flavor_uuid: flavors[0]?.uuid ?? '',
     image_uuid: images[0]?.uuid ?? '',
     disk_pool: disk_pools[0]?.uuid ?? '',
+  }
+  for (const name of ['vol1', 'vol2']) {
+    const body = { disk: { name, disk_pool: ids.disk_pool, size_gib: 1 } }
+    const { disk } = await accepted(client.POST('/disks', { body }))
+    disks.push({ uuid: disk.uuid, name })
   }
 })
 afterAll(async () => {
@@ -45,7 +52,13 @@ describe('dialect 1', () => {
 
   test('create instance', async () => {
     const answer = await cluster.ok('POST', '/instances', {
-      instance: { name: 'vm2', ...ids, ha: true, tags: ['tag1', 'tag2', 'tag3'], disks: [] },
+      instance: {
+        name: 'vm2',
+        ...ids,
+        ha: true,
+        tags: ['tag1', 'tag2', 'tag3'],
+        disks: disks.map(({ uuid }) => uuid),
+      },
     })
     expect(answer.body).toEqual({
       instance: {
@@ -57,7 +70,7 @@ describe('dialect 1', () => {
         ...ids,
         ha: true,
         tags: ['tag1', 'tag2', 'tag3'],
-        disks: [],
+        disks,
         fault: null,
       },
     })
@@ -82,7 +95,7 @@ describe('dialect 1', () => {
     ha: true,
     tags: ['tag1', 'tag2', 'tag3'],
     created_at: momentText,
-    disks: [],
+    disks,
   })
   const FIELDS =
     'uuid name image image_uuid disk_pool disk_pool_uuid status task flavor_uuid flavor ha tags created_at disks'
@@ -105,7 +118,7 @@ describe('dialect 1', () => {
       instance: { name: 'vm3', ha: false, tags: ['tag4'] },
     })
     await settled(headers)
-    expect(body.instance).toMatchObject({ uuid, name: 'vm3', ha: false, tags: ['tag4'], ...ids, disks: [] })
+    expect(body.instance).toMatchObject({ uuid, name: 'vm3', ha: false, tags: ['tag4'], ...ids, disks })
     expect(firstFields(body.instance, 11)).toEqual(
       'uuid name created_at status task flavor_uuid image_uuid disk_pool ha tags disks'.split(' '),
     )
@@ -143,12 +156,15 @@ describe('dialect 1', () => {
       return metrics.current !== null && metrics.current.disks.length > 0
     })
     const { metrics } = (await cluster.ok('GET', `/instances/${uuid}/metrics`)).body
-    expect(metrics).toMatchObject({ instance_uuid: uuid, current: { disks: [{ name: 'vda' }] } })
+    expect(metrics).toMatchObject({
+      instance_uuid: uuid,
+      current: { disks: [{ name: 'vda' }, { name: 'vdb' }, { name: 'vdc' }] },
+    })
   })
 
   test('delete instance', async () => {
     const { body, headers } = await cluster.ok('DELETE', `/instances/${uuid}`)
-    expect(body).toEqual({ instance: { uuid } })
+    expect(body).toEqual({ instance: { uuid, kept_disks: disks } })
     await settled(headers)
     expect(await cluster.request('GET', `/instances/${uuid}`)).toMatchObject({ status: 404 })
   })
