@@ -2,20 +2,11 @@
 // records what was learned of it. Starts again from nothing after a restart: the agent resumes or
 // finds the finished copy.
 
-import { setTimeout as sleep } from 'node:timers/promises'
-import {
-  type Attempts,
-  afterFailure,
-  type DiskPoolRecord,
-  endOperation,
-  type HostRecord,
-  type ImageRecord,
-  isHopeless,
-  VpeError,
-} from '@vpe/core'
-import { fromClientError, type ImportedImage } from '@vpe/proto'
+import { type DiskPoolRecord, endOperation, type HostRecord, type ImageRecord, VpeError } from '@vpe/core'
+import type { ImportedImage } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
+import { KeyedWork } from './keyed-work.ts'
 import type { Store } from './store/store.ts'
 import { type Change, change } from './store/tables.ts'
 import { diskFormatFromWire, diskPoolSpecToWire, imageSourceToWire } from './wire.ts'
@@ -25,8 +16,7 @@ export class ImageImporter {
   readonly #agents: Agents
   readonly #now: () => number
   readonly #log: Logger
-  readonly #onFatal: (error: unknown) => void
-  readonly #running = new Map<string, { readonly abort: AbortController; readonly ended: Promise<void> }>()
+  readonly #work: KeyedWork
   readonly #progress = new Map<string, number>()
 
   /** @param onFatal told of a defect, or of a store that failed: the process must end */
@@ -41,12 +31,18 @@ export class ImageImporter {
     this.#agents = agents
     this.#now = now
     this.#log = log
-    this.#onFatal = onFatal
-    store.listen({ onImage: (image) => image?.status === 'importing' && this.look(image.uuid) })
+    this.#work = new KeyedWork({
+      now,
+      onFatal,
+      isWanted: (uuid) => store.images.get(uuid)?.status === 'importing',
+      attempt: (uuid, signal) => this.#attempt(uuid, signal),
+      failed: (uuid, error, isOver) => this.#failed(uuid, error, isOver),
+    })
+    store.listen({ onImage: (image) => image && this.look(image.uuid) })
   }
 
   lookAtAll(): void {
-    for (const image of this.#store.images.values()) if (image.status === 'importing') this.look(image.uuid)
+    for (const uuid of this.#store.images.keys()) this.look(uuid)
   }
 
   progressPercent(imageUuid: string): number {
@@ -54,59 +50,41 @@ export class ImageImporter {
   }
 
   /** Stops an import, for an image that is going; resolves when nothing of it is under way. */
-  async cancel(imageUuid: string): Promise<void> {
-    const running = this.#running.get(imageUuid)
-    running?.abort.abort()
-    await running?.ended
+  cancel(imageUuid: string): Promise<void> {
+    return this.#work.cancel(imageUuid)
   }
 
   close(): void {
-    for (const { abort } of this.#running.values()) abort.abort()
+    this.#work.close()
   }
 
   /** Imports an image if that is what it waits for. */
   look(uuid: string): void {
-    if (this.#running.has(uuid)) return
-    const abort = new AbortController()
-    const ended = this.#run(uuid, abort.signal)
-      .catch(this.#onFatal)
-      .finally(() => {
-        this.#running.delete(uuid)
-        this.#progress.delete(uuid)
-      })
-    this.#running.set(uuid, { abort, ended })
+    this.#work.look(uuid)
   }
 
-  async #run(uuid: string, signal: AbortSignal): Promise<void> {
-    let attempts: Attempts | null = null
-    while (!signal.aborted) {
-      await this.#store.durable()
-      const image = this.#store.images.get(uuid)
-      if (image?.status !== 'importing') return
-      try {
-        const imported = await this.#import(image, signal)
-        this.#end(uuid, (now) => ({
-          ...now,
-          status: 'active',
-          sha256: imported.sha256,
-          format: diskFormatFromWire(imported.format),
-          sizeBytes: imported.sizeBytes,
-          virtualSizeBytes: imported.virtualSizeBytes,
-        }))
-        return
-      } catch (cause) {
-        if (signal.aborted) return
-        const error = fromClientError(cause)
-        attempts = afterFailure(attempts, 0, error.code, this.#now())
-        const isOver = isHopeless(error.code, attempts)
-        this.#log.warn({ image: uuid, code: error.code, isOver }, error.message)
-        if (isOver) {
-          this.#end(uuid, (now) => ({ ...now, status: 'error', fault: error.message }))
-          return
-        }
-        await sleep(attempts.retryAtMs - this.#now(), undefined, { signal }).catch(() => {})
-      }
+  async #attempt(uuid: string, signal: AbortSignal): Promise<void> {
+    await this.#store.durable()
+    const image = this.#store.images.get(uuid)
+    if (image?.status !== 'importing') return
+    try {
+      const imported = await this.#import(image, signal)
+      this.#end(uuid, (now) => ({
+        ...now,
+        status: 'active',
+        sha256: imported.sha256,
+        format: diskFormatFromWire(imported.format),
+        sizeBytes: imported.sizeBytes,
+        virtualSizeBytes: imported.virtualSizeBytes,
+      }))
+    } finally {
+      this.#progress.delete(uuid)
     }
+  }
+
+  #failed(uuid: string, error: VpeError, isOver: boolean): void {
+    this.#log.warn({ image: uuid, code: error.code, isOver }, error.message)
+    if (isOver) this.#end(uuid, (now) => ({ ...now, status: 'error', fault: error.message }))
   }
 
   async #import(image: ImageRecord, signal: AbortSignal): Promise<ImportedImage> {

@@ -18,6 +18,7 @@ interface Runner {
   readonly abort: AbortController
   /** Ends the pause before the next try. */
   wake: () => void
+  ended: Promise<void>
 }
 
 export class KeyedWork {
@@ -34,16 +35,24 @@ export class KeyedWork {
     const running = this.#runners.get(key)
     if (running) running.wake()
     if (running || this.#isClosed || !this.#deps.isWanted(key)) return
-    const runner: Runner = { abort: new AbortController(), wake: () => {} }
+    const runner: Runner = { abort: new AbortController(), wake: () => {}, ended: Promise.resolve() }
     this.#runners.set(key, runner)
-    this.#run(key, runner).then(
+    runner.ended = this.#run(key, runner).then(
       () => {
         this.#runners.delete(key)
         // A change that came between the last look and this line has no runner.
-        this.look(key)
+        if (!runner.abort.signal.aborted) this.look(key)
       },
       (error: unknown) => this.#deps.onFatal(error),
     )
+  }
+
+  /** Stops what is under way, and resolves when nothing of it is. What is wanted still waits for the next look. */
+  async cancel(key: string): Promise<void> {
+    const runner = this.#runners.get(key)
+    runner?.abort.abort()
+    runner?.wake()
+    await runner?.ended
   }
 
   close(): void {

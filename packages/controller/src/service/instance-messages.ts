@@ -1,17 +1,30 @@
 // The messages of instances, encoded for lists. Records never change, so what was made of one holds as long
-// as it and what it refers to are the same records.
+// as it and what it refers to are the same records. Nothing is made anew to find that out: a list asks for
+// a thousand.
 
-import type { InstanceRecord } from '@vpe/core'
+import type {
+  DiskPoolRecord,
+  DiskRecord,
+  FlavorRecord,
+  HostRecord,
+  ImageRecord,
+  InstanceRecord,
+} from '@vpe/core'
 import { Instance } from '@vpe/proto'
 import { disksOf } from '../instance-disks.ts'
 import type { Store } from '../store/store.ts'
 import { instanceToWire } from '../wire.ts'
 
 interface Encoded {
-  /** The records whose names the message shows. */
-  readonly named: readonly unknown[]
+  readonly flavor: FlavorRecord | undefined
+  readonly image: ImageRecord | undefined
+  readonly pool: DiskPoolRecord | undefined
+  readonly host: HostRecord | undefined
+  readonly disks: readonly DiskRecord[]
   readonly bytes: Uint8Array
 }
+
+const NO_DISKS: readonly DiskRecord[] = []
 
 export class InstanceMessages {
   readonly #store: Store
@@ -23,21 +36,26 @@ export class InstanceMessages {
 
   /** The encoded Instance; not to be written to. */
   encode(instance: InstanceRecord): Uint8Array {
-    const { flavors, images, diskPools, hosts } = this.#store
-    const disks = disksOf(this.#store, instance.uuid)
-    const named = [
-      flavors.get(instance.flavorUuid),
-      images.get(instance.imageUuid),
-      diskPools.get(instance.diskPoolUuid),
-      hosts.get(instance.hostId),
-      ...disks,
-    ]
+    const { flavors, images, diskPools, hosts, diskIndex } = this.#store
+    const flavor = flavors.get(instance.flavorUuid)
+    const image = images.get(instance.imageUuid)
+    const pool = diskPools.get(instance.diskPoolUuid)
+    const host = hosts.get(instance.hostId)
+    const hasDisks = diskIndex.ofInstance(instance.uuid).size > 0
+    const disks = hasDisks ? disksOf(this.#store, instance.uuid) : NO_DISKS
     const known = this.#encoded.get(instance)
-    const isSame =
-      known?.named.length === named.length && named.every((record, at) => record === known.named[at])
-    if (known && isSame) return known.bytes
+    if (
+      known?.flavor === flavor &&
+      known?.image === image &&
+      known?.pool === pool &&
+      known?.host === host &&
+      known?.disks.length === disks.length &&
+      known.disks.every((disk, at) => disk === disks[at])
+    ) {
+      return known.bytes
+    }
     const bytes = Instance.encode(instanceToWire(this.#store, instance)).finish()
-    this.#encoded.set(instance, { named, bytes })
+    this.#encoded.set(instance, { flavor, image, pool, host, disks, bytes })
     return bytes
   }
 }
