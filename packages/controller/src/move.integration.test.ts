@@ -129,6 +129,28 @@ describe('an instance whose host is no longer allowed', () => {
     expect([a.domains.has(uuid), b.domains.get(uuid)?.report.power]).toEqual([false, Power.OFF])
   })
 
+  test('takes data disks along, unless one lies where it cannot follow', async () => {
+    const disk = async (name: string, diskPool: string) => {
+      const host = diskPool === 'local' ? 'h1' : ''
+      const created = await harness.client.createDisk({ name, sizeBytes: 1e9, diskPool, host })
+      await ends(created.operationUuid)
+      await ends((await harness.client.attachDisk({ instanceUuid: uuid, disk: name })).operationUuid)
+      return created.disk?.uuid ?? ''
+    }
+    const shared = await disk('vol1', 'shared')
+    const local = await disk('vol2', 'local')
+    expect(await refusal(move(b))).toMatchObject({
+      code: 'CONFLICT',
+      message: expect.stringContaining(
+        'disk vol2 lies in a disk pool that is local to host h1; detach that disk first',
+      ),
+    })
+    await ends((await harness.client.detachDisk({ instanceUuid: uuid, diskUuid: local })).operationUuid)
+    await ends((await move(b)).operationUuid)
+    expectOnlyOn(b, await harness.instance(uuid))
+    expect(b.domains.get(uuid)?.spec.disks.map(({ disk }) => disk?.uuid)).toEqual([shared])
+  })
+
   test('is refused where it cannot: local storage, another image besides, no host that fits', async () => {
     const local = await create('local', false)
     const values = [b.hostId]
