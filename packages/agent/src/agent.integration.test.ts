@@ -75,6 +75,7 @@ function makeSpec(changes: Partial<InstanceSpec> = {}): InstanceSpec {
     rebootKind: RebootKind.UNSPECIFIED,
     diskGeneration: 0,
     seed: undefined,
+    hasDisk: false,
     ...changes,
   }
 }

@@ -444,6 +444,87 @@ describe('a pause', () => {
   })
 })
 
+describe('a release', () => {
+  const release = (uuid: string, generation: number) => ({ uuid, generation, stopGraceMs: 30_000 })
+  const kinds = () => host.hypervisor.calls.map((call) => call.split(' ')[0])
+
+  test('stops the guest gracefully, forgets the domain, and keeps the disk', async () => {
+    const desired = desiredInstance({ ha: true })
+    await agent.apply(desired).result
+    await agent.release(release(desired.uuid, 2)).result
+    expect(kinds().slice(3)).toEqual(['mark', 'shutdown', 'undefine'])
+    expect(host.files.disks.has(desired.uuid)).toBe(true)
+    expect(await reportFrom(agent, desired.uuid)).toBeUndefined()
+    const before = [...host.hypervisor.calls]
+    await agent.release(release(desired.uuid, 2)).result
+    await agent.release(release(desiredInstance().uuid, 1)).result
+    await host.clock.advance(60_000)
+    expect(host.hypervisor.calls).toEqual(before)
+  })
+
+  test('pulls the plug on a guest that does not shut down, and nobody brings it back meanwhile', async () => {
+    host.hypervisor.knobs.ignoresPowerButton = true
+    const desired = desiredInstance({ ha: true })
+    await agent.apply(desired).result
+    const first = agent.release(release(desired.uuid, 2))
+    first.result.catch(() => {})
+    await settle()
+    await restartAgent()
+    await expect(first.result).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    host.hypervisor.goOff(desired.uuid, 'guest-shutdown')
+    await host.clock.advance(60_000)
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'off' })
+
+    await agent.apply({ ...desired, generation: 3 }).result
+    const second = agent.release(release(desired.uuid, 4))
+    await host.clock.advance(40_000)
+    await second.result
+    expect(kinds().slice(-2)).toEqual(['destroy', 'undefine'])
+    expect(await reportFrom(agent, desired.uuid)).toBeUndefined()
+  })
+
+  test('is not undone by an apply that comes late, but by a newer one', async () => {
+    const desired = desiredInstance({ hasDisk: false })
+    await agent.apply(desired).result
+    await agent.release(release(desired.uuid, 3)).result
+    for (const generation of [1, 2, 3]) {
+      expect(() => agent.apply({ ...desired, generation })).toThrow(
+        expect.objectContaining({ code: 'STALE_GENERATION' }),
+      )
+    }
+    const back = { ...desired, generation: 4, hasDisk: true }
+    expect(await agent.apply(back).result).toMatchObject({ generation: 4, power: 'on' })
+    expect(host.files.calls.filter((call) => call === 'make-system-disk')).toHaveLength(1)
+    await expect(agent.release(release(desired.uuid, 3)).result).rejects.toMatchObject({
+      code: 'STALE_GENERATION',
+    })
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ generation: 4, power: 'on' })
+  })
+
+  test('takes over from an apply that is under way', async () => {
+    const gate = Promise.withResolvers<void>()
+    host.files.beforeCall = (operation) => (operation === 'import-image' ? gate.promise : undefined)
+    const desired = desiredInstance()
+    const applying = agent.apply(desired)
+    applying.result.catch(() => {})
+    await settle()
+    const releasing = agent.release(release(desired.uuid, 2))
+    gate.resolve()
+    await releasing.result
+    await expect(applying.result).rejects.toMatchObject({ code: 'SUPERSEDED' })
+    expect(await reportFrom(agent, desired.uuid)).toBeUndefined()
+  })
+})
+
+test('a disk that was made and is missing is not made again', async () => {
+  const desired = desiredInstance({ hasDisk: true })
+  await expect(agent.apply(desired).result).rejects.toMatchObject({
+    code: 'DISK_POOL_FAILED',
+    message: expect.stringContaining('see that it is mounted on this host'),
+  })
+  expect([host.files.disks.size, host.hypervisor.calls.length]).toEqual([0, 1])
+})
+
 describe('the system disk', () => {
   test('is made anew once, from the same image', async () => {
     const desired = desiredInstance()

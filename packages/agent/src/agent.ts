@@ -10,6 +10,7 @@ import {
   type DesiredImage,
   type DesiredInstance,
   type HostFacts,
+  type InstanceRelease,
   type InstanceReport,
   isUp,
   reportOf,
@@ -17,14 +18,14 @@ import {
 } from '@vpe/core'
 import type { Logger } from 'pino'
 import type { Clock } from './clock.ts'
-import { converge, type HostParts, removeInstance } from './converge.ts'
+import { converge, type HostParts, releaseInstance, removeInstance } from './converge.ts'
 import type { HostSettings } from './definition.ts'
 import { DiskPools } from './disk-pools.ts'
 import { ADDRESSES_INTERVAL_MS, GuestAddresses } from './guest-addresses.ts'
 import { Hints } from './hints.ts'
 import { hostFacts } from './host-facts.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
-import { InstanceTurns } from './instance-turns.ts'
+import { InstanceTurns, type Job } from './instance-turns.ts'
 import { digestOf, Inventory } from './inventory.ts'
 import { GuestMetrics, METRICS_INTERVAL_MS } from './metrics/guest-metrics.ts'
 import type { Neighbours } from './neighbours.ts'
@@ -40,8 +41,8 @@ const PASS_INTERVAL_MS = 10_000
 /** How much is done at once, over all instances. */
 const SLOTS = 8
 
-/** Removals that are remembered, so that a call that comes late does not bring a removed instance back. */
-const REMOVALS_MAX = 10_000
+/** Instances that have left and are remembered, so that a call that comes late does not bring one back. */
+const DEPARTURES_MAX = 10_000
 
 /** Where the agent publishes; what cannot be delivered is dropped, since nobody relies on it. */
 export interface Publisher {
@@ -81,7 +82,8 @@ export class Agent {
   readonly #upkeep: Upkeep
   readonly #turns: InstanceTurns
   readonly #hints = new Hints()
-  readonly #removals = new Map<string, number>()
+  /** The generations at which instances were removed, or left for another host. */
+  readonly #departures = new Map<string, number>()
   /** Instances that are being looked at because of an event; true when another came meanwhile. */
   readonly #looks = new Map<string, boolean>()
   readonly #stopping = new AbortController()
@@ -167,9 +169,9 @@ export class Agent {
   /** Makes an instance match, or joins who is at it. */
   apply(desired: DesiredInstance): Running<InstanceReport> {
     const { uuid, generation } = desired
-    const removed = this.#removals.get(uuid) ?? 0
-    if (removed >= generation) {
-      throw new VpeError('STALE_GENERATION', `instance ${uuid} was removed at generation ${removed}`)
+    const departed = this.#departures.get(uuid) ?? 0
+    if (departed >= generation) {
+      throw new VpeError('STALE_GENERATION', `instance ${uuid} has left this host at generation ${departed}`)
     }
     return this.#run(uuid, { kind: 'apply', generation }, (signal, progress) =>
       converge(desired, this.#host, signal, progress),
@@ -181,7 +183,16 @@ export class Agent {
     const { uuid, generation } = removal
     return this.#run(uuid, { kind: 'remove', generation }, async (signal, progress) => {
       await removeInstance(removal, this.#host, signal, progress)
-      this.#rememberRemoval(uuid, generation)
+      this.#rememberDeparture(uuid, generation)
+    })
+  }
+
+  /** Lets go of an instance that moves to another host, or joins who is at it. */
+  release(release: InstanceRelease): Running<void> {
+    const { uuid, generation } = release
+    return this.#run(uuid, { kind: 'release', generation }, async (signal, progress) => {
+      await releaseInstance(release, this.#host, signal, progress)
+      this.#rememberDeparture(uuid, generation)
     })
   }
 
@@ -285,7 +296,7 @@ export class Agent {
 
   #run<T>(
     uuid: string,
-    job: { kind: 'apply' | 'remove'; generation: number },
+    job: Exclude<Job, { kind: 'upkeep' }>,
     work: Parameters<InstanceTurns['run']>[2] &
       ((...args: Parameters<Parameters<InstanceTurns['run']>[2]>) => Promise<T>),
   ): Running<T> {
@@ -297,10 +308,10 @@ export class Agent {
     return running
   }
 
-  #rememberRemoval(uuid: string, generation: number): void {
-    this.#removals.set(uuid, generation)
-    const oldest = this.#removals.keys().next().value
-    if (this.#removals.size > REMOVALS_MAX && oldest !== undefined) this.#removals.delete(oldest)
+  #rememberDeparture(uuid: string, generation: number): void {
+    this.#departures.set(uuid, Math.max(generation, this.#departures.get(uuid) ?? 0))
+    const oldest = this.#departures.keys().next().value
+    if (this.#departures.size > DEPARTURES_MAX && oldest !== undefined) this.#departures.delete(oldest)
   }
 
   /** Looks at one instance now, and once more if asked to meanwhile. */

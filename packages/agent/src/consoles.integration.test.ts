@@ -73,6 +73,7 @@ function spec(changes: Partial<InstanceSpec>): InstanceSpec {
     diskGeneration: 0,
     seed: undefined,
     disks: [],
+    hasDisk: false,
     ...changes,
   }
 }

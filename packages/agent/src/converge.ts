@@ -6,10 +6,13 @@ import {
   type HostPlan,
   type HostStep,
   type HostStepKind,
+  type InstanceRelease,
   type InstanceReport,
   isUp,
+  type ObservedDomain,
   type ObservedInstance,
   planConvergence,
+  planRelease,
   planRemoval,
   reportOf,
   VpeError,
@@ -94,10 +97,35 @@ export async function removeInstance(
   const { uuid, generation } = removal
   const domain = await host.inventory.look(uuid)
   // The mark knows where the disk is; without a domain only the caller does.
-  const pool = domain ? { uuid: domain.mark.diskPoolUuid, path: domain.mark.diskPoolPath } : removal.diskPool
+  const pool = domain ? poolOf(domain) : removal.diskPool
   const context = stepContext(uuid, pool, null, host, signal, progress)
   for (const step of stepsOf(uuid, planRemoval(generation, domain))) await carryOut(step, context, host)
   await host.inventory.look(uuid)
+}
+
+/** Stops an instance that moves to another host, and forgets it here. */
+export async function releaseInstance(
+  release: InstanceRelease,
+  host: HostParts,
+  signal: AbortSignal,
+  progress: Progress,
+): Promise<void> {
+  const { uuid } = release
+  let isGraceSpent = false
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    const domain = await host.inventory.look(uuid)
+    if (!domain) return
+    const context = stepContext(uuid, poolOf(domain), null, host, signal, progress)
+    for (const step of stepsOf(uuid, planRelease(release, { domain, isGraceSpent }))) {
+      await carryOut(step, context, host)
+      if (step.kind === 'shutdown') isGraceSpent = true
+    }
+  }
+  throw new VpeError('HYPERVISOR_FAILED', `instance ${uuid} is still there after ${ROUNDS_MAX} rounds`)
+}
+
+function poolOf({ mark }: ObservedDomain): PoolRef {
+  return { uuid: mark.diskPoolUuid, path: mark.diskPoolPath }
 }
 
 async function carryOut(step: HostStep, context: StepContext, host: HostParts): Promise<void> {

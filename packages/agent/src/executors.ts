@@ -20,7 +20,7 @@ export interface StepContext extends GuestWatch {
   readonly settings: HostSettings
   readonly uuid: string
   readonly pool: PoolRef
-  /** Absent when the instance is being removed. */
+  /** Absent when the instance is being removed, or moves to another host. */
   readonly desired: DesiredInstance | null
   readonly signal: AbortSignal
   readonly say: (step: string) => void

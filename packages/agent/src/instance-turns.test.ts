@@ -3,6 +3,7 @@ import { type Admission, admit, InstanceTurns, type Job } from './instance-turns
 
 const apply = (generation: number): Job => ({ kind: 'apply', generation })
 const remove = (generation: number): Job => ({ kind: 'remove', generation })
+const release = (generation: number): Job => ({ kind: 'release', generation })
 const upkeep: Job = { kind: 'upkeep' }
 const capture: Job = { kind: 'capture' }
 
@@ -28,6 +29,13 @@ describe('admit', () => {
     [capture, upkeep, 'skip'],
     [capture, apply(1), 'take-over'],
     [capture, remove(1), 'take-over'],
+    [upkeep, release(1), 'take-over'],
+    [apply(2), release(3), 'take-over'],
+    [apply(2), release(2), 'refused'],
+    [release(2), release(2), 'join'],
+    [release(2), apply(2), 'refused'],
+    [release(2), apply(3), 'take-over'],
+    [release(2), remove(2), 'take-over'],
   ])('%j, then %j: %s', (current, next, expected) => {
     const admission = admit(current, next)
     expect(typeof admission === 'object' ? 'refused' : admission).toBe(expected)

@@ -6,7 +6,7 @@ import { VpeError } from '@vpe/core'
 import { Progress, type Running } from './progress.ts'
 
 export type Job =
-  | { readonly kind: 'apply' | 'remove'; readonly generation: number }
+  | { readonly kind: 'apply' | 'remove' | 'release'; readonly generation: number }
   /** This host's own: bringing a guest back, or writing down that it stays off. */
   | { readonly kind: 'upkeep' }
   /** Its disk is being read, so the guest must stay off. */
@@ -24,11 +24,16 @@ export function admit(current: Job | null, next: Job): Admission {
   if (next.generation === current.generation && next.kind === current.kind) return 'join'
   // Between an apply and a remove of one generation the remove wins, whichever came first.
   if (next.generation === current.generation && next.kind === 'remove') return 'take-over'
-  const doing = current.kind === 'remove' ? 'being removed' : 'made to match a newer one'
   return {
-    refused: `generation ${next.generation} is too late: it is ${doing} (generation ${current.generation})`,
+    refused: `generation ${next.generation} is too late: it is ${DOING[current.kind]} (generation ${current.generation})`,
   }
 }
+
+const DOING = {
+  apply: 'made to match a newer one',
+  remove: 'being removed',
+  release: 'leaving this host',
+} as const
 
 interface Turn {
   readonly job: Job

@@ -25,6 +25,7 @@ import {
   imageFromWire,
   imageToWire,
   metricsToWire,
+  releaseFromWire,
   reportToWire,
   uuidFromWire,
 } from './wire.ts'
@@ -35,6 +36,7 @@ type ServiceParts = Pick<
   | 'diskPools'
   | 'apply'
   | 'remove'
+  | 'release'
   | 'inventory'
   | 'importImage'
   | 'writeImagePart'
@@ -146,6 +148,13 @@ export function createAgentService(
       }
       await admit(request.epoch)
       await agent.remove(removal).result
+      return {}
+    },
+
+    async releaseInstance(request) {
+      const release = releaseFromWire(request)
+      await admit(request.epoch)
+      await agent.release(release).result
       return {}
     },
 

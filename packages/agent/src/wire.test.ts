@@ -24,6 +24,7 @@ const spec: InstanceSpec = {
   diskGeneration: 0,
   seed: undefined,
   disks: [],
+  hasDisk: false,
 }
 
 describe('a spec from the wire', () => {

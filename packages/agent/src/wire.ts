@@ -12,6 +12,7 @@ import {
   type GuestPoint,
   type HostFacts as HostFactsRecord,
   hostnameFault,
+  type InstanceRelease,
   type InstanceReport as InstanceReportRecord,
   SSH_KEYS_MAX,
   sshKeyFault,
@@ -33,6 +34,7 @@ import {
   type MemoryFigures,
   Power,
   RebootKind,
+  type ReleaseInstanceRequest,
   StopCause,
   SystemDiskKind,
 } from '@vpe/proto'
@@ -84,6 +86,13 @@ const seedSchema = z
     const sha256 = createHash('sha256').update(JSON.stringify(seed)).digest('hex')
     return { ...seed, sha256 }
   })
+const stopGraceMs = z
+  .int()
+  .nonnegative()
+  .max(STOP_GRACE_MS_MAX)
+  .transform((ms) => ms || STOP_GRACE_MS_DEFAULT)
+
+const releaseSchema = z.object({ uuid, generation, stopGraceMs })
 
 const specSchema = z.object({
   uuid,
@@ -96,11 +105,7 @@ const specSchema = z.object({
   diskBytes: z.int().nonnegative(),
   image: imageSchema,
   diskPool: diskPoolSchema,
-  stopGraceMs: z
-    .int()
-    .nonnegative()
-    .max(STOP_GRACE_MS_MAX)
-    .transform((ms) => ms || STOP_GRACE_MS_DEFAULT),
+  stopGraceMs,
   rebootGeneration: z.int().nonnegative(),
   // A controller that asks for no reboot need not say how.
   rebootKind: z
@@ -109,6 +114,7 @@ const specSchema = z.object({
   diskGeneration: z.int().nonnegative(),
   seed: seedSchema.optional().transform((seed) => seed ?? null),
   disks: z.array(z.object({ disk: diskSchema, target: z.string().regex(/^vd[b-z]$/) })),
+  hasDisk: z.boolean(),
 })
 
 /** @throws VpeError INVALID_ARGUMENT, as do the others */
@@ -126,6 +132,10 @@ export function desiredFromWire(spec: InstanceSpec | undefined, epoch: number): 
 
 export function diskFromWire(disk: DiskSpec | undefined): DesiredDisk {
   return parse(diskSchema, disk, 'disk')
+}
+
+export function releaseFromWire({ uuid, generation, stopGraceMs }: ReleaseInstanceRequest): InstanceRelease {
+  return parse(releaseSchema, { uuid, generation, stopGraceMs }, 'release')
 }
 
 export function diskPoolFromWire(pool: DiskPoolSpec | undefined): DesiredDiskPool {

@@ -323,6 +323,7 @@ export function createFakeController(): FakeController {
       const image = images.resolve(request.image ?? instance.imageUuid, 'image')
       if (image.uuid !== instance.imageUuid) assertUnlocked(instance)
       const hostIds = request.hostIds?.values.map((id) => hosts.resolve(id, 'host_ids').uuid)
+      const target = hostIds?.includes(instance.hostId) ? undefined : hosts.things.get(hostIds?.[0] ?? '')
       return changeInstance(instance.uuid, 'instance.update', {
         name,
         ha: request.ha ?? instance.ha,
@@ -330,7 +331,8 @@ export function createFakeController(): FakeController {
         hostIds: hostIds ?? instance.hostIds,
         imageUuid: image.uuid,
         imageName: image.name,
-        task: 'INSTANCE_TASK_UPDATING',
+        ...(target && { hostId: target.uuid, hostName: target.name }),
+        task: target ? 'INSTANCE_TASK_MIGRATING' : 'INSTANCE_TASK_UPDATING',
       })
     }),
     deleteInstance: serve('deleteInstance', (request) => {

@@ -61,6 +61,7 @@ export const TASK_WORDS = {
   INSTANCE_TASK_RESUMING: 'resuming',
   INSTANCE_TASK_REBUILDING: 'rebuilding',
   INSTANCE_TASK_RESIZING: 'resizing',
+  INSTANCE_TASK_MIGRATING: 'migrating',
   INSTANCE_TASK_UPDATING: 'updating',
   INSTANCE_TASK_RECOVERING: 'recovering',
 } as const satisfies Record<InstanceTask, string | null>

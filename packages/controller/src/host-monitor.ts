@@ -8,6 +8,7 @@ import {
   decideAddresses,
   decideReport,
   type HostRecord,
+  hostOfGuest,
   type InstanceReport,
   judgeHost,
   SUSPECT_AFTER_MS,
@@ -217,10 +218,11 @@ export class HostMonitor {
     // Records that change while the question is on its way are judged by the next inventory: this one
     // may have been taken before the change.
     const asked = new Map(
-      [...this.#store.usage.instancesOfHost(host.uuid)].map((uuid) => [
-        uuid,
-        this.#store.instances.get(uuid),
-      ]),
+      [...this.#store.usage.instancesOfHost(host.uuid)]
+        .map((uuid) => this.#store.instances.get(uuid))
+        // What it says of one that leaves it says nothing of where that is going.
+        .filter((record) => record?.hostId === host.uuid)
+        .map((record) => [record?.uuid ?? '', record]),
     )
     const client = this.#agents.client(host)
     const inventory = await client.getInventory({}, { signal: AbortSignal.timeout(INVENTORY_TIMEOUT_MS) })
@@ -265,7 +267,7 @@ export class HostMonitor {
   /** They change nothing that is done, so they count whenever the instance still belongs to the host. */
   #noteAddresses(uuid: string, hostId: string, addresses: readonly string[]): void {
     const instance = this.#store.instances.get(uuid)
-    if (instance?.hostId !== hostId) return
+    if (!instance || hostOfGuest(instance) !== hostId) return
     const decision = decideAddresses(instance, addresses)
     if (decision) commitDecision(this.#store, instance, decision, this.#now(), this.#log)
   }

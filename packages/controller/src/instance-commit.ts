@@ -94,6 +94,7 @@ function instanceEvent(
       ha: instance.ha,
       restarts: instance.restarts,
       host_uuid: instance.hostId,
+      leaving_host_uuid: instance.leavingHostId,
       addresses: instance.addresses,
       disks: disks.map(({ uuid, name }) => ({ uuid, name })),
       fault: instance.fault || null,
@@ -111,6 +112,7 @@ const WHAT_OF_PHASE: Record<InstancePhase, string> = {
   resuming: 'resuming',
   rebuilding: 'rebuilding',
   resizing: 'resizing',
+  migrating: 'migrating',
   updating: 'updating',
   recovering: 'recovering',
   deleting: 'deleting',
@@ -126,6 +128,7 @@ const WHAT_OF_END: Partial<Record<InstancePhase, string>> = {
   resuming: 'resumed',
   rebuilding: 'rebuilt',
   resizing: 'resized',
+  migrating: 'moved',
 }
 
 function whatHappened(before: InstanceRecord | null, next: InstanceRecord | null): string {
@@ -133,7 +136,9 @@ function whatHappened(before: InstanceRecord | null, next: InstanceRecord | null
   const phase = phaseOf(next)
   if (before && next.restarts > before.restarts) return 'recovered'
   if (before && before.locked !== next.locked) return next.locked ? 'locked' : 'unlocked'
-  if (before && phaseOf(before) === phase) return 'updated'
+  if (before && before.leavingHostId !== null && next.leavingHostId === null && before.hostId === next.hostId)
+    return 'released'
+  if (before && phaseOf(before) === phase) return before.hostId === next.hostId ? 'updated' : 'migrating'
   // An update that comes to rest where it began has neither started nor stopped anything.
   if (before && phaseOf(before) === 'updating' && before.status === phase) return 'updated'
   const isSettled = before && next.task === null && next.settledGeneration > before.settledGeneration

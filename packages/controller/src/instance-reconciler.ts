@@ -6,6 +6,7 @@ import {
   type Attempts,
   afterFailure,
   decideFailed,
+  decideReleased,
   decideRemoved,
   decideReport,
   type InstanceDecision,
@@ -21,7 +22,7 @@ import { takeBackDiskWishes } from './disk-wishes.ts'
 import { commitDecision } from './instance-commit.ts'
 import { wantedDisks } from './instance-disks.ts'
 import type { Store } from './store/store.ts'
-import { diskPoolSpecToWire, instanceSpecToWire, reportFromWire } from './wire.ts'
+import { diskPoolSpecToWire, instanceSpecToWire, reportFromWire, STOP_GRACE_MS } from './wire.ts'
 
 interface Runner {
   /** Aborts the call under way; null between calls. */
@@ -39,6 +40,11 @@ export class InstanceReconciler {
   readonly #runners = new Map<string, Runner>()
   readonly #attempts = new Map<string, Attempts>()
   readonly #steps = new Map<string, string>()
+  readonly #calls = {
+    release: this.#release.bind(this),
+    apply: this.#apply.bind(this),
+    remove: this.#remove.bind(this),
+  }
   #isClosed = false
 
   /** @param onFatal told of a defect, or of a store that failed: the process must end */
@@ -124,14 +130,11 @@ export class InstanceReconciler {
     this.look(uuid)
   }
 
-  async #act(instance: InstanceRecord, runner: Runner, kind: 'apply' | 'remove'): Promise<void> {
+  async #act(instance: InstanceRecord, runner: Runner, kind: 'release' | 'apply' | 'remove'): Promise<void> {
     const abort = new AbortController()
     runner.call = { generation: instance.generation, abort }
     try {
-      const decision =
-        kind === 'apply'
-          ? await this.#apply(instance, abort.signal)
-          : await this.#remove(instance, abort.signal)
+      const decision = await this.#calls[kind](instance, abort.signal)
       this.#attempts.delete(instance.uuid)
       this.#commit(instance, decision)
     } catch (error) {
@@ -140,6 +143,26 @@ export class InstanceReconciler {
     } finally {
       runner.call = null
     }
+  }
+
+  /** Waits for the old host as long as it takes: that it is silent says nothing of what it runs. */
+  async #release(
+    instance: InstanceRecord,
+    signal: AbortSignal,
+  ): Promise<(now: InstanceRecord) => InstanceDecision | null> {
+    const { uuid, generation, leavingHostId } = instance
+    const host = this.#store.hosts.get(leavingHostId ?? '')
+    if (!host) throw new VpeError('INTERNAL', `instance ${uuid} leaves a host that has no record`)
+    const what = `${host.name} has to let go of it first`
+    this.#steps.set(uuid, what)
+    const request = { epoch: this.#store.epoch, uuid, generation, stopGraceMs: STOP_GRACE_MS }
+    try {
+      await this.#agents.client(host).releaseInstance(request, { signal })
+    } catch (error) {
+      const { code, message } = fromClientError(error)
+      throw new VpeError(code, `${what}: ${message}`, { cause: error })
+    }
+    return decideReleased
   }
 
   async #apply(

@@ -47,6 +47,9 @@ import { disksOf } from './instance-disks.ts'
 import type { Store } from './store/store.ts'
 import type { PlacementRecord } from './store/tables.ts'
 
+/** How long a guest may take to shut down by itself. */
+export const STOP_GRACE_MS = 30_000
+
 const POWER = { on: Power.ON, off: Power.OFF, paused: Power.PAUSED } as const
 const REBOOT_KIND = { soft: RebootKind.SOFT, hard: RebootKind.HARD } as const
 const STATUS = {
@@ -64,6 +67,7 @@ const TASK = {
   resuming: InstanceTask.RESUMING,
   rebuilding: InstanceTask.REBUILDING,
   resizing: InstanceTask.RESIZING,
+  migrating: InstanceTask.MIGRATING,
   updating: InstanceTask.UPDATING,
   recovering: InstanceTask.RECOVERING,
   deleting: InstanceTask.DELETING,
@@ -159,7 +163,7 @@ export function instanceSpecToWire(
     diskBytes: instance.diskBytes,
     image: imageSourceToWire(image),
     diskPool: diskPoolSpecToWire(pool),
-    stopGraceMs: 30_000,
+    stopGraceMs: STOP_GRACE_MS,
     rebootGeneration: instance.rebootGeneration,
     rebootKind: REBOOT_KIND[instance.rebootKind],
     diskGeneration: instance.diskGeneration,
@@ -170,6 +174,7 @@ export function instanceSpecToWire(
       disk: diskSpecToWire(store, disk),
       target,
     })),
+    hasDisk: instance.settledGeneration > 0 && instance.diskGeneration <= instance.settledGeneration,
   }
 }
 

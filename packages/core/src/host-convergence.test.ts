@@ -14,6 +14,7 @@ import {
   type LiveDisk,
   type ObservedInstance,
   planConvergence,
+  planRelease,
   planRemoval,
   reportOf,
   stopCauseOf,
@@ -40,6 +41,7 @@ const desired: DesiredInstance = {
   rebootKind: 'soft',
   diskGeneration: 0,
   seed: null,
+  hasDisk: false,
 }
 
 const SEED = { hostname: 'web', sshKeys: [], userData: '', sha256: 'seed-1' }
@@ -396,6 +398,54 @@ describe('reportOf', () => {
   })
 })
 
+describe('of one that moves to another host', () => {
+  const release = (generation: number, { domain }: ObservedInstance, isGraceSpent = false) => {
+    const plan = planRelease({ uuid: mark.uuid, generation, stopGraceMs: 5 }, { domain, isGraceSpent })
+    return 'refused' in plan ? plan.code : plan.steps.map(({ kind }) => kind)
+  }
+  const forget = ['remove-console-log', 'undefine']
+
+  test.each([
+    ['on', seen(ON), ['mark', 'shutdown']],
+    ['on, and asked before', seen(ON, { power: 'off' }), ['shutdown']],
+    ['off', seen(OFF), forget],
+    ['paused', seen(PAUSED), ['mark', 'resume', 'shutdown']],
+    ['paused by a fault', seen(FAULTY), ['mark', 'power-off', ...forget]],
+    ['panicked', seen({ power: 'panicked' }), ['mark', 'power-off', ...forget]],
+    ['gone', seen(null), []],
+  ])('a guest that is %s', (_, observed, expected) => expect(release(4, observed)).toEqual(expected))
+
+  test('a guest that does not shut down is powered off', () =>
+    expect(release(4, seen(ON, { power: 'off' }), true)).toEqual(['power-off', ...forget]))
+
+  test('a release that comes late finds what has come back, and leaves it alone', () => {
+    expect(release(3, seen(ON))).toBe('STALE_GENERATION')
+    expect(release(2, seen(OFF))).toBe('STALE_GENERATION')
+  })
+
+  test('is taken with the disk that is there, and never with another', () => {
+    const moved = { ...desired, hasDisk: true }
+    const kinds = (observed: ObservedInstance, wanted = moved) =>
+      steps(wanted, observed).map(({ kind }) => kind)
+    const taken = ['ensure-disk-pool', 'grow-system-disk', 'define', 'start']
+    expect(kinds(seen(null, {}, { systemDisk: { imageUuid: 'image-1' } }))).toEqual(taken)
+    expect(kinds(seen(null, {}, { systemDisk: { imageUuid: null } }))).toEqual(taken)
+    expect(planConvergence(moved, seen(null))).toMatchObject({
+      code: 'DISK_POOL_FAILED',
+      refused: expect.stringContaining('is not in /pool'),
+    })
+  })
+
+  test('a new disk that was asked for on the way is made', () => {
+    const observed = seen(null, {}, { systemDisk: { imageUuid: 'image-1' } })
+    const wanted = { ...desired, diskGeneration: 3, hasDisk: false }
+    expect(steps(wanted, observed).map(({ kind }) => kind)).toContain('make-system-disk')
+    expect(steps({ ...wanted, hasDisk: true }, observed).map(({ kind }) => kind)).not.toContain(
+      'make-system-disk',
+    )
+  })
+})
+
 /** A host that carries steps out on what libvirt and the pool would hold. */
 class SimulatedHost {
   observed: ObservedInstance
@@ -647,6 +697,29 @@ describe('in a simulated host', () => {
         expect(steps(wanted, host.observed)).toEqual([])
         expect(host.taken.lastIndexOf('make-system-disk')).toBeLessThan(host.taken.indexOf('start'))
         expect(host.disksMade).toBeGreaterThan(0)
+      }),
+    )
+  })
+
+  test('a release leaves the disk and nothing else, also when the host crashes after any step', () => {
+    fc.assert(
+      fc.property(observations, fc.boolean(), fc.nat(8), (observed, obeys, crashAfter) => {
+        const host = new SimulatedHost(observed, obeys)
+        const disk = host.diskImage
+        let left = crashAfter
+        for (let round = 0; round < 4; round++) {
+          const plan = planRelease({ uuid: mark.uuid, generation: 9, stopGraceMs: 5 }, host.observed)
+          for (const step of 'refused' in plan ? [] : plan.steps) {
+            host.take(step, desired)
+            if (left-- === 0) {
+              host.observed = { ...host.observed, isGraceSpent: false }
+              break
+            }
+          }
+        }
+        expect(host.observed.domain).toBeNull()
+        expect(host.diskImage).toBe(disk)
+        expect(host.taken).not.toContain('start')
       }),
     )
   })

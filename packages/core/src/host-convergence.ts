@@ -44,6 +44,8 @@ export interface DesiredInstance {
   readonly diskGeneration: number
   /** Null for a guest that is told nothing. */
   readonly seed: DesiredSeed | null
+  /** The system disk has been made, and holds a user's data: where it is missing it is not made again. */
+  readonly hasDisk: boolean
 }
 
 export interface DesiredSeed extends Seed {
@@ -80,6 +82,14 @@ export interface DesiredDisk {
   readonly uuid: DiskId
   readonly diskPool: DesiredDiskPool
   readonly sizeBytes: number
+}
+
+/** What a host needs to know to let go of an instance that moves to another. */
+export interface InstanceRelease {
+  readonly uuid: InstanceId
+  /** Of the move, or of a later wish. */
+  readonly generation: number
+  readonly stopGraceMs: number
 }
 
 /** What vpe writes into the metadata of each of its domains: all that a host knows of an instance. */
@@ -190,7 +200,13 @@ export type HostPlan =
 /** The steps that are left until the instance matches; none when it does. */
 export function planConvergence(desired: DesiredInstance, observed: ObservedInstance): HostPlan {
   const { domain } = observed
-  if (!domain) return { steps: planCreation(desired, observed) }
+  if (!domain) {
+    if (!desired.hasDisk || observed.systemDisk) return { steps: planCreation(desired, observed) }
+    return {
+      code: 'DISK_POOL_FAILED',
+      refused: `its system disk is not in ${desired.diskPool.path}; if that is shared storage, see that it is mounted on this host, then start the instance`,
+    }
+  }
   const { mark, guest } = domain
   if (mark.generation > desired.generation) return refuseStale(mark, desired.generation)
   if (mark.diskPoolUuid !== desired.diskPool.uuid) {
@@ -228,6 +244,32 @@ export function planRemoval(generation: number, domain: ObservedDomain | null): 
           { kind: 'power-off', why },
         ]
   return { steps: [...stop, { kind: 'undefine', why }, ...files] }
+}
+
+/**
+ * The steps after which this host cannot run an instance that moves away. Its disks stay as they are. A
+ * domain that matches the release's own generation, or a later one, is there because it has come back.
+ */
+export function planRelease(
+  release: InstanceRelease,
+  { domain, isGraceSpent }: Pick<ObservedInstance, 'domain' | 'isGraceSpent'>,
+): HostPlan {
+  const why = 'the instance moves to another host'
+  if (!domain) return { steps: [] }
+  const { mark, guest } = domain
+  if (mark.generation >= release.generation) return refuseStale(mark, release.generation)
+  // First of all, so that nobody brings the guest back who finds it off.
+  const off: HostStep = { kind: 'mark', mark: { ...mark, power: 'off', stopCause: 'requested' }, why }
+  const stop = planStop(release, { isGraceSpent }, guest, why)
+  const isOffThen = stop.every(({ kind }) => kind === 'power-off')
+  // The domain goes last: while it is there, the next look finds what is left to be done.
+  const forget: HostStep[] = [
+    { kind: 'remove-console-log', why },
+    { kind: 'undefine', why },
+  ]
+  return {
+    steps: [...(stop.length > 0 && mark.power !== 'off' ? [off] : []), ...stop, ...(isOffThen ? forget : [])],
+  }
 }
 
 /** What a host reports of a domain. */
@@ -271,14 +313,15 @@ export function stopCauseOf({ mark, guest }: ObservedDomain, bootId: string): St
 function planCreation(desired: DesiredInstance, observed: ObservedInstance): HostStep[] {
   const why = 'no domain is defined'
   const disk = observed.systemDisk
-  // A disk that outlived its domain holds a user's data: it is taken as it is, unless it shows that it
-  // was made from another image, which is a rebuild cut short.
-  const isUsable = disk !== null && (disk.imageUuid === null || disk.imageUuid === desired.image.uuid)
+  // A disk that outlived its domain, or has come from another host, holds a user's data: it is taken as it
+  // is, unless a new one was asked for and is not known to be made, or it shows that it is of another image.
+  const isOfImage = disk !== null && (disk.imageUuid === null || disk.imageUuid === desired.image.uuid)
+  const isUsable = isOfImage && (desired.hasDisk || desired.diskGeneration === 0)
   const makeDisk: HostStep[] = isUsable
     ? [{ kind: 'grow-system-disk', why: 'the one there is may be smaller' }]
     : [
         { kind: 'ensure-image', why: 'the system disk is made from it' },
-        { kind: 'make-system-disk', why: disk ? 'the one there is of another image' : 'there is none' },
+        { kind: 'make-system-disk', why: whyNewDisk(disk, isOfImage) },
       ]
   return [
     { kind: 'ensure-disk-pool', why },
@@ -288,6 +331,11 @@ function planCreation(desired: DesiredInstance, observed: ObservedInstance): Hos
     { kind: 'define', mark: wantedMark(desired, observed), why },
     ...(desired.power === 'on' ? [{ kind: 'start', why: 'it is wanted on' } as const] : []),
   ]
+}
+
+function whyNewDisk(disk: ObservedSystemDisk | null, isOfImage: boolean): string {
+  if (!disk) return 'there is none'
+  return isOfImage ? 'it is made anew' : 'the one there is of another image'
 }
 
 /** What cannot be done to a guest that is up; null when nothing of it is left to do. */
@@ -487,8 +535,8 @@ function planStart(guest: GuestState): HostStep[] {
 
 /** Gracefully, while there is somebody to ask: a guest that stands still is asked once it goes on. */
 function planStop(
-  desired: DesiredInstance,
-  observed: ObservedInstance,
+  desired: Pick<DesiredInstance, 'stopGraceMs'>,
+  observed: Pick<ObservedInstance, 'isGraceSpent'>,
   guest: GuestState,
   why: string,
 ): HostStep[] {
@@ -541,7 +589,7 @@ function wantedStopCause(domain: ObservedDomain | null): StopCause {
 function refuseStale(mark: InstanceMark, generation: number): HostPlan {
   return {
     code: 'STALE_GENERATION',
-    refused: `generation ${generation} is older than ${mark.generation}, which this host has`,
+    refused: `generation ${generation} is too late: this host has ${mark.generation}`,
   }
 }
 

@@ -9,6 +9,7 @@ import {
   decidePause,
   decideReboot,
   decideRebuild,
+  decideReleased,
   decideRemoved,
   decideReport,
   decideResize,
@@ -49,6 +50,70 @@ describe('users', () => {
       diskGeneration: 2,
     })
     expect(decideUpdate(anInstance(), { ha: false, tags: [] })).toBeNull()
+  })
+
+  test('another host is a move: the old one is remembered until it has let go', () => {
+    const moving = decideUpdate(anInstance(), { hostIds: ['b'], hostId: 'b' })?.next
+    expect(moving).toMatchObject({
+      generation: 2,
+      task: 'migrating',
+      status: 'active',
+      hostId: 'b',
+      leavingHostId: 'host',
+      hostIds: ['b'],
+    })
+    if (!moving) return
+    for (const report of [null, aReport({ generation: 2 }), aReport({ power: 'off', stopCause: 'crash' })]) {
+      expect(decideReport(moving, report)).toBeNull()
+    }
+    const released = decideReleased(moving)?.next
+    expect(released).toMatchObject({ task: 'migrating', status: 'shutoff', hostId: 'b', leavingHostId: null })
+    if (!released) return
+    expect(decideReleased(released)).toBeNull()
+    expect(decideReport(released, null)).toBeNull()
+    expect(decideReport(released, aReport({ generation: 2 }))?.next).toMatchObject({
+      status: 'active',
+      task: null,
+    })
+  })
+
+  test('a move can be changed while it is under way; each host that may have it has to let go', () => {
+    const toB = decideUpdate(anInstance(), { hostId: 'b' })?.next ?? anInstance()
+    const toC = { hostId: 'c', generation: 3, task: 'migrating' }
+    expect(decideUpdate(toB, { hostId: 'c' })?.next).toMatchObject({ ...toC, leavingHostId: 'host' })
+    expect(decideUpdate(toB, { hostId: 'host' })?.next).toMatchObject({ hostId: 'host', leavingHostId: null })
+    const atB = decideReleased(toB)?.next ?? toB
+    expect(decideUpdate(atB, { hostId: 'c' })?.next).toMatchObject({ ...toC, leavingHostId: 'b' })
+  })
+
+  test.each([
+    ['while it is paused', paused, { hostId: 'b' }, /it is paused; resume or stop it, then/],
+    [
+      'while something else is done',
+      enterPhase(anInstance(), 'starting'),
+      { hostId: 'b' },
+      /wait until that/,
+    ],
+    [
+      'together with another image',
+      anInstance(),
+      { hostId: 'b', imageUuid: 'i' },
+      /at once; change one, wait/,
+    ],
+    [
+      'while a new disk was to be made',
+      anInstance({ diskGeneration: 2 }),
+      { hostId: 'b' },
+      /rebuild it first/,
+    ],
+  ])('it cannot move %s', (_, instance, changes, why) => {
+    expect(() => decideUpdate(instance, changes)).toThrow(why)
+  })
+
+  test('one that is locked may move: its data come along', () => {
+    expect(decideUpdate(anInstance({ locked: true }), { hostId: 'b' })?.next).toMatchObject({
+      task: 'migrating',
+    })
   })
 
   test('nothing but deletion is possible once it is being deleted', () => {

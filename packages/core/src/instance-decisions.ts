@@ -5,6 +5,7 @@
 import { VpeError } from './errors.ts'
 import type { FlavorId, HostId, ImageId } from './ids.ts'
 import {
+  hostOfGuest,
   type InstancePhase,
   type InstanceRecord,
   type InstanceReport,
@@ -134,15 +135,24 @@ export interface InstanceChanges {
   readonly hostIds?: readonly HostId[]
   readonly ha?: boolean
   readonly imageUuid?: ImageId
+  /** The host that it is to move to. */
+  readonly hostId?: HostId
 }
 
 /**
  * A user changes its properties. Name, tags and hosts are the controller's own affair; a change of
  * `ha` or of the image is carried out by the host, so it raises the generation and is a task. Another
- * image is a rebuild.
+ * image is a rebuild, another host a move.
  */
 export function decideUpdate(instance: InstanceRecord, changes: InstanceChanges): InstanceDecision | null {
-  const { imageUuid = instance.imageUuid, ...properties } = changes
+  const { imageUuid = instance.imageUuid, hostId = instance.hostId, ...properties } = changes
+  if (hostId !== instance.hostId) {
+    if (imageUuid === instance.imageUuid) return decideMove({ ...instance, ...properties }, hostId)
+    throw new VpeError(
+      'CONFLICT',
+      `instance ${instance.uuid} cannot get another image and another host at once; change one, wait until that has ended, then change the other`,
+    )
+  }
   if (imageUuid !== instance.imageUuid) return decideRebuild({ ...instance, ...properties }, imageUuid)
   const phase = nextPhase(instance, 'update')
   if (phase === 'refused') throw refusal(instance, 'be changed')
@@ -175,6 +185,38 @@ export function decideDisksChange(instance: InstanceRecord, why: string): Instan
   const next = nextGeneration(instance)
   const isTask = phase !== 'same' && phase !== 'ignored' && phase !== 'gone'
   return { next: isTask ? enterPhase(next, phase) : next, why }
+}
+
+/**
+ * It is to go on on another host, off in between: what its disk holds comes along, what its memory holds
+ * does not. Where it moves already, it goes there instead; nothing of it is there yet, or that host has to
+ * let go of it, too.
+ */
+function decideMove(instance: InstanceRecord, hostId: HostId): InstanceDecision {
+  const phase = nextPhase(instance, 'move')
+  if (phase === 'refused' || instance.power === 'paused') throw refusal(instance, 'move')
+  if (instance.diskGeneration > instance.settledGeneration) {
+    throw new VpeError(
+      'CONFLICT',
+      `instance ${instance.uuid} cannot move: its system disk was to be made anew, and was not; rebuild it first`,
+    )
+  }
+  const from = hostOfGuest(instance)
+  const moved = { ...instance, hostId, leavingHostId: hostId === from ? null : from }
+  return {
+    next: moveTo(nextGeneration(moved), phase),
+    why: `a move from host ${from} to ${hostId} was asked for`,
+  }
+}
+
+/** The host that it leaves says that nothing of it runs there any more, nor will. */
+export function decideReleased(instance: InstanceRecord): InstanceDecision | null {
+  const { leavingHostId } = instance
+  if (leavingHostId === null) return null
+  return {
+    next: { ...instance, leavingHostId: null, status: 'shutoff' },
+    why: `host ${leavingHostId} has let go of it`,
+  }
 }
 
 /** A user wants it gone. Null when it is going already. */
@@ -266,6 +308,8 @@ interface SeenEvent {
 
 function classifyReport(instance: InstanceRecord, report: InstanceReport | null): SeenEvent | null {
   if (instance.task === 'deleting') return null
+  // Where it belongs nothing of it is yet, and where it is nothing of it counts any more.
+  if (instance.leavingHostId !== null) return null
   if (!report) {
     const event = instance.power === 'paused' ? 'pauseLost' : 'lost'
     return { event, why: 'its host does not have it' }

@@ -20,6 +20,7 @@ export const INSTANCE_TASKS = [
   'resuming',
   'rebuilding',
   'resizing',
+  'migrating',
   'updating',
   'recovering',
   'deleting',
@@ -37,7 +38,10 @@ export interface InstanceRecord {
   readonly flavorUuid: FlavorId
   readonly imageUuid: ImageId
   readonly diskPoolUuid: DiskPoolId
+  /** Where it belongs: the host that makes what is wanted of it so. */
   readonly hostId: HostId
+  /** The host that it moves away from, until that has confirmed that nothing of it runs there any more. */
+  readonly leavingHostId: HostId | null
   /** Hosts that may run it; empty for any. */
   readonly hostIds: readonly HostId[]
   readonly shareStorage: boolean
@@ -81,6 +85,16 @@ export interface InstanceRecord {
 /** Where an instance stands. */
 export function phaseOf(instance: Pick<InstanceRecord, 'status' | 'task'>): InstancePhase {
   return instance.task ?? instance.status
+}
+
+/** The host that its guest is on, if it runs anywhere: until the one that it leaves has let go, that one. */
+export function hostOfGuest({ hostId, leavingHostId }: InstanceRecord): HostId {
+  return leavingHostId ?? hostId
+}
+
+/** Hosts that have, or shall have, something of it. */
+export function hostsOf({ hostId, leavingHostId }: InstanceRecord): readonly HostId[] {
+  return leavingHostId === null ? [hostId] : [hostId, leavingHostId]
 }
 
 /** What an agent sees of one instance. */

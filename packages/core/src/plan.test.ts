@@ -20,6 +20,7 @@ test('tasks are carried out, rest is left alone, and recovery is the agent’s o
     resuming: 'apply',
     rebuilding: 'apply',
     resizing: 'apply',
+    migrating: 'apply',
     updating: 'apply',
     recovering: 'none',
     deleting: 'remove',
@@ -28,6 +29,15 @@ test('tasks are carried out, rest is left alone, and recovery is the agent’s o
     paused: 'none',
     error: 'none',
   })
+})
+
+test('until the old host has let go of one that moves, nothing else is done', () => {
+  for (const phase of [...INSTANCE_TASKS, ...INSTANCE_STATUSES]) {
+    const instance = enterPhase(anInstance(), phase)
+    const before = plan(instance, null, 0).kind
+    const leaving = plan({ ...instance, leavingHostId: 'old' }, null, 0).kind
+    expect(leaving, phase).toBe(before === 'none' ? 'none' : 'release')
+  }
 })
 
 test('a failure is waited out, but not by a newer generation', () => {

@@ -15,15 +15,26 @@ export interface Attempts {
 export type PlannedAction =
   | { readonly kind: 'none' }
   | { readonly kind: 'wait'; readonly untilMs: number; readonly why: string }
+  /** Has the host that it moves away from let go of it. */
+  | { readonly kind: 'release'; readonly why: string }
   | { readonly kind: 'apply'; readonly why: string }
   | { readonly kind: 'remove'; readonly why: string }
 
 /** Says what to do next for an instance, at a time. */
 export function plan(instance: InstanceRecord, attempts: Attempts | null, nowMs: number): PlannedAction {
-  const action = wantedAction(instance)
+  const action = nextAction(instance)
   if (action.kind === 'none' || !attempts || attempts.generation !== instance.generation) return action
   if (attempts.retryAtMs > nowMs) return { kind: 'wait', untilMs: attempts.retryAtMs, why: action.why }
   return action
+}
+
+/** Whatever is wanted of an instance that moves, nothing is done on its new host while the old one may run it. */
+function nextAction(
+  instance: InstanceRecord,
+): Extract<PlannedAction, { kind: 'none' | 'release' | 'apply' | 'remove' }> {
+  const action = wantedAction(instance)
+  if (action.kind === 'none' || instance.leavingHostId === null) return action
+  return { kind: 'release', why: `${action.why}: host ${instance.leavingHostId} has it` }
 }
 
 function wantedAction(
@@ -39,6 +50,7 @@ function wantedAction(
     case 'resuming':
     case 'rebuilding':
     case 'resizing':
+    case 'migrating':
     case 'updating':
       return { kind: 'apply', why: phase }
     case 'deleting':

@@ -15,6 +15,7 @@ export function anInstance(over: Partial<InstanceRecord> = {}): InstanceRecord {
     imageUuid: 'image',
     diskPoolUuid: 'pool',
     hostId: 'host',
+    leavingHostId: null,
     hostIds: [],
     shareStorage: false,
     tags: [],

@@ -30,6 +30,7 @@ const spec: InstanceSpec = {
   diskGeneration: 0,
   seed: undefined,
   disks: [],
+  hasDisk: false,
 }
 
 let lab: TestLab

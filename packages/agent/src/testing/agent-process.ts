@@ -42,12 +42,17 @@ export class AgentProcess {
   async ready(): Promise<this> {
     const isReady = () => this.said('ready') || this.#process.exitCode !== null
     await until('the agent is ready', isReady, 30_000)
-    const port = this.log.find(({ msg }) => msg === 'ready')?.port
-    if (!port) throw new Error(`the agent ended: ${JSON.stringify(this.log)} ${this.stderr}`)
-    const channel = createRpcChannel(`127.0.0.1:${port}`)
+    const channel = createRpcChannel(this.address)
     const calls = createRpcClientFactory().create(AgentServiceDefinition, channel)
     this.#client = { calls, close: () => channel.close() }
     return this
+  }
+
+  /** Where it listens. */
+  get address(): string {
+    const port = this.log.find(({ msg }) => msg === 'ready')?.port
+    if (!port) throw new Error(`the agent ended: ${JSON.stringify(this.log)} ${this.stderr}`)
+    return `127.0.0.1:${port}`
   }
 
   get client(): AgentServiceClient {

@@ -68,6 +68,7 @@ export function desiredInstance(changes: Partial<DesiredInstance> = {}): Desired
     rebootKind: 'soft',
     diskGeneration: 0,
     seed: null,
+    hasDisk: false,
     ...changes,
   }
 }

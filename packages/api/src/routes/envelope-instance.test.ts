@@ -97,9 +97,24 @@ describe('2. update', () => {
     expect((await bed.send('GET', `${PATH}?name=test`)).body.data.hostIDs).toEqual([])
   })
 
+  test('200: hosts that leave out the present one move it, which shows in both dialects', async () => {
+    await create()
+    const host = { name: 'h2', address: '127.0.0.1:7703' }
+    const { uuid } = (await bed.send('POST', '/hosts', { host })).body.host
+    const answer = await bed.send('PUT', PATH, { name: 'test', hostIDs: [uuid] })
+    expect(answer).toMatchObject({ status: 200, body: { message: 'create succeed' } })
+    const { data } = (await bed.send('GET', `${PATH}?name=test`)).body
+    expect(data).toMatchObject({ task: 'migrating', hostID: uuid, hostIDs: [uuid] })
+    const { instance } = (await bed.send('GET', `/instances/${data.uuid}`)).body
+    expect(instance).toMatchObject({ task: 'migrating', host: 'h2', host_uuid: uuid })
+    bed.controller.settle()
+    expect((await bed.send('GET', `${PATH}?name=test`)).body.data).toMatchObject({ task: null, hostID: uuid })
+  })
+
   test.each([
     ['NAME_TAKEN', 409, 'database conflict'],
     ['CONFLICT', 409, 'cause'],
+    ['NO_HOST_FITS', 500, 'no host fits: cause'],
     ['INTERNAL', 500, 'cause'],
   ] as const)('%s: %i', async (code, status, error) => {
     await create()

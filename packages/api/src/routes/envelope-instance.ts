@@ -63,7 +63,7 @@ export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerS
       summary: 'Change image or hosts (dialect 2)',
       body: EnvelopeUpdateBody,
       answer: CreateSucceed,
-      codes: ['AMBIGUOUS_NAME', 'CONFLICT'],
+      codes: ['AMBIGUOUS_NAME', 'CONFLICT', 'NO_HOST_FITS'],
     },
     async ({ body }, { change }) => {
       const hostIds = body.hostIDs && { values: body.hostIDs }

@@ -2,7 +2,7 @@
 // host that the guest is on. Nothing is kept of what passes.
 
 import { randomBytes } from 'node:crypto'
-import { VpeError } from '@vpe/core'
+import { hostOfGuest, VpeError } from '@vpe/core'
 import {
   type AttachConsoleRequest,
   ConsoleKind,
@@ -56,7 +56,7 @@ export function consoleMethods({ store, agents, now }: ConsoleServiceDeps): Cons
       if (!ticket) throw invalid('ticket', 'the first message must be a ticket')
       const target = { uuid: ticket.uuid, kind: kindFromWire(ticket.kind) }
       tokens.redeem(ticket.token, target, now())
-      const host = getOr404(store.hosts, 'host', active(ticket.uuid).hostId)
+      const host = getOr404(store.hosts, 'host', hostOfGuest(active(ticket.uuid)))
       const rest = { [Symbol.asyncIterator]: () => messages }
       const attached = agents
         .client(host)

@@ -5,7 +5,7 @@ import type { Instance } from '@vpe/proto'
 import { commitOfDecision } from '../instance-commit.ts'
 import { disksOf } from '../instance-disks.ts'
 import type { Store } from '../store/store.ts'
-import { change } from '../store/tables.ts'
+import { change, type PlacementRecord } from '../store/tables.ts'
 import { instanceToWire } from '../wire.ts'
 import { assertNotCaptured } from './images.ts'
 import { type Mutation, startOperation } from './mutation.ts'
@@ -17,17 +17,23 @@ export type CarryOut = (
   kind: string,
   instance: InstanceRecord,
   decision: InstanceDecision | null,
+  /** Why it goes where the decision says. */
+  placement?: PlacementRecord | null,
 ) => Mutation<{ instance: Instance; operationUuid: string }>
 
 /** Makes a wish an operation; one that changes nothing ends where the instance comes to rest, or has ended already. */
 export function createCarryOut(store: Store, now: () => number): CarryOut {
-  return (kind, instance, decision) => {
+  return (kind, instance, decision, placement = null) => {
     const next = decision?.next ?? instance
     // What its host must carry out would end the capture of its disk.
     if (next.generation !== instance.generation) assertNotCaptured(store, instance)
     const disks = disksOf(store, instance.uuid)
     const note = kind === 'instance.delete' ? noteOfKept(disks) : ''
-    const operation = startOperation(kind, instance.uuid, now(), { generation: next.generation, note })
+    const operation = startOperation(kind, instance.uuid, now(), {
+      generation: next.generation,
+      placementUuid: placement?.uuid ?? null,
+      note,
+    })
     const response = { instance: instanceToWire(store, next), operationUuid: operation.uuid }
     const running = store.runningOperationsOf(instance.uuid)
     if (DONE_BY_COMMIT.has(kind) && next.generation === instance.generation) {
@@ -38,8 +44,9 @@ export function createCarryOut(store: Store, now: () => number): CarryOut {
     }
     const effective = decision ?? { next: instance, why: 'it is so already' }
     const { changes, events } = commitOfDecision(instance, effective, [...running, operation], now(), disks)
+    const placed = placement ? [change.placement(placement)] : []
     return {
-      changes: decision ? changes : changes.filter((each) => each.table === 'operations'),
+      changes: decision ? [...changes, ...placed] : changes.filter((each) => each.table === 'operations'),
       events: decision ? events : [],
       response,
     }

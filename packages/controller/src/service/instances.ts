@@ -12,9 +12,11 @@ import {
   type HostCandidate,
   type HostRecord,
   hostnameFault,
+  hostsOf,
   type ImageRecord,
   type InstanceRecord,
   type OvercommitPolicy,
+  type PlacementResult,
   place,
   type Seed,
   SSH_KEYS_MAX,
@@ -31,8 +33,9 @@ import {
 } from '@vpe/proto'
 import { joinCommits } from '../disk-commit.ts'
 import { commitOfDecision } from '../instance-commit.ts'
+import { disksOf } from '../instance-disks.ts'
 import type { Store } from '../store/store.ts'
-import { change } from '../store/tables.ts'
+import { change, type PlacementRecord } from '../store/tables.ts'
 import { instanceToWire } from '../wire.ts'
 import { attachToNew, disksForInstance, reachOf } from './disks.ts'
 import { generateName } from './generated-name.ts'
@@ -71,13 +74,8 @@ export interface InstanceServiceDeps {
   readonly now: () => number
 }
 
-export function instanceMethods({
-  store,
-  mutations,
-  policy,
-  imagesGoing,
-  now,
-}: InstanceServiceDeps): InstanceMethods {
+export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
+  const { store, mutations, policy, imagesGoing, now } = deps
   const { methods } = ControllerServiceDefinition
   const messages = new InstanceMessages(store)
   const carryOut = createCarryOut(store, now)
@@ -129,6 +127,7 @@ export function instanceMethods({
       imageUuid: image.uuid,
       diskPoolUuid: result.diskPoolUuid,
       hostId: result.hostId,
+      leavingHostId: null,
       hostIds,
       shareStorage: request.shareStorage,
       tags: request.tags,
@@ -152,14 +151,7 @@ export function instanceMethods({
       lastDiskSlot: disks.length,
       createdAtMs: now(),
     }
-    const placement = {
-      uuid: randomUUID(),
-      instanceUuid: instance.uuid,
-      hostId: result.hostId,
-      diskPoolUuid: result.diskPoolUuid,
-      verdicts: result.verdicts,
-      createdAtMs: now(),
-    }
+    const placement = placementRecord(instance.uuid, result, now())
     const operation = startOperation('instance.create', instance.uuid, now(), {
       generation: 1,
       placementUuid: placement.uuid,
@@ -200,21 +192,17 @@ export function instanceMethods({
       request.image === undefined ? null : rebuildImage(store, imagesGoing, instance, request.image)
     const hostIds =
       request.hostIds && referHosts(store.hosts, 'host_ids', request.hostIds.values).map((host) => host.uuid)
-    if (hostIds && hostIds.length > 0 && !hostIds.includes(instance.hostId)) {
-      const host = store.hosts.get(instance.hostId)?.name ?? instance.hostId
-      throw new VpeError(
-        'CONFLICT',
-        `the instance is on host ${host}, which is not among the hosts given; vpe cannot move it yet`,
-      )
-    }
+    const isAllowed = !hostIds || hostIds.length === 0 || hostIds.includes(instance.hostId)
+    const target = isAllowed ? null : chooseNewHost(deps, instance, hostIds)
     const decision = decideUpdate(instance, {
       ...(request.name !== undefined && { name: request.name }),
       ...(request.ha !== undefined && { ha: request.ha }),
       ...(request.tags && { tags: request.tags.values }),
       ...(hostIds && { hostIds }),
       ...(image && { imageUuid: image.uuid }),
+      ...(target && { hostId: target.hostId }),
     })
-    return carryOut('instance.update', instance, decision)
+    return carryOut('instance.update', instance, decision, target?.placement)
   }
 
   return {
@@ -223,11 +211,11 @@ export function instanceMethods({
     deleteInstance: mutations.method(methods.deleteInstance, (request) => {
       const instance = named(request)
       const decision = decideDelete(instance)
-      const host = store.hosts.get(instance.hostId)
-      if (decision && request.needsHost && host?.state !== 'up') {
+      const away = hostsOf(instance).find((uuid) => store.hosts.get(uuid)?.state !== 'up')
+      if (decision && request.needsHost && away !== undefined) {
         throw new VpeError(
           'HOST_UNREACHABLE',
-          `host ${host?.name ?? instance.hostId} of the instance is down`,
+          `host ${store.hosts.get(away)?.name ?? away} of the instance is down`,
         )
       }
       return carryOut('instance.delete', instance, decision)
@@ -254,6 +242,67 @@ export function instanceMethods({
       return { instances: instances.map((instance) => messages.encode(instance)), nextMarker }
     },
   }
+}
+
+interface NewHost {
+  readonly hostId: string
+  /** Null where it was not placed anew, but stays. */
+  readonly placement: PlacementRecord | null
+}
+
+/** One of the hosts that may run an instance, other than the one where it is; its system disk stays where it lies. */
+function chooseNewHost(
+  { store, policy, now }: InstanceServiceDeps,
+  instance: InstanceRecord,
+  hostIds: readonly string[],
+): NewHost {
+  const { vcpus, memoryMib, leavingHostId, diskPoolUuid } = instance
+  // Its place on the host that it is leaving is still its own.
+  if (leavingHostId !== null && hostIds.includes(leavingHostId))
+    return { hostId: leavingHostId, placement: null }
+  const pool = getOr404(store.diskPools, 'disk pool', diskPoolUuid)
+  if (!pool.shared) {
+    const host = store.hosts.get(instance.hostId)?.name ?? instance.hostId
+    throw new VpeError(
+      'CONFLICT',
+      `the instance is on host ${host}, which is not among the hosts given, and cannot move: its system disk lies in disk pool ${pool.name}, which is local to that host; allow that host, too, or make the instance anew with shareStorage`,
+    )
+  }
+  const disks = disksOf(store, instance.uuid)
+  const local = disks.find(({ hostId }) => hostId !== null)
+  if (local) {
+    throw new VpeError(
+      'CONFLICT',
+      `instance ${instance.name} cannot move: its disk ${local.name} lies in a disk pool that is local to ${reachOf(store, local).home}; detach that disk first`,
+    )
+  }
+  // The pool holds the system disk already, wherever it is used from.
+  const candidates = hostCandidates(store).map((host) => ({
+    ...host,
+    pools: host.pools.map((each) =>
+      each.uuid === diskPoolUuid ? { ...each, reservedBytes: each.reservedBytes - instance.diskBytes } : each,
+    ),
+  }))
+  const request = {
+    vcpus,
+    memoryMib,
+    diskBytes: 0,
+    hostIds,
+    diskPoolUuid,
+    sharedPoolOnly: true,
+    dataDisks: disks.map((disk) => ({ name: disk.name, ...reachOf(store, disk) })),
+  }
+  const result = place(request, candidates, policy)
+  if (result.hostId === null) throw new VpeError('NO_HOST_FITS', result.refusal)
+  return { hostId: result.hostId, placement: placementRecord(instance.uuid, result, now()) }
+}
+
+function placementRecord(
+  instanceUuid: string,
+  { hostId, diskPoolUuid, verdicts }: Extract<PlacementResult, { hostId: string }>,
+  createdAtMs: number,
+): PlacementRecord {
+  return { uuid: randomUUID(), instanceUuid, hostId, diskPoolUuid, verdicts, createdAtMs }
 }
 
 /** By generated name, which is unique for ever, or by the user's name in one namespace or in all. */
@@ -374,7 +423,7 @@ function diskTooSmall(image: ImageRecord, bytes: number): string {
   return `image ${image.name} needs a system disk of ${gib(image.virtualSizeBytes)}, it would get ${gib(bytes)}`
 }
 
-function hostCandidates(store: Store, image: ImageRecord): HostCandidate[] {
+function hostCandidates(store: Store, image: ImageRecord | null = null): HostCandidate[] {
   return [...store.hosts.values()].map((host) => hostCandidate(store, host, image))
 }
 

@@ -1,7 +1,7 @@
 // Calls about what is measured. Series live on the hosts, in their agents' memory: they are passed on, not
 // kept here.
 
-import { VpeError } from '@vpe/core'
+import { hostOfGuest, VpeError } from '@vpe/core'
 import { type ControllerServiceImplementation, fromClientError, InstanceStatus } from '@vpe/proto'
 import type { Agents } from '../agents.ts'
 import type { Store } from '../store/store.ts'
@@ -16,8 +16,8 @@ export function metricsMethods(store: Store, agents: Agents): MetricsMethods {
   return {
     async getInstanceMetrics(request, context) {
       await store.durable()
-      const { hostId } = getOr404(store.instances, 'instance', request.uuid)
-      const host = getOr404(store.hosts, 'host', hostId)
+      const instance = getOr404(store.instances, 'instance', request.uuid)
+      const host = getOr404(store.hosts, 'host', hostOfGuest(instance))
       const deadline = AbortSignal.timeout(AGENT_DEADLINE_MS)
       const signal = AbortSignal.any([deadline, context.signal])
       try {

@@ -93,6 +93,7 @@ export const instances = sqliteTable(
     imageUuid: text().notNull(),
     diskPoolUuid: text().notNull(),
     hostId: text().notNull(),
+    leavingHostId: text(),
     hostIds: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
     shareStorage: integer({ mode: 'boolean' }).notNull(),
     tags: text({ mode: 'json' }).$type<readonly string[]>().notNull(),

@@ -1,7 +1,7 @@
 // What the instances add up to, by host, pool, flavor, image and name, kept current with each change so
 // that a placement or a uniqueness check costs no scan.
 
-import type { InstanceRecord } from '@vpe/core'
+import { hostsOf, type InstanceRecord } from '@vpe/core'
 
 export interface HostUsage {
   readonly vcpus: number
@@ -60,31 +60,35 @@ export class UsageIndex {
   }
 
   #count(instance: InstanceRecord, sign: 1 | -1): void {
-    const usage = this.ofHost(instance.hostId)
-    this.#hosts.set(instance.hostId, {
+    // One that moves has its place on both hosts until the old one has let go of it.
+    for (const hostId of hostsOf(instance)) this.#countOn(hostId, instance, sign)
+    addTo(this.#diskBytes, instance.diskPoolUuid, sign * instance.diskBytes)
+    for (const uuid of [instance.flavorUuid, instance.imageUuid, instance.diskPoolUuid]) {
+      addTo(this.#references, uuid, sign)
+    }
+    addTo(this.#statuses, instance.status, sign)
+    const name = nameKey(instance.namespace, instance.name)
+    if (sign === 1) {
+      this.#names.set(name, instance.uuid)
+      this.#generatedNames.set(instance.generatedName, instance.uuid)
+    } else {
+      this.#names.delete(name)
+      this.#generatedNames.delete(instance.generatedName)
+    }
+  }
+
+  #countOn(hostId: string, instance: InstanceRecord, sign: 1 | -1): void {
+    const usage = this.ofHost(hostId)
+    this.#hosts.set(hostId, {
       vcpus: usage.vcpus + sign * instance.vcpus,
       memoryMib: usage.memoryMib + sign * instance.memoryMib,
       instances: usage.instances + sign,
       tasks: usage.tasks + (instance.task === null ? 0 : sign),
     })
-    for (const pool of [instance.diskPoolUuid, `${instance.diskPoolUuid}/${instance.hostId}`]) {
-      addTo(this.#diskBytes, pool, sign * instance.diskBytes)
-    }
-    for (const uuid of [instance.flavorUuid, instance.imageUuid, instance.diskPoolUuid]) {
-      addTo(this.#references, uuid, sign)
-    }
-    addTo(this.#statuses, instance.status, sign)
-    const onHost = this.#instancesOfHost.get(instance.hostId) ?? new Set()
-    const name = nameKey(instance.namespace, instance.name)
-    if (sign === 1) {
-      this.#instancesOfHost.set(instance.hostId, onHost.add(instance.uuid))
-      this.#names.set(name, instance.uuid)
-      this.#generatedNames.set(instance.generatedName, instance.uuid)
-    } else {
-      onHost.delete(instance.uuid)
-      this.#names.delete(name)
-      this.#generatedNames.delete(instance.generatedName)
-    }
+    addTo(this.#diskBytes, `${instance.diskPoolUuid}/${hostId}`, sign * instance.diskBytes)
+    const onHost = this.#instancesOfHost.get(hostId) ?? new Set()
+    if (sign === 1) this.#instancesOfHost.set(hostId, onHost.add(instance.uuid))
+    else onHost.delete(instance.uuid)
   }
 }
 

@@ -46,7 +46,13 @@ export class FakeAgent {
   onRemove: (uuid: string) => Promise<void> = async () => {}
   /** Called before a disk is made, grown or removed. */
   onDisk: (what: 'make' | 'grow' | 'remove', uuid: string) => Promise<void> = async () => {}
+  /** Called before an instance is let go of. */
+  onRelease: (uuid: string) => Promise<void> = async () => {}
+  /** Called before the answer that it has been. */
+  onReleased: (uuid: string) => Promise<void> = async () => {}
   onImport: () => Promise<void> = async () => {}
+  /** The generations at which instances have left. */
+  readonly #departures = new Map<string, number>()
   readonly #size: { readonly cpus: number; readonly memoryMib: number }
   #highestEpoch = 0
   #server: { forceShutdown(): void } | null = null
@@ -152,6 +158,8 @@ export class FakeAgent {
         const before = agent.domains.get(spec.uuid)
         if (before && before.spec.generation > spec.generation)
           throw new VpeError('STALE_GENERATION', 'an older spec')
+        if ((agent.#departures.get(spec.uuid) ?? 0) >= spec.generation)
+          throw new VpeError('STALE_GENERATION', 'it has left')
         yield { update: { $case: 'step', value: 'making the domain' } }
         await agent.onApply(spec, signal)
         // As the mark of a domain does: each number is caught up with once.
@@ -175,6 +183,17 @@ export class FakeAgent {
         agent.#assertEpoch(epoch)
         await agent.onRemove(uuid)
         agent.domains.delete(uuid)
+        return {}
+      },
+      async releaseInstance({ epoch, uuid, generation }) {
+        agent.#assertEpoch(epoch)
+        await agent.onRelease(uuid)
+        const domain = agent.domains.get(uuid)
+        if (domain && domain.spec.generation >= generation)
+          throw new VpeError('STALE_GENERATION', 'it has come back')
+        agent.domains.delete(uuid)
+        agent.#departures.set(uuid, generation)
+        await agent.onReleased(uuid)
         return {}
       },
       async *attachConsole(requests) {

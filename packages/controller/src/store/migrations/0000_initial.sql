@@ -81,6 +81,7 @@ CREATE TABLE `instances` (
 	`image_uuid` text NOT NULL,
 	`disk_pool_uuid` text NOT NULL,
 	`host_id` text NOT NULL,
+	`leaving_host_id` text,
 	`host_ids` text NOT NULL,
 	`share_storage` integer NOT NULL,
 	`tags` text NOT NULL,
