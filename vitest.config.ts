@@ -2,12 +2,18 @@ import { defineConfig } from 'vitest/config'
 
 // unit: values in, values out, nothing of the machine. integration: one package against real parts
 // (nats-server, SQLite files, libvirt). e2e: the whole cluster, real QEMU guests.
+//
+// Limits are far beyond what anything takes: a slow machine is no failure, only a test that never ends is.
+const expect = { poll: { timeout: 50_000 } }
+
 export default defineConfig({
   test: {
     projects: [
       {
         test: {
           name: 'unit',
+          expect,
+          testTimeout: 60_000,
           include: ['{packages/*/src,deploy/src,proto/src}/**/*.test.ts', 'test/tidy.test.ts'],
           exclude: ['**/*.integration.test.ts'],
         },
@@ -16,8 +22,9 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['{packages/*/src,deploy/src,test/contract}/**/*.integration.test.ts'],
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          expect,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
           pool: 'forks',
         },
       },

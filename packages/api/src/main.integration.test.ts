@@ -42,7 +42,7 @@ async function startApi(controllerAddress: string) {
   const lines: Record<string, unknown>[] = []
   if (!child.stdout) throw new Error('no stdout')
   createInterface({ input: child.stdout }).on('line', (line) => lines.push(JSON.parse(line)))
-  await expect.poll(() => lines.find((line) => line.msg === 'listening'), { timeout: 20_000 }).toBeDefined()
+  await expect.poll(() => lines.find((line) => line.msg === 'listening')).toBeDefined()
   const port = lines.find((line) => line.msg === 'listening')?.port
   return { child, lines, url: `http://127.0.0.1:${port}` }
 }
@@ -78,7 +78,7 @@ test('serves, tells readiness, and ends with 0 on SIGTERM', async () => {
   })
 
   stop()
-  await expect.poll(async () => (await fetch(`${url}/readyz`)).status, { timeout: 20_000 }).toBe(503)
+  await expect.poll(async () => (await fetch(`${url}/readyz`)).status).toBe(503)
   const silent = await fetch(`${url}/flavors`)
   expect(silent.status).toBe(503)
   expect(silent.headers.get('retry-after')).toBe('1')
@@ -94,7 +94,7 @@ test('a wait under way ends when the process is told to stop', async () => {
   const { child, url } = await startApi(address)
   const { operationUuid } = await controller.createImage({ name: 'i', url: 'file:///i' })
   const waiting = fetch(`${url}/operations/${operationUuid}?wait=60s`)
-  await expect.poll(() => controller.calls.at(-1)?.method, { timeout: 20_000 }).toBe('getOperation')
+  await expect.poll(() => controller.calls.at(-1)?.method).toBe('getOperation')
   child.kill('SIGTERM')
   expect((await waiting).status).toBe(503)
   expect(await once(child, 'exit')).toEqual([0, null])

@@ -198,7 +198,7 @@ test('a reader outlives a crash of NATS: nothing is left out, nothing comes twic
       if (position.sequence !== 30) return
       await server.kill()
       await server.start()
-      await expect.poll(() => stream.lastPublished().catch(() => null), { timeout: 20_000 }).toBe(30)
+      await expect.poll(() => stream.lastPublished().catch(() => null)).toBe(30)
       await publish(10)
     },
   })

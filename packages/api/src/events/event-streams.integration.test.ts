@@ -69,7 +69,7 @@ async function startNode(eventStreamLimits: EventStreamLimits = {}): Promise<voi
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/events`
-  await expect.poll(() => connection.current(), { timeout: 10_000 }).not.toBeNull()
+  await expect.poll(() => connection.current()).not.toBeNull()
 }
 
 async function stopNode(): Promise<void> {
@@ -132,7 +132,7 @@ class SseClient {
   }
 
   async got(count: number): Promise<number[]> {
-    await expect.poll(() => this.numbers().length, { timeout: 20_000 }).toBeGreaterThanOrEqual(count)
+    await expect.poll(() => this.numbers().length).toBeGreaterThanOrEqual(count)
     return this.numbers()
   }
 
@@ -280,7 +280,7 @@ describe('an open stream', () => {
     )
     expect(await consumers()).toBe(1)
     client.close()
-    await expect.poll(consumers, { timeout: 10_000 }).toBe(0)
+    await expect.poll(consumers).toBe(0)
     await expect.poll(() => metric('vpe_event_streams')).toBe(0)
     expect(logLines).toContainEqual(
       expect.objectContaining({ msg: 'event stream closed', why: 'the client is gone', sent: 1 }),
@@ -317,13 +317,13 @@ describe('an open stream', () => {
     await publish(2)
     await client.got(2)
     await nats.kill()
-    await expect.poll(() => connection.current(), { timeout: 20_000 }).toBeNull()
+    await expect.poll(() => connection.current()).toBeNull()
     const refused = await fetch(url)
     expect(refused.status).toBe(503)
     expect(refused.headers.get('retry-after')).toBe('1')
     expect(await refused.json()).toMatchObject({ code: 'UNAVAILABLE', detail: expect.stringMatching(/NATS/) })
     await nats.start()
-    await expect.poll(() => stream.lastPublished().catch(() => null), { timeout: 20_000 }).toBe(2)
+    await expect.poll(() => stream.lastPublished().catch(() => null)).toBe(2)
     await publish(2)
     expect(await client.got(4)).toEqual([1, 2, 3, 4])
   })
@@ -338,10 +338,10 @@ describe('an open stream', () => {
     socket.pause()
     socket.write('GET /events?since=1h HTTP/1.1\r\nHost: localhost\r\n\r\n')
     const closed = () => logLines.find(({ msg }) => msg === 'event stream closed')
-    await expect.poll(closed, { timeout: 20_000 }).toMatchObject({ why: 'the client takes nothing' })
+    await expect.poll(closed).toMatchObject({ why: 'the client takes nothing' })
     // What is underway in the kernel, and no more: not the 16 MiB that there are.
     expect(Number(closed()?.sent)).toBeLessThan(1_000)
-    await expect.poll(consumers, { timeout: 10_000 }).toBe(0)
+    await expect.poll(consumers).toBe(0)
     socket.destroy()
     const other = await SseClient.open('?since=1h')
     expect(await other.got(1_024)).toEqual(numbers(1, 1_024))
