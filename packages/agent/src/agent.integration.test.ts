@@ -76,6 +76,8 @@ function makeSpec(changes: Partial<InstanceSpec> = {}): InstanceSpec {
     diskGeneration: 0,
     seed: undefined,
     hasDisk: false,
+    diskSnapshotUuid: '',
+    diskSource: undefined,
     ...changes,
   }
 }

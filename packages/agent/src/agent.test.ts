@@ -3,7 +3,7 @@
 
 import { randomUUID } from 'node:crypto'
 import { decodeHeartbeat } from '@vpe/bus'
-import { VpeError } from '@vpe/core'
+import { type DesiredInstance, VpeError } from '@vpe/core'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Agent } from './agent.ts'
@@ -559,6 +559,120 @@ describe('the system disk', () => {
       'define',
       'start',
     ])
+  })
+})
+
+describe('a snapshot', () => {
+  const snapshotUuid = '0a1b2c3d-0000-4000-8000-0000000000aa'
+
+  test('is QEMU’s to make while the guest has its disk, and the pool’s otherwise', async () => {
+    const desired = desiredInstance()
+    const snapshot = { instanceUuid: desired.uuid, snapshotUuid }
+    await agent.apply(desired).result
+    for (let time = 0; time < 2; time++) await agent.changeSnapshot('make', snapshot, desired.diskPool)
+    expect([...(host.hypervisor.snapshots.get(desired.uuid) ?? [])]).toEqual([snapshotUuid])
+    await agent.changeSnapshot('remove', snapshot, desired.diskPool)
+    expect(host.hypervisor.snapshots.get(desired.uuid)?.size).toBe(0)
+    expect(host.files.calls).not.toContain('make-snapshot')
+
+    await agent.apply({ ...desired, generation: 2, power: 'off' }).result
+    await agent.changeSnapshot('make', snapshot, desired.diskPool)
+    expect([...(host.files.snapshots.get(desired.uuid)?.keys() ?? [])]).toEqual([snapshotUuid])
+    await agent.changeSnapshot('remove', snapshot, desired.diskPool)
+    expect(host.files.snapshots.get(desired.uuid)?.size).toBe(0)
+  })
+
+  test('comes while nobody else is at work: what starts or stops the guest waits for it', async () => {
+    const desired = desiredInstance()
+    const snapshot = { instanceUuid: desired.uuid, snapshotUuid }
+    await agent.apply(desired).result
+    const [made, held] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    host.hypervisor.knobs.beforeCall = async (call) => {
+      if (call !== 'snapshot') return
+      made.resolve()
+      await held.promise
+    }
+    const making = agent.changeSnapshot('make', snapshot, desired.diskPool)
+    await made.promise
+    const stopping = agent.apply({ ...desired, generation: 2, power: 'off' }).result
+    await expect(agent.changeSnapshot('make', snapshot, desired.diskPool)).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+    })
+    expect(host.hypervisor.calls).not.toContain(`shutdown ${desired.uuid}`)
+    held.resolve()
+    await Promise.all([making, stopping])
+    const last = host.hypervisor.calls.map((call) => call.split(' ')[0]).slice(-3)
+    expect(last).toEqual(['snapshot', 'mark', 'shutdown'])
+  })
+
+  test('is reverted to once, with the guest off, and the guest runs again', async () => {
+    const desired = desiredInstance({ power: 'off' })
+    const { uuid, diskPool } = desired
+    await agent.apply(desired).result
+    host.files.content.set(uuid, 'old')
+    await agent.changeSnapshot('make', { instanceUuid: uuid, snapshotUuid }, diskPool)
+    await agent.apply({ ...desired, generation: 2, power: 'on' }).result
+    host.files.content.set(uuid, 'new')
+    const wish = {
+      ...desired,
+      power: 'on',
+      generation: 3,
+      diskGeneration: 3,
+      diskSnapshotUuid: snapshotUuid,
+    } as const
+    expect(await agent.apply(wish).result).toMatchObject({ generation: 3, power: 'on' })
+    expect(host.files.content.get(uuid)).toBe('old')
+    host.files.content.set(uuid, 'newer')
+    await restartAgent()
+    await agent.apply({ ...wish, generation: 4 }).result
+    expect(host.files.content.get(uuid)).toBe('newer')
+  })
+})
+
+describe('a clone', () => {
+  const cloneOf = (source: DesiredInstance, snapshotUuid: string | null = null) =>
+    desiredInstance({ diskSource: { instanceUuid: source.uuid, snapshotUuid } })
+
+  test('begins with what its source holds, once', async () => {
+    const source = desiredInstance({ power: 'off' })
+    await agent.apply(source).result
+    host.files.content.set(source.uuid, 'written')
+    const clone = cloneOf(source)
+    expect(await agent.apply(clone).result).toMatchObject({ generation: 1, power: 'on' })
+    expect(host.files.content.get(clone.uuid)).toBe('written')
+    host.files.content.set(clone.uuid, 'its own')
+    await agent.apply({ ...clone, generation: 2 }).result
+    expect(host.files.content.get(clone.uuid)).toBe('its own')
+  })
+
+  test('of a guest that runs is refused, and nothing is left of it', async () => {
+    const source = desiredInstance()
+    await agent.apply(source).result
+    const clone = cloneOf(source)
+    await expect(agent.apply(clone).result).rejects.toMatchObject({
+      code: 'CONFLICT',
+      message: expect.stringContaining('stop it first'),
+    })
+    expect(host.files.disks.has(clone.uuid)).toBe(false)
+    expect(await reportFrom(agent, clone.uuid)).toBeUndefined()
+  })
+
+  test('gives way to who wants its source to run, and waits for who is at work on that', async () => {
+    const source = desiredInstance({ power: 'off' })
+    await agent.apply(source).result
+    const copying = Promise.withResolvers<void>()
+    host.files.beforeCall = async (operation) => {
+      if (operation !== 'copy-system-disk') return
+      copying.resolve()
+      await settle()
+    }
+    const first = agent.apply(cloneOf(source)).result
+    await copying.promise
+    const second = agent.apply(cloneOf(source)).result
+    const started = agent.apply({ ...source, generation: 2, power: 'on' }).result
+    await expect(second).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    await expect(first).rejects.toMatchObject({ code: 'SUPERSEDED' })
+    expect(await started).toMatchObject({ power: 'on' })
   })
 })
 

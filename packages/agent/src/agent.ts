@@ -34,6 +34,7 @@ import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
 import type { Running } from './progress.ts'
 import { Slots } from './slots.ts'
 import { Upkeep } from './upkeep.ts'
+import { whileOff } from './while-off.ts'
 
 /** Events are hints; this pass finds what they missed. */
 const PASS_INTERVAL_MS = 10_000
@@ -70,6 +71,11 @@ export interface Removal {
   readonly generation: number
   /** Where the system disk is, in case no domain tells. */
   readonly diskPool: DesiredDiskPool
+}
+
+export interface SnapshotOf {
+  readonly instanceUuid: string
+  readonly snapshotUuid: string
 }
 
 export class Agent {
@@ -112,6 +118,7 @@ export class Agent {
       diskPools: this.diskPools,
       files,
       inventory: this.#inventory,
+      turns: this.#turns,
       settings,
       hints: this.#hints,
       slots: new Slots(SLOTS),
@@ -196,6 +203,30 @@ export class Agent {
     })
   }
 
+  /**
+   * Makes a snapshot of an instance's system disk be there, or not: by way of QEMU while that has the disk.
+   * @throws VpeError UNAVAILABLE while somebody else is at work on the instance
+   */
+  async changeSnapshot(
+    change: 'make' | 'remove',
+    snapshot: SnapshotOf,
+    pool: DesiredDiskPool,
+  ): Promise<void> {
+    const { instanceUuid, snapshotUuid } = snapshot
+    const { hypervisor, files } = this.#deps
+    const live = { make: 'snapshotSystemDisk', remove: 'removeSystemDiskSnapshot' } as const
+    await this.#run(instanceUuid, { kind: 'snapshot' }, async () => {
+      const domain = await this.#inventory.look(instanceUuid)
+      await this.#host.slots.run(async () => {
+        if (domain && domain.guest.power !== 'off')
+          return hypervisor[live[change]](instanceUuid, snapshotUuid)
+        await this.diskPools.ensure(pool)
+        await files.request(pool, `${change}-snapshot`, snapshot)
+      })
+      this.#deps.log.info({ instance: instanceUuid, snapshot: snapshotUuid, change }, 'snapshot changed')
+    }).result
+  }
+
   async importImage(
     pool: DesiredDiskPool,
     image: DesiredImage,
@@ -226,17 +257,15 @@ export class Agent {
     onProgress: (percent: number) => void,
     signal: AbortSignal,
   ): Promise<PoolImage> {
-    const running = this.#turns.run(instanceUuid, { kind: 'capture' }, async (turn) => {
+    return whileOff(this.#host, instanceUuid, signal, async (work) => {
       await this.diskPools.ensure(pool)
-      const domain = await this.#inventory.look(instanceUuid)
-      if (domain && domain.guest.power !== 'off') {
-        throw new VpeError('CONFLICT', `instance ${instanceUuid} runs; stop it first`)
-      }
-      const options = { onProgress, signal: AbortSignal.any([turn, signal]) }
-      return this.#deps.files.request(pool, 'capture-image', { uuid, instanceUuid }, options)
+      return this.#deps.files.request(
+        pool,
+        'capture-image',
+        { uuid, instanceUuid },
+        { onProgress, signal: work },
+      )
     })
-    if (!running) throw new Error('only upkeep is ever skipped')
-    return running.result
   }
 
   async removeImage(pool: DesiredDiskPool, uuid: string): Promise<void> {

@@ -74,6 +74,8 @@ function spec(changes: Partial<InstanceSpec>): InstanceSpec {
     seed: undefined,
     disks: [],
     hasDisk: false,
+    diskSnapshotUuid: '',
+    diskSource: undefined,
     ...changes,
   }
 }

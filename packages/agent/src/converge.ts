@@ -24,11 +24,13 @@ import type { DiskPools } from './disk-pools.ts'
 import { describeStep, execute, type StepContext } from './executors.ts'
 import type { Hints } from './hints.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
+import type { InstanceTurns } from './instance-turns.ts'
 import type { Inventory } from './inventory.ts'
 import { liveDisks } from './live-disks.ts'
 import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
 import type { Progress } from './progress.ts'
 import type { Slots } from './slots.ts'
+import { whileOff } from './while-off.ts'
 
 /** A convergence that is still not done after so many plans goes round in circles. */
 const ROUNDS_MAX = 6
@@ -41,6 +43,7 @@ export interface HostParts {
   readonly diskPools: DiskPools
   readonly files: PoolFiles
   readonly inventory: Inventory
+  readonly turns: InstanceTurns
   readonly settings: HostSettings
   readonly hints: Hints
   readonly slots: Slots
@@ -53,6 +56,7 @@ const WAITING: ReadonlySet<HostStepKind> = new Set([
   'ensure-disk-pool',
   'ensure-image',
   'detach-disk',
+  'copy-system-disk',
   'shutdown',
 ])
 
@@ -198,6 +202,7 @@ function stepContext(
       const domain = await inventory.look(uuid)
       return domain !== null && isUp(domain.guest)
     },
+    whileOff: (other, work) => whileOff(host, other, signal, work),
     nextHint: (either) => hints.next(uuid, either),
   }
 }

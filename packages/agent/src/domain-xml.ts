@@ -43,6 +43,9 @@ const PCIE_CONTROLLERS: readonly XmlNode[] = [
   })),
 ]
 
+/** The guest's first disk. */
+export const SYSTEM_DISK_TARGET = 'vda'
+
 export function domainName(uuid: string): string {
   return `vpe-${uuid}`
 }
@@ -81,7 +84,7 @@ export function domainXml({ mark, platform, ...host }: DomainDefinition): string
           ...(host.seedPath ? [{ '@type': 'scsi', '@index': '0', '@model': 'virtio-scsi' }] : []),
         ],
         disk: [
-          diskNode({ format: 'qcow2', path: host.systemDiskPath, target: 'vda' }),
+          diskNode({ format: 'qcow2', path: host.systemDiskPath, target: SYSTEM_DISK_TARGET }),
           ...mark.dataDisks.map(dataDiskNode),
           ...seedDrive(host.seedPath),
         ],

@@ -24,6 +24,8 @@ export interface StepContext extends GuestWatch {
   readonly desired: DesiredInstance | null
   readonly signal: AbortSignal
   readonly say: (step: string) => void
+  /** Does something while the guest of another instance is off, and stays so. */
+  readonly whileOff: <T>(uuid: string, work: (signal: AbortSignal) => Promise<T>) => Promise<T>
 }
 
 type Executor<K extends HostStepKind> = (
@@ -52,6 +54,17 @@ const EXECUTORS: { readonly [K in HostStepKind]: Executor<K> } = {
     return files.request(pool, 'make-system-disk', disk, { signal, onProgress })
   },
 
+  'copy-system-disk': (_step, { files, pool, desired, say, whileOff }) => {
+    const { uuid: instanceUuid, diskSource, diskBytes } = wanted(desired)
+    if (!diskSource) throw new Error('this step belongs to a clone')
+    const { instanceUuid: sourceUuid, snapshotUuid } = diskSource
+    const onProgress = (percent: number) => say(`copying the disk ${percent} %`)
+    const copy = { instanceUuid, sourceUuid, snapshotUuid, diskBytes }
+    return whileOff(sourceUuid, (signal) =>
+      files.request(pool, 'copy-system-disk', copy, { signal, onProgress }),
+    )
+  },
+
   'grow-system-disk': (_step, { files, pool, desired, signal }) => {
     const { uuid, diskBytes } = wanted(desired)
     return files.request(pool, 'grow-system-disk', { instanceUuid: uuid, diskBytes }, { signal })
@@ -63,6 +76,12 @@ const EXECUTORS: { readonly [K in HostStepKind]: Executor<K> } = {
     const { hostname, sshKeys, userData } = seed
     const request = { instanceUuid: uuid, hostname, sshKeys: [...sshKeys], userData }
     return files.request(pool, 'make-seed', request, { signal })
+  },
+
+  'revert-system-disk': (_step, { files, pool, desired, signal }) => {
+    const { uuid: instanceUuid, diskSnapshotUuid: snapshotUuid, diskBytes } = wanted(desired)
+    if (snapshotUuid === null) throw new Error('a revert without a snapshot was planned')
+    return files.request(pool, 'revert-system-disk', { instanceUuid, snapshotUuid, diskBytes }, { signal })
   },
 
   define: ({ mark }, { hypervisor, settings, uuid, isOn }) =>
@@ -115,8 +134,10 @@ const WORDS: { readonly [K in HostStepKind]: string } = {
   'ensure-disk-pool': 'making the disk pool ready',
   'ensure-image': 'making sure of the image',
   'make-system-disk': 'making the system disk',
+  'copy-system-disk': 'copying the system disk',
   'grow-system-disk': 'growing the system disk',
   'make-seed': 'writing down what the guest is told',
+  'revert-system-disk': 'reverting the system disk',
   define: 'defining the domain',
   mark: 'writing down what is wanted',
   'attach-disk': 'attaching a data disk',

@@ -6,6 +6,7 @@ const remove = (generation: number): Job => ({ kind: 'remove', generation })
 const release = (generation: number): Job => ({ kind: 'release', generation })
 const upkeep: Job = { kind: 'upkeep' }
 const capture: Job = { kind: 'capture' }
+const snapshot: Job = { kind: 'snapshot' }
 
 describe('admit', () => {
   test.each<[Job | null, Job, Admission | 'refused']>([
@@ -36,6 +37,12 @@ describe('admit', () => {
     [release(2), apply(2), 'refused'],
     [release(2), apply(3), 'take-over'],
     [release(2), remove(2), 'take-over'],
+    [null, snapshot, 'start'],
+    [snapshot, upkeep, 'skip'],
+    [snapshot, apply(1), 'take-over'],
+    [snapshot, snapshot, 'refused'],
+    [apply(1), snapshot, 'refused'],
+    [upkeep, snapshot, 'refused'],
   ])('%j, then %j: %s', (current, next, expected) => {
     const admission = admit(current, next)
     expect(typeof admission === 'object' ? 'refused' : admission).toBe(expected)

@@ -9,8 +9,8 @@ export type Job =
   | { readonly kind: 'apply' | 'remove' | 'release'; readonly generation: number }
   /** This host's own: bringing a guest back, or writing down that it stays off. */
   | { readonly kind: 'upkeep' }
-  /** Its disk is being read, so the guest must stay off. */
-  | { readonly kind: 'capture' }
+  /** Its disk is being read, or a snapshot of it comes or goes: the guest neither starts nor stops meanwhile. */
+  | { readonly kind: 'capture' | 'snapshot' }
 
 export type Admission = 'start' | 'join' | 'take-over' | 'skip' | { readonly refused: string }
 
@@ -18,8 +18,8 @@ export type Admission = 'start' | 'join' | 'take-over' | 'skip' | { readonly ref
 export function admit(current: Job | null, next: Job): Admission {
   if (!current) return 'start'
   if (next.kind === 'upkeep') return 'skip'
-  if (next.kind === 'capture') return { refused: 'somebody is at work on it' }
-  if (current.kind === 'upkeep' || current.kind === 'capture') return 'take-over'
+  if (!('generation' in next)) return { refused: 'somebody is at work on it' }
+  if (!('generation' in current)) return 'take-over'
   if (next.generation > current.generation) return 'take-over'
   if (next.generation === current.generation && next.kind === current.kind) return 'join'
   // Between an apply and a remove of one generation the remove wins, whichever came first.
@@ -64,7 +64,7 @@ export class InstanceTurns {
     const current = this.#turns.get(uuid)
     const admission = admit(current?.job ?? null, job)
     if (typeof admission === 'object') {
-      const code = job.kind === 'capture' ? 'UNAVAILABLE' : 'STALE_GENERATION'
+      const code = 'generation' in job ? 'STALE_GENERATION' : 'UNAVAILABLE'
       throw new VpeError(code, `instance ${uuid}: ${admission.refused}`)
     }
     switch (admission) {

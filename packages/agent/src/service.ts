@@ -27,6 +27,7 @@ import {
   metricsToWire,
   releaseFromWire,
   reportToWire,
+  snapshotFromWire,
   uuidFromWire,
 } from './wire.ts'
 
@@ -37,6 +38,7 @@ type ServiceParts = Pick<
   | 'apply'
   | 'remove'
   | 'release'
+  | 'changeSnapshot'
   | 'inventory'
   | 'importImage'
   | 'writeImagePart'
@@ -155,6 +157,20 @@ export function createAgentService(
       const release = releaseFromWire(request)
       await admit(request.epoch)
       await agent.release(release).result
+      return {}
+    },
+
+    async ensureSnapshot(request) {
+      const [snapshot, pool] = snapshotFromWire(request)
+      await admit(request.epoch)
+      await agent.changeSnapshot('make', snapshot, pool)
+      return {}
+    },
+
+    async removeSnapshot(request) {
+      const [snapshot, pool] = snapshotFromWire(request)
+      await admit(request.epoch)
+      await agent.changeSnapshot('remove', snapshot, pool)
       return {}
     },
 

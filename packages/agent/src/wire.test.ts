@@ -25,6 +25,8 @@ const spec: InstanceSpec = {
   seed: undefined,
   disks: [],
   hasDisk: false,
+  diskSnapshotUuid: '',
+  diskSource: undefined,
 }
 
 describe('a spec from the wire', () => {

@@ -25,6 +25,7 @@ import {
   DiskFormat,
   type DiskPoolSpec,
   type DiskSpec,
+  type EnsureSnapshotRequest,
   type HostFacts,
   type ImageSource,
   type ImportedImage,
@@ -39,6 +40,7 @@ import {
   SystemDiskKind,
 } from '@vpe/proto'
 import { z } from 'zod'
+import type { SnapshotOf } from './agent.ts'
 import type { ConsoleTarget } from './consoles.ts'
 import type { MeasuredInstance } from './metrics/guest-metrics.ts'
 import type { PoolImage } from './pool/pool-protocol.ts'
@@ -115,6 +117,14 @@ const specSchema = z.object({
   seed: seedSchema.optional().transform((seed) => seed ?? null),
   disks: z.array(z.object({ disk: diskSchema, target: z.string().regex(/^vd[b-z]$/) })),
   hasDisk: z.boolean(),
+  diskSnapshotUuid: z.union([z.literal(''), uuid]).transform((text) => text || null),
+  diskSource: z
+    .object({
+      instanceUuid: uuid,
+      snapshotUuid: z.union([z.literal(''), uuid]).transform((text) => text || null),
+    })
+    .optional()
+    .transform((source) => source ?? null),
 })
 
 /** @throws VpeError INVALID_ARGUMENT, as do the others */
@@ -144,6 +154,14 @@ export function diskPoolFromWire(pool: DiskPoolSpec | undefined): DesiredDiskPoo
 
 export function imageFromWire(image: ImageSource | undefined): DesiredImage {
   return parse(imageSchema, image, 'image')
+}
+
+export function snapshotFromWire(request: EnsureSnapshotRequest): [SnapshotOf, DesiredDiskPool] {
+  const snapshot = {
+    instanceUuid: uuidFromWire(request.instanceUuid, 'instance_uuid'),
+    snapshotUuid: uuidFromWire(request.snapshotUuid, 'snapshot_uuid'),
+  }
+  return [snapshot, diskPoolFromWire(request.diskPool)]
 }
 
 export function uuidFromWire(value: string, field: string): string {

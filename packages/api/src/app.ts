@@ -33,6 +33,7 @@ import { lifecycleRoutes } from './routes/lifecycle.ts'
 import { metricsRoute } from './routes/metrics.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { pageRoutes } from './routes/pages.ts'
+import { snapshotRoutes } from './routes/snapshots.ts'
 import { webhookRoutes } from './routes/webhooks.ts'
 
 export interface AppDeps {
@@ -78,6 +79,7 @@ export function createApp({
   const add = createAddEndpoint(app, { deadlineMs, stopping })
   instanceRoutes(add, controller)
   lifecycleRoutes(add, controller)
+  snapshotRoutes(add, controller)
   consoleRoutes(add, controller)
   instanceMetricsRoutes(add, controller)
   flavorRoutes(add, controller)

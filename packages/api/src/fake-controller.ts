@@ -24,6 +24,7 @@ import {
   ListInstancesRequest,
   Operation,
   type Placement,
+  Snapshot,
   UpdateInstanceRequest,
   UpdateWebhookRequest,
   Webhook,
@@ -133,6 +134,7 @@ export function createFakeController(): FakeController {
   const pools = new Shelf<DiskPool>('disk pool')
   const hosts = new Shelf<Host>('host')
   const instances = new Shelf<Instance>('instance')
+  const snapshots = new Shelf<Snapshot>('snapshot')
   const disks = new Shelf<Disk>('disk')
   const operations = new Shelf<Operation & { name: string }>('operation')
   const placements = new Shelf<Placement & { name: string }>('placement')
@@ -214,6 +216,12 @@ export function createFakeController(): FakeController {
     return { disk, operationUuid: begin(kind, disk.uuid, false) }
   }
 
+  function snapshotOf(instanceUuid: string | undefined, uuid: string | undefined): Snapshot {
+    const snapshot = snapshots.get(uuid)
+    if (snapshot.instanceUuid === instances.get(instanceUuid).uuid) return snapshot
+    throw new VpeError('NOT_FOUND', `instance ${instanceUuid} has no snapshot ${uuid}`)
+  }
+
   function changeInstance(uuid: string | undefined, kind: string, change: Partial<Instance>) {
     const instance = { ...instances.get(uuid), ...change }
     instances.things.set(instance.uuid, instance)
@@ -238,6 +246,9 @@ export function createFakeController(): FakeController {
         operation.endedAtMs = CREATED_AT_MS + 4_000
         const disk = disks.things.get(operation.resourceUuid)
         if (disk) disk.status = disk.instanceUuid ? 'DISK_STATUS_IN_USE' : 'DISK_STATUS_AVAILABLE'
+        const snapshot = snapshots.things.get(operation.resourceUuid)
+        if (snapshot?.status === 'SNAPSHOT_STATUS_DELETING') snapshots.things.delete(snapshot.uuid)
+        else if (snapshot) snapshot.status = 'SNAPSHOT_STATUS_AVAILABLE'
         const instance = instances.things.get(operation.resourceUuid)
         if (!instance) continue
         if (instance.task === 'INSTANCE_TASK_DELETING') instances.things.delete(instance.uuid)
@@ -253,8 +264,11 @@ export function createFakeController(): FakeController {
       if (hasName(request.name, namespace)) {
         throw new VpeError('NAME_TAKEN', `an instance in ${namespace} is already named ${request.name}`)
       }
-      const image = images.resolve(request.image, 'image')
-      const flavor = flavors.resolve(request.flavor || 'default', 'flavor')
+      const source = request.sourceUuid ? instances.get(request.sourceUuid) : null
+      if (source && source.status !== 'INSTANCE_STATUS_SHUTOFF')
+        throw new VpeError('CONFLICT', `instance ${source.uuid} cannot be cloned: stop it`)
+      const image = images.resolve(source?.imageUuid ?? request.image, 'image')
+      const flavor = flavors.resolve(request.flavor || source?.flavorUuid || 'default', 'flavor')
       const pool = request.diskPool ? pools.resolve(request.diskPool, 'disk_pool') : pools.list('')[0]
       const allowed = request.hostIds.map((id) => hosts.resolve(id, 'host_ids'))
       const given = request.diskUuids.map((it) => disks.resolve(it, 'disks'))
@@ -382,6 +396,35 @@ export function createFakeController(): FakeController {
     unlockInstance: serve('unlockInstance', ({ uuid }) =>
       changeInstance(uuid, 'instance.unlock', { locked: false }),
     ),
+
+    createSnapshot: serve('createSnapshot', ({ instanceUuid, name = '' }) => {
+      const { uuid: of } = instances.get(instanceUuid)
+      if (snapshots.list(name).some((each) => each.instanceUuid === of))
+        throw new VpeError('NAME_TAKEN', `it already has a snapshot named ${name}`)
+      const uuid = nextId('c')
+      const made = { uuid, name, instanceUuid: of, sizeBytes: 2 ** 30, createdAtMs: CREATED_AT_MS }
+      const snapshot = Snapshot.fromPartial({ ...made, status: 'SNAPSHOT_STATUS_CREATING' })
+      snapshots.things.set(uuid, snapshot)
+      return { snapshot, operationUuid: begin('snapshot.create', uuid, false) }
+    }),
+    getSnapshot: serve('getSnapshot', ({ instanceUuid, uuid }) => ({
+      snapshot: snapshotOf(instanceUuid, uuid),
+    })),
+    listSnapshots: serve('listSnapshots', ({ instanceUuid, name }) => {
+      const { uuid } = instances.get(instanceUuid)
+      return { snapshots: snapshots.list(name).filter((each) => each.instanceUuid === uuid) }
+    }),
+    revertInstance: serve('revertInstance', ({ uuid, snapshotUuid }) => {
+      const { status } = snapshotOf(uuid, snapshotUuid)
+      assertUnlocked(instances.get(uuid))
+      if (status !== 'SNAPSHOT_STATUS_AVAILABLE') throw new VpeError('CONFLICT', `the snapshot is ${status}`)
+      return changeInstance(uuid, 'instance.revert', { task: 'INSTANCE_TASK_REVERTING' })
+    }),
+    deleteSnapshot: serve('deleteSnapshot', ({ instanceUuid, uuid }) => {
+      const snapshot = snapshotOf(instanceUuid, uuid)
+      snapshot.status = 'SNAPSHOT_STATUS_DELETING'
+      return { snapshot, operationUuid: begin('snapshot.delete', snapshot.uuid, false) }
+    }),
 
     createFlavor: serve('createFlavor', (partial) => {
       const request = CreateFlavorRequest.fromPartial(partial)

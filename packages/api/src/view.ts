@@ -21,6 +21,8 @@ import {
   type Operation,
   type OperationStatus,
   type Placement,
+  type Snapshot,
+  type SnapshotStatus,
   SystemDiskKind,
   type Webhook,
 } from '@vpe/proto'
@@ -31,6 +33,7 @@ import type { HostView } from './schemas/host.ts'
 import type { ImageCopiesAnswer, ImageView } from './schemas/image.ts'
 import type { ChangedInstanceView, InstanceView } from './schemas/instance.ts'
 import type { OperationView, PlacementView } from './schemas/operation.ts'
+import type { SnapshotView } from './schemas/snapshot.ts'
 import type { WebhookView } from './schemas/webhook.ts'
 
 // Unspecified is what nobody has observed yet, so it is shown as the state that promises least.
@@ -60,6 +63,7 @@ export const TASK_WORDS = {
   INSTANCE_TASK_PAUSING: 'pausing',
   INSTANCE_TASK_RESUMING: 'resuming',
   INSTANCE_TASK_REBUILDING: 'rebuilding',
+  INSTANCE_TASK_REVERTING: 'reverting',
   INSTANCE_TASK_RESIZING: 'resizing',
   INSTANCE_TASK_MIGRATING: 'migrating',
   INSTANCE_TASK_UPDATING: 'updating',
@@ -169,6 +173,26 @@ export function showChangedInstance(instance: Instance): z.input<typeof ChangedI
     tags: instance.tags,
     disks: instance.disks,
     fault: instance.fault || null,
+  }
+}
+
+const SNAPSHOT_STATUS_WORDS = {
+  SNAPSHOT_STATUS_UNSPECIFIED: 'creating',
+  SNAPSHOT_STATUS_CREATING: 'creating',
+  SNAPSHOT_STATUS_AVAILABLE: 'available',
+  SNAPSHOT_STATUS_DELETING: 'deleting',
+  SNAPSHOT_STATUS_ERROR: 'error',
+} as const satisfies Record<SnapshotStatus, string>
+
+export function showSnapshot(snapshot: Snapshot): z.input<typeof SnapshotView> {
+  return {
+    uuid: snapshot.uuid,
+    name: snapshot.name,
+    instance_uuid: snapshot.instanceUuid,
+    status: SNAPSHOT_STATUS_WORDS[snapshot.status],
+    size_bytes: snapshot.sizeBytes,
+    fault: snapshot.fault || null,
+    created_at: moment(snapshot.createdAtMs),
   }
 }
 

@@ -25,7 +25,16 @@ export function hostOfSubject(subject: string): string | null {
 }
 
 /** What events are about. */
-export const EVENT_KINDS = ['instance', 'disk', 'host', 'image', 'disk_pool', 'flavor', 'webhook'] as const
+export const EVENT_KINDS = [
+  'instance',
+  'disk',
+  'host',
+  'image',
+  'disk_pool',
+  'flavor',
+  'snapshot',
+  'webhook',
+] as const
 
 export type EventKind = (typeof EVENT_KINDS)[number]
 

@@ -32,7 +32,9 @@ import { metricsMethods } from './service/metrics.ts'
 import { Mutations } from './service/mutation.ts'
 import { operationMethods } from './service/operations.ts'
 import { resourceMethods } from './service/resources.ts'
+import { snapshotMethods } from './service/snapshots.ts'
 import { webhookMethods } from './service/webhooks.ts'
+import { SnapshotKeeper } from './snapshot-keeper.ts'
 import type { Store } from './store/store.ts'
 import { WebhookDeliveries } from './webhook-deliveries.ts'
 
@@ -74,10 +76,12 @@ export function createController({
   const reconciler = new InstanceReconciler(store, agents, now, log, onFatal)
   const pools = new DiskPoolKeeper(store, agents, log, onFatal)
   const diskKeeper = new DiskKeeper(store, agents, now, log, onFatal)
+  const snapshotKeeper = new SnapshotKeeper(store, agents, now, log, onFatal)
   const monitor = new HostMonitor(store, agents, now, log, (hostId) => {
     pools.lookAtHost(hostId)
     reconciler.lookAtHost(hostId)
     diskKeeper.lookAtHost(hostId)
+    snapshotKeeper.lookAtHost(hostId)
   })
   const outbox = new OutboxPublisher(store, log)
   const deliveries = new WebhookDeliveries({ store, policy: webhookPolicy, now, log })
@@ -92,8 +96,9 @@ export function createController({
     ...diskMethods({ store, mutations, policy, now }),
     ...imageMethods({ store, mutations, agents, importer, uploads, imagesGoing, now }),
     ...resourceMethods({ store, mutations, agents, monitor, now }),
+    ...snapshotMethods({ store, mutations, policy, imagesGoing, now }),
     ...metricsMethods(store, agents),
-    ...operationMethods({ store, reconciler, importer, diskKeeper, troubles }),
+    ...operationMethods({ store, reconciler, importer, diskKeeper, snapshotKeeper, troubles }),
     ...consoleMethods({ store, agents, now }),
     ...webhookMethods({ store, mutations, deliveries, now }),
   }
@@ -110,6 +115,7 @@ export function createController({
       importer.lookAtAll()
       reconciler.lookAtAll()
       diskKeeper.lookAtAll()
+      snapshotKeeper.lookAtAll()
       return port
     },
     attachBus(connection) {
@@ -130,6 +136,7 @@ export function createController({
       importer.close()
       reconciler.close()
       diskKeeper.close()
+      snapshotKeeper.close()
       server.forceShutdown()
       await store.durable()
       await outbox.close()

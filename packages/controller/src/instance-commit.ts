@@ -15,6 +15,7 @@ import {
 import type { Logger } from 'pino'
 import { commitOfFollowingDisks, joinCommits } from './disk-commit.ts'
 import { disksOf } from './instance-disks.ts'
+import { commitOfGoneSnapshots } from './snapshot-commit.ts'
 import type { Store } from './store/store.ts'
 import { type Change, change } from './store/tables.ts'
 
@@ -65,6 +66,8 @@ export function commitDecision(
   const { changes, events } = joinCommits([
     commitOfDecision(before, decision, operations, nowMs, disks),
     commitOfFollowingDisks(store, disks, decision.next, nowMs),
+    // What lay in the file of its disk has gone with it.
+    ...(decision.next ? [] : [commitOfGoneSnapshots(store, before.uuid, nowMs)]),
   ])
   void store.commit(changes, events)
   const phase = decision.next ? phaseOf(decision.next) : 'gone'
@@ -111,6 +114,7 @@ const WHAT_OF_PHASE: Record<InstancePhase, string> = {
   pausing: 'pausing',
   resuming: 'resuming',
   rebuilding: 'rebuilding',
+  reverting: 'reverting',
   resizing: 'resizing',
   migrating: 'migrating',
   updating: 'updating',
@@ -127,6 +131,7 @@ const WHAT_OF_END: Partial<Record<InstancePhase, string>> = {
   rebooting: 'rebooted',
   resuming: 'resumed',
   rebuilding: 'rebuilt',
+  reverting: 'reverted',
   resizing: 'resized',
   migrating: 'moved',
 }

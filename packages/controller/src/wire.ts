@@ -11,6 +11,7 @@ import {
   type InstanceRecord,
   type InstanceReport as InstanceReportRecord,
   type OperationRecord,
+  type SnapshotRecord,
   VpeError,
   type WebhookRecord,
 } from '@vpe/core'
@@ -39,6 +40,8 @@ import {
   type Placement,
   Power,
   RebootKind,
+  type Snapshot,
+  SnapshotStatus,
   StopCause,
   SystemDiskKind,
   type Webhook,
@@ -66,6 +69,7 @@ const TASK = {
   pausing: InstanceTask.PAUSING,
   resuming: InstanceTask.RESUMING,
   rebuilding: InstanceTask.REBUILDING,
+  reverting: InstanceTask.REVERTING,
   resizing: InstanceTask.RESIZING,
   migrating: InstanceTask.MIGRATING,
   updating: InstanceTask.UPDATING,
@@ -175,6 +179,13 @@ export function instanceSpecToWire(
       target,
     })),
     hasDisk: instance.settledGeneration > 0 && instance.diskGeneration <= instance.settledGeneration,
+    diskSnapshotUuid: instance.diskSnapshotUuid ?? '',
+    diskSource: instance.diskSource
+      ? {
+          instanceUuid: instance.diskSource.instanceUuid,
+          snapshotUuid: instance.diskSource.snapshotUuid ?? '',
+        }
+      : undefined,
   }
 }
 
@@ -184,6 +195,17 @@ export function imageSourceToWire(image: ImageRecord): ImageSource {
 
 export function diskPoolSpecToWire(pool: DiskPoolRecord): DiskPoolSpec {
   return { uuid: pool.uuid, kind: pool.kind, path: pool.path, systemDisks: SYSTEM_DISKS[pool.systemDisks] }
+}
+
+const SNAPSHOT_STATUS = {
+  creating: SnapshotStatus.CREATING,
+  available: SnapshotStatus.AVAILABLE,
+  deleting: SnapshotStatus.DELETING,
+  error: SnapshotStatus.ERROR,
+} as const
+
+export function snapshotToWire(snapshot: SnapshotRecord): Snapshot {
+  return { ...snapshot, status: SNAPSHOT_STATUS[snapshot.status] }
 }
 
 export function flavorToWire(flavor: FlavorRecord): Flavor {

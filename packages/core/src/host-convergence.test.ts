@@ -42,6 +42,8 @@ const desired: DesiredInstance = {
   diskGeneration: 0,
   seed: null,
   hasDisk: false,
+  diskSnapshotUuid: null,
+  diskSource: null,
 }
 
 const SEED = { hostname: 'web', sshKeys: [], userData: '', sha256: 'seed-1' }
@@ -326,6 +328,32 @@ describe('planConvergence', () => {
     })
   })
 
+  test('a disk is reverted while the guest is off, without its image', () => {
+    const wanted = { ...desired, generation: 4, diskGeneration: 4, diskSnapshotUuid: 'snapshot-1' }
+    expect(kinds(wanted, seen(ON))).toEqual(['mark', 'shutdown'])
+    expect(kinds(wanted, seen(OFF))).toEqual(['ensure-disk-pool', 'revert-system-disk', 'mark', 'start'])
+    expect(kinds(wanted, seen(OFF, { generation: 4, diskGeneration: 4 }))).toEqual(['start'])
+  })
+
+  test('without a domain a disk is reverted if nobody has said that it was', () => {
+    const wanted = { ...desired, generation: 4, diskGeneration: 4, diskSnapshotUuid: 'snapshot-1' }
+    const loose = seen(null, {}, { systemDisk: { imageUuid: 'image-1' } })
+    expect(kinds({ ...wanted, hasDisk: false }, loose)).toContain('revert-system-disk')
+    expect(kinds({ ...wanted, hasDisk: true }, loose)).not.toContain('revert-system-disk')
+    // Its snapshots are gone with it, so this step says so, rather than another disk being taken for it.
+    expect(kinds({ ...wanted, hasDisk: false }, seen(null))).not.toContain('make-system-disk')
+  })
+
+  test('the disk of a clone is a copy, once', () => {
+    const clone = { ...desired, diskSource: { instanceUuid: 'other', snapshotUuid: null } }
+    const made = ['ensure-disk-pool', 'copy-system-disk', 'define', 'start']
+    expect(kinds(clone, seen(null))).toEqual(made)
+    const there = seen(null, {}, { systemDisk: { imageUuid: 'image-1' } })
+    expect(kinds(clone, there)).not.toContain('copy-system-disk')
+    expect(() => kinds({ ...clone, hasDisk: true }, seen(null))).toThrow('its system disk is not in')
+    expect(kinds(clone, seen(ON))).toEqual([])
+  })
+
   test('another disk pool is refused', () => {
     const elsewhere = { ...desired, diskPool: { ...desired.diskPool, uuid: 'pool-2' } }
     expect(planConvergence(elsewhere, seen(ON))).toMatchObject({ code: 'CONFLICT' })
@@ -482,6 +510,13 @@ class SimulatedHost {
         this.#diskImage.present = wanted.image.uuid
         this.disksMade++
         if (!domain) this.observed = { ...this.observed, systemDisk: { imageUuid: wanted.image.uuid } }
+        return
+      case 'copy-system-disk':
+        this.#diskImage.present = wanted.image.uuid
+        return
+      case 'revert-system-disk':
+        expect(domain?.guest.power ?? 'off', 'a disk in use is never reverted').toBe('off')
+        expect(this.diskImage, 'only a disk that is there can be reverted').not.toBeNull()
         return
       case 'grow-system-disk':
         expect(domain?.guest.power ?? 'off', 'a disk in use is never grown').toBe('off')
@@ -720,6 +755,22 @@ describe('in a simulated host', () => {
         expect(host.observed.domain).toBeNull()
         expect(host.diskImage).toBe(disk)
         expect(host.taken).not.toContain('start')
+      }),
+    )
+  })
+
+  test('a revert is never under a guest that has run since, and boots it once', () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat(6), { maxLength: 6 }), (crashAfter) => {
+        const wanted = { ...desired, generation: 4, diskGeneration: 4, diskSnapshotUuid: 'snapshot-1' }
+        const host = new SimulatedHost(seen(ON), true)
+        for (const taken of [...crashAfter, 9, 9, 9]) {
+          for (const step of steps(wanted, host.observed).slice(0, taken)) host.take(step, wanted)
+        }
+        expect(steps(wanted, host.observed)).toEqual([])
+        expect(host.taken.lastIndexOf('revert-system-disk')).toBeLessThan(host.taken.indexOf('start'))
+        expect(host.taken.filter((kind) => kind === 'start')).toHaveLength(1)
+        expect(host.disksMade).toBe(0)
       }),
     )
   })

@@ -14,8 +14,9 @@
 //
 // Not decided here: when a guest that went off by itself is started again (restart-policy.ts).
 
+import type { DiskSource } from './clone.ts'
 import type { VpeError } from './errors.ts'
-import type { DiskId, DiskPoolId, HostId, ImageId, InstanceId } from './ids.ts'
+import type { DiskId, DiskPoolId, HostId, ImageId, InstanceId, SnapshotId } from './ids.ts'
 import type { InstanceReport, Power, RebootKind, StopCause } from './instance.ts'
 import type { SystemDiskKind } from './resources.ts'
 import type { Seed } from './seed.ts'
@@ -42,6 +43,10 @@ export interface DesiredInstance {
   readonly rebootKind: RebootKind
   /** The generation that asked for the system disk's present content; 0 for its first. */
   readonly diskGeneration: number
+  /** The snapshot that this content is of; null where it is the image's. */
+  readonly diskSnapshotUuid: SnapshotId | null
+  /** What its first content is a copy of; null where that is the image's. */
+  readonly diskSource: DiskSource | null
   /** Null for a guest that is told nothing. */
   readonly seed: DesiredSeed | null
   /** The system disk has been made, and holds a user's data: where it is missing it is not made again. */
@@ -171,8 +176,12 @@ export type HostStep = { readonly why: string } & (
   | { readonly kind: 'ensure-disk-pool' }
   | { readonly kind: 'ensure-image' }
   | { readonly kind: 'make-system-disk' }
+  /** Makes it as a copy of another instance's. */
+  | { readonly kind: 'copy-system-disk' }
   | { readonly kind: 'grow-system-disk' }
   | { readonly kind: 'make-seed' }
+  /** Gives it the content of the snapshot that is wanted, and then its size. */
+  | { readonly kind: 'revert-system-disk' }
   /** Writes the whole definition, mark included. */
   | { readonly kind: 'define'; readonly mark: InstanceMark }
   /** Writes the mark alone. */
@@ -317,15 +326,14 @@ function planCreation(desired: DesiredInstance, observed: ObservedInstance): Hos
   // is, unless a new one was asked for and is not known to be made, or it shows that it is of another image.
   const isOfImage = disk !== null && (disk.imageUuid === null || disk.imageUuid === desired.image.uuid)
   const isUsable = isOfImage && (desired.hasDisk || desired.diskGeneration === 0)
-  const makeDisk: HostStep[] = isUsable
-    ? [{ kind: 'grow-system-disk', why: 'the one there is may be smaller' }]
-    : [
-        { kind: 'ensure-image', why: 'the system disk is made from it' },
-        { kind: 'make-system-disk', why: whyNewDisk(disk, isOfImage) },
-      ]
+  const isRevertDue = desired.diskSnapshotUuid !== null && !desired.hasDisk
   return [
     { kind: 'ensure-disk-pool', why },
-    ...makeDisk,
+    ...(isRevertDue
+      ? [{ kind: 'revert-system-disk', why: 'nobody has said that it was' } as const]
+      : isUsable
+        ? [{ kind: 'grow-system-disk', why: 'the one there is may be smaller' } as const]
+        : planFirstDisk(desired, whyNewDisk(disk, isOfImage))),
     ...seedSteps(desired, ''),
     ...planGrowth(desired, null),
     { kind: 'define', mark: wantedMark(desired, observed), why },
@@ -336,6 +344,16 @@ function planCreation(desired: DesiredInstance, observed: ObservedInstance): Hos
 function whyNewDisk(disk: ObservedSystemDisk | null, isOfImage: boolean): string {
   if (!disk) return 'there is none'
   return isOfImage ? 'it is made anew' : 'the one there is of another image'
+}
+
+/** A copy once; whatever its source holds later is another's. */
+function planFirstDisk(desired: DesiredInstance, why: string): HostStep[] {
+  if (desired.diskSource !== null && !desired.hasDisk)
+    return [{ kind: 'copy-system-disk', why: `it is a clone of ${desired.diskSource.instanceUuid}` }]
+  return [
+    { kind: 'ensure-image', why: 'the system disk is made from it' },
+    { kind: 'make-system-disk', why },
+  ]
 }
 
 /** What cannot be done to a guest that is up; null when nothing of it is left to do. */
@@ -350,6 +368,7 @@ function needsNewDisk(desired: DesiredInstance, mark: InstanceMark): boolean {
 }
 
 function reasonForNewDisk(desired: DesiredInstance, mark: InstanceMark): string {
+  if (desired.diskSnapshotUuid !== null) return `it is reverted to snapshot ${desired.diskSnapshotUuid}`
   return mark.imageUuid === desired.image.uuid
     ? 'its system disk is made anew'
     : `image ${mark.imageUuid} is replaced by ${desired.image.uuid}`
@@ -373,7 +392,7 @@ function planDowntime(
       ? []
       : [{ kind: 'mark', mark: { ...mark, power: 'off', stopCause: 'requested' }, why }]
   return [
-    ...(needsNewDisk(desired, mark) ? planImage(why) : []),
+    ...(needsNewDisk(desired, mark) && desired.diskSnapshotUuid === null ? planImage(why) : []),
     ...markOff,
     ...(isHard ? [{ kind: 'power-off', why } as const] : planStop(desired, observed, guest, why)),
   ]
@@ -422,6 +441,12 @@ function planMatch(desired: DesiredInstance, observed: ObservedInstance, domain:
 function planDisk(desired: DesiredInstance, mark: InstanceMark): HostStep[] {
   if (needsNewDisk(desired, mark)) {
     const why = reasonForNewDisk(desired, mark)
+    if (desired.diskSnapshotUuid !== null) {
+      return [
+        { kind: 'ensure-disk-pool', why },
+        { kind: 'revert-system-disk', why },
+      ]
+    }
     return [...planImage(why), { kind: 'make-system-disk', why }]
   }
   if (mark.diskBytes >= desired.diskBytes) return []

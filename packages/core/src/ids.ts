@@ -10,4 +10,5 @@ export type ImageId = Id<'image'>
 export type DiskPoolId = Id<'diskPool'>
 export type DiskId = Id<'disk'>
 export type OperationId = Id<'operation'>
+export type SnapshotId = Id<'snapshot'>
 export type PlacementId = Id<'placement'>

@@ -14,6 +14,7 @@ import {
   type RebootKind,
 } from './instance.ts'
 import { enterPhase, type InstanceEvent, nextPhase } from './instance-machine.ts'
+import type { SnapshotRecord } from './snapshot.ts'
 
 export interface InstanceDecision {
   /** The next record; null when the instance is gone. */
@@ -80,6 +81,31 @@ export function decideRebuild(instance: InstanceRecord, imageUuid: ImageId): Ins
   const which = imageUuid === instance.imageUuid ? 'its image' : `image ${imageUuid}`
   const next = withNewDisk(nextGeneration({ ...instance, imageUuid }))
   return { next: moveTo(next, phase), why: `a rebuild from ${which} was asked for` }
+}
+
+/**
+ * A user wants the content of its system disk to be that of one of its snapshots again.
+ * @param snapshots those that it has
+ */
+export function decideRevert(
+  instance: InstanceRecord,
+  snapshot: SnapshotRecord,
+  snapshots: readonly SnapshotRecord[],
+): InstanceDecision {
+  const phase = nextPhase(instance, 'revert')
+  if (phase === 'refused' || instance.power === 'paused') throw refusal(instance, 'be reverted')
+  assertUnlocked(instance, 'be reverted')
+  if (snapshot.status !== 'available') {
+    const words = `cannot be reverted to snapshot ${snapshot.name}: that is ${snapshot.status}`
+    throw new VpeError('CONFLICT', `instance ${instance.uuid} ${words}`)
+  }
+  const unmade = snapshots.find(({ status }) => status === 'creating')
+  if (unmade) {
+    const words = `cannot be reverted while snapshot ${unmade.name} is being made; wait until it is available`
+    throw new VpeError('CONFLICT', `instance ${instance.uuid} ${words}`)
+  }
+  const next = { ...withNewDisk(nextGeneration(instance)), diskSnapshotUuid: snapshot.uuid }
+  return { next: moveTo(next, phase), why: `a revert to snapshot ${snapshot.name} was asked for` }
 }
 
 /** The sizes that a flavor gives to an instance. */
@@ -361,7 +387,7 @@ function withReboot(instance: InstanceRecord, rebootKind: RebootKind): InstanceR
 }
 
 function withNewDisk(instance: InstanceRecord): InstanceRecord {
-  return { ...instance, diskGeneration: instance.generation }
+  return { ...instance, diskGeneration: instance.generation, diskSnapshotUuid: null, diskSource: null }
 }
 
 const GIB = 1024 ** 3

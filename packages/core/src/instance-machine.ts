@@ -1,7 +1,7 @@
 // How an instance moves between phases: one total table, so that a new phase or event does not
 // compile until every cell is decided. Nothing else in vpe assigns a status or a task.
 //
-// Events from users: start, stop, reboot, pause, resume, rebuild, resize, move, update, delete.
+// Events from users: start, stop, reboot, pause, resume, rebuild, revert, resize, move, update, delete.
 // Events from hosts:
 //   settled      the host has reached the wanted generation and power
 //   failed       it cannot be reached: retrying would not help (a deletion is retried all the same: half
@@ -24,6 +24,7 @@ export const INSTANCE_EVENTS = [
   'pause',
   'resume',
   'rebuild',
+  'revert',
   'resize',
   'move',
   'update',
@@ -51,67 +52,71 @@ export type Transition = InstancePhase | 'resting' | 'same' | 'ignored' | 'refus
 // biome-ignore format: a table reads best as a table
 export const INSTANCE_TRANSITIONS: Record<InstancePhase, Record<InstanceEvent, Transition>> = {
   creating: {
-    start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'same',       resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
+    start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'same',       revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
   },
   starting: {
-    start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
+    start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
   },
   stopping: {
-    start: 'starting', stop: 'same',     reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
+    start: 'starting', stop: 'same',     reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
   },
   rebooting: {
-    start: 'same',     stop: 'stopping', reboot: 'same',      pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
+    start: 'same',     stop: 'stopping', reboot: 'same',      pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
   },
   pausing: {
-    start: 'resuming', stop: 'stopping', reboot: 'refused',   pause: 'same',    resume: 'resuming', rebuild: 'refused',    resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
+    start: 'resuming', stop: 'stopping', reboot: 'refused',   pause: 'same',    resume: 'resuming', rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'shutoff', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
   },
   resuming: {
-    start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'pausing', resume: 'same',     rebuild: 'refused',    resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
+    start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'pausing', resume: 'same',     rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
   },
   rebuilding: {
-    start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'same',       resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
+    start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'same',       revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+  },
+  reverting: {
+    start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
   },
   resizing: {
-    start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
+    start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
   },
   migrating: {
-    start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'refused',    resize: 'refused',  move: 'migrating', update: 'same',     delete: 'deleting',
+    start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'migrating', update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
   },
   updating: {
-    start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
+    start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'resuming', pauseLost: 'shutoff', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
   },
   recovering: {
-    start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'refused',  move: 'refused',   update: 'updating', delete: 'deleting',
+    start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'updating', delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'starting', revived: 'ignored',  removed: 'ignored',
   },
   active: {
-    start: 'ignored',  stop: 'stopping', reboot: 'rebooting', pause: 'pausing', resume: 'ignored',  rebuild: 'rebuilding', resize: 'resizing', move: 'migrating', update: 'updating', delete: 'deleting',
+    start: 'ignored',  stop: 'stopping', reboot: 'rebooting', pause: 'pausing', resume: 'ignored',  rebuild: 'rebuilding', revert: 'reverting', resize: 'resizing', move: 'migrating', update: 'updating', delete: 'deleting',
     settled: 'ignored', failed: 'error',   guestOff: 'shutoff', guestDown: 'recovering', guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'starting', revived: 'ignored',  removed: 'ignored',
   },
   shutoff: {
-    start: 'starting', stop: 'ignored',  reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'resizing', move: 'migrating', update: 'updating', delete: 'deleting',
+    start: 'starting', stop: 'ignored',  reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'reverting', resize: 'resizing', move: 'migrating', update: 'updating', delete: 'deleting',
     settled: 'ignored', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'stopping', removed: 'ignored',
   },
   paused: {
-    start: 'resuming', stop: 'stopping', reboot: 'refused',   pause: 'ignored', resume: 'resuming', rebuild: 'refused',    resize: 'refused',  move: 'refused',   update: 'updating', delete: 'deleting',
+    start: 'resuming', stop: 'stopping', reboot: 'refused',   pause: 'ignored', resume: 'resuming', rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'updating', delete: 'deleting',
     settled: 'ignored', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'resuming', pauseLost: 'shutoff', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
   },
   error: {
-    start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', resize: 'resizing', move: 'migrating', update: 'updating', delete: 'deleting',
+    start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'reverting', resize: 'resizing', move: 'migrating', update: 'updating', delete: 'deleting',
     settled: 'resting', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
   },
   deleting: {
-    start: 'refused',  stop: 'refused',  reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'refused',    resize: 'refused',  move: 'refused',   update: 'refused',  delete: 'same',
+    start: 'refused',  stop: 'refused',  reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'refused',  delete: 'same',
     settled: 'ignored', failed: 'same',    guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'gone',
   },
 }
@@ -146,6 +151,7 @@ export function enterPhase(instance: InstanceRecord, phase: InstancePhase): Inst
     case 'pausing':
     case 'resuming':
     case 'rebuilding':
+    case 'reverting':
     case 'resizing':
     case 'migrating':
     case 'updating':

@@ -1,6 +1,7 @@
 // The record of an instance: what its user asked for (desired), and what was last seen of it.
 
-import type { DiskPoolId, FlavorId, HostId, ImageId, InstanceId } from './ids.ts'
+import type { DiskSource } from './clone.ts'
+import type { DiskPoolId, FlavorId, HostId, ImageId, InstanceId, SnapshotId } from './ids.ts'
 
 /** `paused` is powered on, with its CPUs stopped. */
 export type Power = 'on' | 'off' | 'paused'
@@ -19,6 +20,7 @@ export const INSTANCE_TASKS = [
   'pausing',
   'resuming',
   'rebuilding',
+  'reverting',
   'resizing',
   'migrating',
   'updating',
@@ -67,6 +69,10 @@ export interface InstanceRecord {
   readonly rebootKind: RebootKind
   /** The generation in which the system disk's content was last wanted anew; 0 for never. */
   readonly diskGeneration: number
+  /** The snapshot that this content is of; null where it is its image's. */
+  readonly diskSnapshotUuid: SnapshotId | null
+  /** What its system disk begins as a copy of; null where that is made from its image. */
+  readonly diskSource: DiskSource | null
   /** Of its guest, as its host knew them last. */
   readonly addresses: readonly string[]
   /** The highest generation that the host has reported to have reached. */

@@ -161,6 +161,8 @@ function desiredOf(record: InstanceRecord): DesiredInstance {
   return {
     ...{ uuid, name, generation, power, ha, vcpus, memoryMib, diskBytes },
     ...{ rebootGeneration, rebootKind, diskGeneration },
+    diskSnapshotUuid: record.diskSnapshotUuid,
+    diskSource: record.diskSource,
     epoch: 1,
     image: { uuid: record.imageUuid, url: '', sha256: '' },
     diskPool: { uuid: record.diskPoolUuid, kind: 'dir', path: '/pool', systemDisks: 'overlay' },

@@ -14,6 +14,7 @@ export type InstanceVerb =
   | 'pause'
   | 'resume'
   | 'rebuild'
+  | 'revert'
   | 'resize'
   | 'update'
   | 'lock'

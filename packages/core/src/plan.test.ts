@@ -19,6 +19,7 @@ test('tasks are carried out, rest is left alone, and recovery is the agent’s o
     pausing: 'apply',
     resuming: 'apply',
     rebuilding: 'apply',
+    reverting: 'apply',
     resizing: 'apply',
     migrating: 'apply',
     updating: 'apply',

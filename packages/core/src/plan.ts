@@ -49,6 +49,7 @@ function wantedAction(
     case 'pausing':
     case 'resuming':
     case 'rebuilding':
+    case 'reverting':
     case 'resizing':
     case 'migrating':
     case 'updating':

@@ -4,6 +4,7 @@ import type { DiskRecord } from './disk.ts'
 import type { InstanceRecord, InstanceReport } from './instance.ts'
 import type { OperationRecord } from './operation.ts'
 import type { HostCandidate, PlacementRequest, PoolCandidate } from './placement/rules.ts'
+import type { SnapshotRecord } from './snapshot.ts'
 
 export function anInstance(over: Partial<InstanceRecord> = {}): InstanceRecord {
   return {
@@ -33,6 +34,8 @@ export function anInstance(over: Partial<InstanceRecord> = {}): InstanceRecord {
     rebootKind: 'soft',
     diskGeneration: 0,
     addresses: [],
+    diskSnapshotUuid: null,
+    diskSource: null,
     settledGeneration: 1,
     status: 'active',
     task: null,
@@ -70,6 +73,19 @@ export function aReport(over: Partial<InstanceReport> = {}): InstanceReport {
     fault: '',
     converging: false,
     restarts: 0,
+    ...over,
+  }
+}
+
+export function aSnapshot(over: Partial<SnapshotRecord> = {}): SnapshotRecord {
+  return {
+    uuid: 'snapshot',
+    name: 'first',
+    instanceUuid: '00000000-0000-4000-8000-000000000001',
+    status: 'available',
+    fault: '',
+    sizeBytes: 1024 ** 3,
+    createdAtMs: 0,
     ...over,
   }
 }

@@ -26,7 +26,7 @@ import {
   vcpuFlags,
 } from './domain-flags.ts'
 import { type DomainState, type DomainStateName, domainState, domainStateName } from './domain-state.ts'
-import { isLibvirtError } from './error.ts'
+import { isLibvirtError, ownError } from './error.ts'
 import { flagBits } from './flags.ts'
 import type { DomainIdentity } from './identity.ts'
 import { type InterfaceAddresses, readInterfaces } from './interface-addresses.ts'
@@ -34,8 +34,10 @@ import { type JobStats, jobStats, jobTypeName } from './job-stats.ts'
 import { callLocal } from './library.ts'
 import type { Link } from './link.ts'
 import {
+  freeMemory,
   readInt,
   readPointer,
+  readString,
   readStruct,
   readUnsignedLong,
   takeStrings,
@@ -235,6 +237,25 @@ export class Domain {
   setMetadata({ uri, key, xml, ...flags }: SetMetadata): Promise<void> {
     return this.#do((call, domain) =>
       call('virDomainSetMetadata', domain, 2, xml ?? null, key, uri, flagBits(impactFlags, flags)),
+    )
+  }
+
+  /**
+   * Has the QEMU of a running guest carry out a QMP command, past libvirt, and resolves to what it returned.
+   * libvirt taints the guest for it. Rejects with the QEMU error class and words where QEMU refuses.
+   */
+  qemuMonitorCommand(execute: string, args?: Readonly<Record<string, unknown>>): Promise<unknown> {
+    const command = JSON.stringify({ execute, ...(args && { arguments: args }) })
+    return this.#with((call, domain) =>
+      withMemory(8, async (result) => {
+        await call('virDomainQemuMonitorCommand', domain, command, result, 0)
+        const text = readPointer(result)
+        try {
+          return monitorAnswer(execute, text === null ? '' : readString(text))
+        } finally {
+          freeMemory(text)
+        }
+      }),
     )
   }
 
@@ -501,4 +522,21 @@ export class Domain {
       throw error
     }
   }
+}
+
+/** What QEMU returned: libvirt passes its refusals on like any other answer. */
+function monitorAnswer(command: string, text: string): unknown {
+  const answer = JSON.parse(text || 'null') as {
+    readonly return?: unknown
+    readonly error?: { readonly class: string; readonly desc: string }
+  } | null
+  if (answer?.error) {
+    const { class: kind, desc } = answer.error
+    throw ownError(
+      'OPERATION_FAILED',
+      `QEMU refuses ${command}: ${desc} (${kind})`,
+      'virDomainQemuMonitorCommand',
+    )
+  }
+  return answer?.return
 }

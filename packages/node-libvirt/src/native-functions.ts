@@ -127,6 +127,9 @@ export const nativeFunctions = {
   virDomainGetJobStats: ['int', 'void *', 'void *', 'void *', 'void *', 'uint'],
   virDomainAbortJob: ['int', 'void *'],
 
+  // <libvirt/libvirt-qemu.h>, of libvirt-qemu.so.0
+  virDomainQemuMonitorCommand: ['int', 'void *', 'str', 'void *', 'uint'],
+
   // <libvirt/libvirt-storage.h>
   virConnectListAllStoragePools: ['int', 'void *', 'void *', 'uint'],
   virStoragePoolDefineXML: ['void *', 'void *', 'str', 'uint'],

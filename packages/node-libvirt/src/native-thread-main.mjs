@@ -35,12 +35,9 @@ parentPort.on('message', ({ name, signature, args }) => {
 function answer(name, [resultType, ...parameterTypes], args) {
   let call = functions.get(name)
   if (call === undefined) {
-    try {
-      library.symbol(name)
-    } catch {
-      return { kind: 'missing' }
-    }
-    call = library.func(name, resultType, parameterTypes)
+    const holder = findLibrary(name)
+    if (holder === undefined) return { kind: 'missing' }
+    call = holder.func(name, resultType, parameterTypes)
     functions.set(name, call)
   }
   let result
@@ -59,6 +56,17 @@ function answer(name, [resultType, ...parameterTypes], args) {
   if (code === 0)
     return result === 0 ? { kind: 'done', result } : { kind: 'failed', error: silentFailure(name) }
   return { kind: 'failed', error: { code, domain, message, level, str1, str2, str3, int1, int2 } }
+}
+
+/** The library that has a function; undefined where none has. */
+function findLibrary(name) {
+  try {
+    const holder = name.startsWith('virDomainQemu') ? koffi.load('libvirt-qemu.so.0') : library
+    holder.symbol(name)
+    return holder
+  } catch {
+    return undefined
+  }
 }
 
 function silentFailure(name) {

@@ -72,6 +72,17 @@ test('a guest starts paused, runs, gets a disk and gives it back', async () => {
   await domain.undefine({ nvram: true, snapshotsMetadata: true, managedSave: true })
 })
 
+test('QEMU itself can be asked, and its refusals are errors', async () => {
+  const domain = await connection.createDomain(qemuDomainXml('asked'))
+  expect(await domain.qemuMonitorCommand('query-status')).toMatchObject({ running: true, status: 'running' })
+  await expect(domain.qemuMonitorCommand('blockdev-del', { 'node-name': 'ünknown' })).rejects.toMatchObject({
+    codeName: 'OPERATION_FAILED',
+    message: expect.stringMatching(/blockdev-del: .*ünknown/),
+  })
+  await domain.destroy()
+  await expect(domain.qemuMonitorCommand('query-status')).rejects.toMatchObject({ codeName: 'NO_DOMAIN' })
+})
+
 test('a guest whose QEMU is killed has crashed', async () => {
   const domain = await connection.createDomain(qemuDomainXml('victim'))
   const stopped = nextEvent('lifecycle', ({ event }) => event === 'stopped')

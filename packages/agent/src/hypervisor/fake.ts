@@ -67,6 +67,8 @@ export class FakeHypervisor implements Hypervisor {
   readonly samples = new Map<string, Partial<GuestSample>>()
   /** What guests are reached at. */
   readonly addresses = new Map<string, readonly string[]>()
+  /** Names of the snapshots that were made of guests that were up, by guest. */
+  readonly snapshots = new Map<string, Set<string>>()
   readonly #domains = new Map<string, FakeDomain>()
   readonly #listeners = new Set<(event: HypervisorEvent) => void>()
 
@@ -170,6 +172,18 @@ export class FakeHypervisor implements Hypervisor {
     await this.#enter('undefine', uuid)
     this.#domains.delete(uuid)
     this.#tell({ kind: 'domain', uuid })
+  }
+
+  async snapshotSystemDisk(uuid: string, name: string): Promise<void> {
+    await this.#enter('snapshot', uuid)
+    this.#assertUp(uuid)
+    this.snapshots.set(uuid, (this.snapshots.get(uuid) ?? new Set()).add(name))
+  }
+
+  async removeSystemDiskSnapshot(uuid: string, name: string): Promise<void> {
+    await this.#enter('remove-snapshot', uuid)
+    this.#assertUp(uuid)
+    this.snapshots.get(uuid)?.delete(name)
   }
 
   async ensurePool(uuid: string, path: string): Promise<void> {

@@ -4,7 +4,14 @@ import { FakeHypervisor } from './fake.ts'
 
 const open = async () => {
   const hypervisor = new FakeHypervisor()
-  return { hypervisor, dir: tmpdir(), makeDisk: async () => {}, dispose: () => hypervisor.close() }
+  const snapshotsOf = async (uuid: string) => [...(hypervisor.snapshots.get(uuid) ?? [])]
+  return {
+    hypervisor,
+    dir: tmpdir(),
+    makeDisk: async () => {},
+    snapshotsOf,
+    dispose: () => hypervisor.close(),
+  }
 }
 
-hypervisorContract('the fake', open, { obeysPowerButton: true, canPlugDisks: true })
+hypervisorContract('the fake', open, { obeysPowerButton: true, canPlugDisks: true, hasSnapshots: true })

@@ -68,6 +68,10 @@ export interface Hypervisor {
   growDisk(uuid: string, target: string, sizeBytes: number): Promise<void>
   /** Removes the definition of a guest that is off, and what libvirt keeps beside it. */
   undefineDomain(uuid: string): Promise<void>
+  /** Gives the system disk of a guest that is up an internal snapshot of that name; one that is there stays as it is. */
+  snapshotSystemDisk(uuid: string, name: string): Promise<void>
+  /** Takes it away again, while the guest is up. */
+  removeSystemDiskSnapshot(uuid: string, name: string): Promise<void>
   /** Makes a folder into a started storage pool. */
   ensurePool(uuid: string, path: string): Promise<void>
   /** Stops and forgets a pool; files stay. */

@@ -11,7 +11,13 @@ import { openLibvirt } from './libvirt.ts'
 
 const openMock = async () => {
   const hypervisor = await openLibvirt('test:///default')
-  return { hypervisor, dir: tmpdir(), makeDisk: async () => {}, dispose: () => hypervisor.close() }
+  return {
+    hypervisor,
+    dir: tmpdir(),
+    makeDisk: async () => {},
+    snapshotsOf: async () => [],
+    dispose: () => hypervisor.close(),
+  }
 }
 
 const openQemu = async () => {
@@ -23,6 +29,12 @@ const openQemu = async () => {
     makeDisk: async (path: string) => {
       if (!existsSync(path)) await execa('qemu-img', ['create', '-q', '-f', 'qcow2', path, '1M'])
     },
+    snapshotsOf: async (_uuid: string, path: string) => {
+      // QEMU has the disk, and another may only look.
+      const { stdout } = await execa('qemu-img', ['info', '--force-share', '--output=json', path])
+      const { snapshots } = JSON.parse(stdout) as { snapshots: { name: string }[] }
+      return snapshots.map(({ name }) => name)
+    },
     dispose: async () => {
       await hypervisor.close()
       await lab[Symbol.asyncDispose]()
@@ -30,8 +42,12 @@ const openQemu = async () => {
   }
 }
 
-hypervisorContract("libvirt's mock driver", openMock, { obeysPowerButton: true, canPlugDisks: false })
-hypervisorContract('QEMU', openQemu, { obeysPowerButton: false, canPlugDisks: true })
+hypervisorContract("libvirt's mock driver", openMock, {
+  obeysPowerButton: true,
+  canPlugDisks: false,
+  hasSnapshots: false,
+})
+hypervisorContract('QEMU', openQemu, { obeysPowerButton: false, canPlugDisks: true, hasSnapshots: true })
 
 describe('libvirt', () => {
   let lab: TestLab

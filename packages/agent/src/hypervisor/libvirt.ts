@@ -26,6 +26,7 @@ import type {
   HypervisorEvent,
   HypervisorFacts,
 } from './hypervisor.ts'
+import { makeLiveSnapshot, removeLiveSnapshot } from './live-snapshot.ts'
 
 const SHUTOFF_REASONS: Readonly<Record<string, OffReason>> = {
   shutdown: 'guest-shutdown',
@@ -219,6 +220,14 @@ class LibvirtHypervisor implements Hypervisor {
         await unlessGone(domain.undefine(flags))
       }
     })
+  }
+
+  snapshotSystemDisk(uuid: string, name: string): Promise<void> {
+    return translate(() => makeLiveSnapshot(this.#work.domain(uuid), name))
+  }
+
+  removeSystemDiskSnapshot(uuid: string, name: string): Promise<void> {
+    return translate(() => removeLiveSnapshot(this.#work.domain(uuid), name))
   }
 
   ensurePool(uuid: string, path: string): Promise<void> {

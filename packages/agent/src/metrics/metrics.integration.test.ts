@@ -31,6 +31,8 @@ const spec: InstanceSpec = {
   seed: undefined,
   disks: [],
   hasDisk: false,
+  diskSnapshotUuid: '',
+  diskSource: undefined,
 }
 
 let lab: TestLab

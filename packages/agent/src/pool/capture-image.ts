@@ -39,7 +39,7 @@ export async function captureImage(
 }
 
 /** What is copied is what this disk and an image of ours hold, and nothing else that a header may name. */
-async function assertOurs(folder: PoolFolder, disk: string): Promise<void> {
+export async function assertOurs(folder: PoolFolder, disk: string): Promise<void> {
   const head = await readHead(folder, disk).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw error
     throw new VpeError('NOT_FOUND', `${disk} is not in ${folder.root}`, { cause: error })

@@ -27,6 +27,8 @@ export const imageRecordSchema = z.object({
 /** What is known of an image once it is in a pool. */
 export type PoolImage = z.infer<typeof imageRecordSchema>
 
+const snapshotArguments = z.object({ instanceUuid: z.uuid(), snapshotUuid: z.uuid() })
+
 const operations = {
   /** Whether the folder is there, writable, and fit for guests' disks; and how full it is. */
   check: {
@@ -69,6 +71,16 @@ const operations = {
     }),
     result: z.object({ virtualSizeBytes: sizeBytes }),
   },
+  /** Makes the disk as a copy of another instance's, in place of the one that may be there. */
+  'copy-system-disk': {
+    arguments: z.object({
+      instanceUuid: z.uuid(),
+      sourceUuid: z.uuid(),
+      snapshotUuid: z.uuid().nullable(),
+      diskBytes: sizeBytes,
+    }),
+    result: z.object({}),
+  },
   'grow-system-disk': {
     arguments: z.object({ instanceUuid: z.uuid(), diskBytes: sizeBytes }),
     result: z.object({ virtualSizeBytes: sizeBytes }),
@@ -81,6 +93,14 @@ const operations = {
       sshKeys: z.array(z.string()),
       userData: z.string(),
     }),
+    result: z.object({}),
+  },
+  /** Of a disk that no guest has: gives it a snapshot. One that is there stays as it is. */
+  'make-snapshot': { arguments: snapshotArguments, result: z.object({}) },
+  'remove-snapshot': { arguments: snapshotArguments, result: z.object({}) },
+  /** Gives the disk the content of a snapshot, and at least a size. */
+  'revert-system-disk': {
+    arguments: snapshotArguments.extend({ diskBytes: sizeBytes }),
     result: z.object({}),
   },
   /** With the seed. */
@@ -128,8 +148,12 @@ export const toWorkerSchema = z.union([
   requestOf('remove-image'),
   requestOf('find-system-disk'),
   requestOf('make-system-disk'),
+  requestOf('copy-system-disk'),
   requestOf('grow-system-disk'),
   requestOf('make-seed'),
+  requestOf('make-snapshot'),
+  requestOf('remove-snapshot'),
+  requestOf('revert-system-disk'),
   requestOf('remove-system-disk'),
   requestOf('make-data-disk'),
   requestOf('grow-data-disk'),

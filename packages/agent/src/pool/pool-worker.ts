@@ -7,6 +7,7 @@
 
 import { VpeError } from '@vpe/core'
 import { captureImage } from './capture-image.ts'
+import { copySystemDisk } from './copy-system-disk.ts'
 import { growDataDisk, makeDataDisk, removeDataDisk } from './data-disk.ts'
 import { sizeOfImagePart, writeImagePart } from './image-part.ts'
 import { findImage, type ImportContext, importImage } from './import-image.ts'
@@ -20,6 +21,7 @@ import {
   workerSettingsSchema,
 } from './pool-protocol.ts'
 import { makeSeed } from './seed.ts'
+import { makeSnapshot, removeSnapshot, revertSystemDisk } from './snapshot.ts'
 import {
   findSystemDisk,
   growSystemDisk,
@@ -95,10 +97,22 @@ async function carryOut(request: PoolRequest, context: ImportContext): Promise<u
       return findSystemDisk(folder, request.arguments)
     case 'make-system-disk':
       return makeSystemDisk(folder, request.arguments, context)
+    case 'copy-system-disk':
+      await copySystemDisk(folder, request.arguments, context)
+      return {}
     case 'grow-system-disk':
       return growSystemDisk(folder, request.arguments, context)
     case 'make-seed':
       await makeSeed(folder, request.arguments, context.signal)
+      return {}
+    case 'make-snapshot':
+      await makeSnapshot(folder, request.arguments)
+      return {}
+    case 'remove-snapshot':
+      await removeSnapshot(folder, request.arguments)
+      return {}
+    case 'revert-system-disk':
+      await revertSystemDisk(folder, request.arguments)
       return {}
     case 'remove-system-disk':
       await removeSystemDisk(folder, request.arguments)

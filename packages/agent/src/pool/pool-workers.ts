@@ -37,7 +37,12 @@ const STALL_MS: Record<PoolOperation, number> = {
   // An image whose record a crash took is read whole.
   'find-image': 60_000,
   'make-system-disk': 300_000,
+  'copy-system-disk': 300_000,
   'grow-system-disk': 60_000,
+  // They touch the tables of the disk, not its content.
+  'make-snapshot': 60_000,
+  'remove-snapshot': 60_000,
+  'revert-system-disk': 60_000,
 }
 
 const PAUSE_FIRST_MS = 500

@@ -1,6 +1,7 @@
 // qemu-img, as the worker of a pool uses it: no shell, a bound on what it may take, words of its own in
 // the error, and no format guessed from contents that came from elsewhere.
 
+import { access } from 'node:fs/promises'
 import { type DiskFormat, VpeError } from '@vpe/core'
 import { ExecaError, execa } from 'execa'
 import { z } from 'zod'
@@ -99,14 +100,29 @@ export async function createOverlay(
   await run(args, folder, signal)
 }
 
-/** Copies an image into a qcow2 disk of its own. */
+/**
+ * Copies an image, or one of its snapshots, into a qcow2 disk of its own; or into one that lies on the same
+ * backing file, an image of vpe, and holds what differs from that.
+ */
 export async function convertToDisk(
-  options: { folder: string; path: string; source: string; sourceFormat: DiskFormat },
+  options: {
+    folder: string
+    path: string
+    source: string
+    sourceFormat: DiskFormat
+    snapshot?: string | null
+    backingFile?: string | null
+  },
   onProgress: (percent: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const { folder, path, source, sourceFormat } = options
-  const args = ['qemu-img', 'convert', '-p', '-f', sourceFormat, '-O', 'qcow2', source, path]
+  const { folder, path, source, sourceFormat, snapshot, backingFile } = options
+  const args = [
+    ...['qemu-img', 'convert', '-p', '-f', sourceFormat, '-O', 'qcow2'],
+    ...(snapshot ? ['-l', `snapshot.name=${snapshot}`] : []),
+    ...(backingFile ? ['-B', backingFile, '-F', backingFile.endsWith('.raw') ? 'raw' : 'qcow2'] : []),
+    ...[source, path],
+  ]
   const child = execa('prlimit', [...COPY_LIMITS, ...args], {
     cwd: folder,
     stdin: 'ignore',
@@ -126,6 +142,34 @@ export async function resizeDisk(
   signal: AbortSignal,
 ): Promise<void> {
   await run(['resize', '-q', '-f', 'qcow2', path, String(sizeBytes)], folder, signal)
+}
+
+const SNAPSHOT_OPTIONS = { create: '-c', apply: '-a', delete: '-d' } as const
+
+/** Changes the internal snapshots of a disk. Never aborted: it is quick, and half of it helps nobody. */
+export async function changeSnapshot(
+  verb: keyof typeof SNAPSHOT_OPTIONS,
+  path: string,
+  name: string,
+  folder: string,
+): Promise<void> {
+  await run(['snapshot', SNAPSHOT_OPTIONS[verb], name, path], folder, new AbortController().signal)
+}
+
+const snapshotsSchema = z.object({ snapshots: z.array(z.object({ name: z.string() })).default([]) })
+
+/** The names of the internal snapshots of a disk of vpe's own. @throws VpeError NOT_FOUND when there is no such disk */
+export async function listSnapshots(path: string, folder: string): Promise<string[]> {
+  await access(path).catch((error: NodeJS.ErrnoException) => {
+    throw error.code === 'ENOENT'
+      ? new VpeError('NOT_FOUND', `there is no disk ${path}`, { cause: error })
+      : error
+  })
+  const args = ['info', '--output=json', '-f', 'qcow2', path]
+  const child = execa('qemu-img', args, { cwd: folder, stdin: 'ignore' })
+  await describeFailure('info', child, new AbortController().signal)
+  const { stdout } = await child
+  return snapshotsSchema.parse(JSON.parse(stdout)).snapshots.map(({ name }) => name)
 }
 
 /** The last percentage in a piece of what `qemu-img convert -p` prints: `    (12.34/100%)\r`. */

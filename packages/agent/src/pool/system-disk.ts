@@ -59,16 +59,26 @@ export async function makeSystemDisk(
       await convertToDisk({ folder: folder.root, path: part, ...source }, onProgress, signal)
       if (sizeBytes > image.virtualSizeBytes) await resizeDisk(part, sizeBytes, folder.root, signal)
     }
-    // What a guest writes is for nobody else's eyes; libvirt hands the file to the user that QEMU runs as.
-    await chmod(part, 0o600)
-    await syncFile(part)
-    signal.throwIfAborted()
-    await giveName(part, folder.path(systemDiskFile(instanceUuid)))
+    await putInPlace(folder, part, instanceUuid, signal)
   } finally {
     await rm(part, { force: true })
   }
-  await folder.sync()
   return { virtualSizeBytes: sizeBytes }
+}
+
+/** Gives a disk that is whole its name. */
+export async function putInPlace(
+  folder: PoolFolder,
+  part: string,
+  instanceUuid: string,
+  signal: AbortSignal,
+): Promise<void> {
+  // What a guest writes is for nobody else's eyes; libvirt hands the file to the user that QEMU runs as.
+  await chmod(part, 0o600)
+  await syncFile(part)
+  signal.throwIfAborted()
+  await giveName(part, folder.path(systemDiskFile(instanceUuid)))
+  await folder.sync()
 }
 
 /** Grows the disk of a guest that is off; one that is as large already is left as it is. */

@@ -69,6 +69,8 @@ export function desiredInstance(changes: Partial<DesiredInstance> = {}): Desired
     diskGeneration: 0,
     seed: null,
     hasDisk: false,
+    diskSnapshotUuid: null,
+    diskSource: null,
     ...changes,
   }
 }

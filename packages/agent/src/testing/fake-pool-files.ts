@@ -14,6 +14,9 @@ export class FakePoolFiles implements PoolFiles {
   readonly diskBytes = new Map<string, number>()
   /** Sizes of data disks. */
   readonly dataDisks = new Map<string, number>()
+  /** Snapshots by disk, with the content of each: whatever `content` of the disk was then. */
+  readonly snapshots = new Map<string, Map<string, string>>()
+  readonly content = new Map<string, string>()
   readonly calls: string[] = []
   readonly failures: { readonly operation: PoolOperation; readonly error: VpeError }[] = []
   beforeCall: (operation: PoolOperation) => Promise<void> | void = () => {}
@@ -39,11 +42,12 @@ export class FakePoolFiles implements PoolFiles {
   close(): void {}
 
   #results(
-    args: Partial<Record<'uuid' | 'instanceUuid' | 'imageUuid' | 'diskUuid', string>> &
-      Partial<Record<'diskBytes' | 'sizeBytes', number>>,
+    args: Partial<Record<'uuid' | 'instanceUuid' | 'imageUuid' | 'sourceUuid' | 'diskUuid', string>> &
+      Partial<Record<'diskBytes' | 'sizeBytes', number>> & { snapshotUuid?: string | null },
   ): Record<PoolOperation, () => unknown> {
-    const { uuid = '', instanceUuid = '', imageUuid = '', diskBytes = 0 } = args
+    const { uuid = '', instanceUuid = '', imageUuid = '', sourceUuid = '', diskBytes = 0 } = args
     const { diskUuid = '', sizeBytes = 0 } = args
+    const snapshotUuid = args.snapshotUuid ?? ''
     return {
       check: () => ({ capacityBytes: 1e12, availableBytes: 5e11 }),
       'import-image': () => {
@@ -71,13 +75,40 @@ export class FakePoolFiles implements PoolFiles {
         this.diskBytes.set(instanceUuid, diskBytes)
         return { virtualSizeBytes: IMAGE.virtualSizeBytes }
       },
+      'copy-system-disk': () => {
+        this.#assertDisk(sourceUuid)
+        const content = snapshotUuid
+          ? this.snapshots.get(sourceUuid)?.get(snapshotUuid)
+          : this.content.get(sourceUuid)
+        this.content.set(instanceUuid, content ?? '')
+        this.disks.set(instanceUuid, this.disks.get(sourceUuid) ?? '')
+        return {}
+      },
       'grow-system-disk': () => {
         this.diskBytes.set(instanceUuid, Math.max(diskBytes, this.diskBytes.get(instanceUuid) ?? 0))
         return { virtualSizeBytes: diskBytes }
       },
       'make-seed': () => ({}),
+      'make-snapshot': () => {
+        this.#assertDisk(instanceUuid)
+        const made = this.snapshots.get(instanceUuid) ?? new Map()
+        if (!made.has(snapshotUuid)) made.set(snapshotUuid, this.content.get(instanceUuid) ?? '')
+        this.snapshots.set(instanceUuid, made)
+        return {}
+      },
+      'remove-snapshot': () => {
+        this.snapshots.get(instanceUuid)?.delete(snapshotUuid)
+        return {}
+      },
+      'revert-system-disk': () => {
+        const content = this.snapshots.get(instanceUuid)?.get(snapshotUuid)
+        if (content === undefined) throw new VpeError('NOT_FOUND', `there is no snapshot ${snapshotUuid}`)
+        this.content.set(instanceUuid, content)
+        return {}
+      },
       'remove-system-disk': () => {
         this.disks.delete(instanceUuid)
+        this.snapshots.delete(instanceUuid)
         return {}
       },
       'make-data-disk': () => {
@@ -93,5 +124,10 @@ export class FakePoolFiles implements PoolFiles {
         return {}
       },
     }
+  }
+
+  #assertDisk(instanceUuid: string): void {
+    if (!this.disks.has(instanceUuid))
+      throw new VpeError('NOT_FOUND', `there is no disk of instance ${instanceUuid}`)
   }
 }

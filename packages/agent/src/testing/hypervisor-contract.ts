@@ -18,6 +18,8 @@ export interface ContractWorld {
   readonly dir: string
   /** Makes an empty system disk. */
   makeDisk(path: string): Promise<void>
+  /** The names of a disk's snapshots. */
+  snapshotsOf(uuid: string, path: string): Promise<string[]>
   dispose(): Promise<void>
 }
 
@@ -25,6 +27,8 @@ export interface ContractOptions {
   /** A guest without a system shuts down when its power button is pressed; real ones do not. */
   readonly obeysPowerButton: boolean
   readonly canPlugDisks: boolean
+  /** libvirt's mock driver has no QEMU to ask. */
+  readonly hasSnapshots: boolean
 }
 
 const MIB = 1024 ** 2
@@ -183,6 +187,25 @@ export function hypervisorContract(
       await expect(world.hypervisor.pauseDomain(uuid)).rejects.toMatchObject({ code: 'HYPERVISOR_FAILED' })
       await world.hypervisor.undefineDomain(uuid)
     })
+
+    test.runIf(options.hasSnapshots)(
+      'keeps the content of a running guest’s disk, once for each name',
+      async () => {
+        const { uuid } = await define()
+        await expect(world.hypervisor.snapshotSystemDisk(uuid, 'a')).rejects.toMatchObject({
+          code: 'HYPERVISOR_FAILED',
+        })
+        await world.hypervisor.startDomain(uuid)
+        for (const name of ['a', 'a', 'b']) await world.hypervisor.snapshotSystemDisk(uuid, name)
+        expect(await guestOf(uuid)).toEqual({ power: 'on' })
+        for (let time = 0; time < 2; time++) await world.hypervisor.removeSystemDiskSnapshot(uuid, 'b')
+        await world.hypervisor.pauseDomain(uuid)
+        await world.hypervisor.snapshotSystemDisk(uuid, 'c')
+        expect(await world.snapshotsOf(uuid, `${world.dir}/${uuid}.qcow2`)).toEqual(['a', 'c'])
+        await world.hypervisor.destroyDomain(uuid)
+        await world.hypervisor.undefineDomain(uuid)
+      },
+    )
 
     test('says why a domain that is not there cannot be started', async () => {
       await expect(world.hypervisor.startDomain(randomUUID())).rejects.toMatchObject({

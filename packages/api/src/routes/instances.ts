@@ -5,6 +5,7 @@ import { type AddEndpoint, JsonText } from '../endpoint.ts'
 import { instanceListRenderer, listAll } from '../instance-list.ts'
 import {
   ChangedInstanceAnswer,
+  CloneInstanceBody,
   CreateInstanceBody,
   DeletedInstanceAnswer,
   EmptyBody,
@@ -83,6 +84,38 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
         ha: instance.ha,
         tags: instance.tags,
         diskUuids: instance.disks,
+        hostname: instance.hostname ?? '',
+        sshKeys: instance.ssh_keys,
+        userData: instance.user_data ?? '',
+      }
+      const answer = await change((options) => controller.createInstance(request, options))
+      return { instance: showChangedInstance(given(answer.instance, 'the instance')) }
+    },
+  )
+
+  add(
+    {
+      method: 'post',
+      path: '/instances/{uuid}/clone',
+      summary:
+        'Create an instance whose system disk is a copy of that of one that is off, or of a snapshot of it',
+      body: CloneInstanceBody,
+      answer: ChangedInstanceAnswer,
+      codes: ['NAME_TAKEN', 'NO_HOST_FITS', 'CONFLICT'],
+      fields: {
+        name: 'instance.name',
+        flavor: 'instance.flavor_uuid',
+        source_snapshot_uuid: 'instance.snapshot_uuid',
+      },
+    },
+    async ({ params, body: { instance } }, { change }) => {
+      const request = {
+        sourceUuid: params.uuid,
+        sourceSnapshotUuid: instance.snapshot_uuid?.toLowerCase() ?? '',
+        name: instance.name,
+        flavor: instance.flavor_uuid ?? '',
+        ha: instance.ha,
+        tags: instance.tags,
         hostname: instance.hostname ?? '',
         sshKeys: instance.ssh_keys,
         userData: instance.user_data ?? '',

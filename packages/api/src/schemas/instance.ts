@@ -16,7 +16,9 @@ const Disks = z
   .array(z.object({ uuid: Uuid, name: z.string() }))
   .openapi({ description: 'The data disks attached' })
 
-export const Locked = z.boolean().openapi({ description: 'It refuses to be deleted or rebuilt' })
+export const Locked = z
+  .boolean()
+  .openapi({ description: 'It refuses to be deleted, rebuilt or reverted, and to lose a snapshot' })
 
 /** What list and show answer with. */
 export const InstanceView = z
@@ -102,6 +104,23 @@ export const CreateInstanceBody = z
     }),
   })
   .openapi('CreateInstance')
+
+export const CloneInstanceBody = z
+  .strictObject({
+    instance: z.strictObject({
+      name: Name,
+      snapshot_uuid: Uuid.optional().openapi({
+        description: 'One of its snapshots; without it, its disk as it is now',
+      }),
+      flavor_uuid: Reference.optional().openapi({ description: 'Its own size, where none is given' }),
+      ha: z.boolean().default(false),
+      tags: Tags.default([]),
+      hostname: Hostname.optional(),
+      ssh_keys: SshKeys.default([]),
+      user_data: UserData.optional(),
+    }),
+  })
+  .openapi('CloneInstance')
 
 export const UpdateInstanceBody = z
   .strictObject({

@@ -3,6 +3,10 @@
 
 import { createHash, randomUUID } from 'node:crypto'
 import {
+  assertClonable,
+  assertNoSnapshots,
+  type DiskPoolRecord,
+  type DiskSource,
   decideDelete,
   decideStart,
   decideStop,
@@ -15,6 +19,7 @@ import {
   hostsOf,
   type ImageRecord,
   type InstanceRecord,
+  type InstanceSize,
   type OvercommitPolicy,
   type PlacementResult,
   place,
@@ -86,12 +91,10 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
     assertName('namespace', namespace)
     assertTags(request.tags)
     assertInstanceNameFree(store, namespace, request.name)
-    const flavor = request.flavor
-      ? refer(store.flavors, 'flavor', 'flavor', request.flavor)
-      : defaultFlavor(store)
-    const image = usableImage(store, imagesGoing, request.image)
-    const pool = request.diskPool ? refer(store.diskPools, 'disk pool', 'disk_pool', request.diskPool) : null
-    const hostIds = referHosts(store.hosts, 'host_ids', request.hostIds).map((host) => host.uuid)
+    const origin = request.sourceUuid
+      ? originOfClone(store, request)
+      : originOfImage(store, imagesGoing, request)
+    const { image, size, pool, source } = origin
     const disks = disksForInstance(store, request.diskUuids)
     if (pool && request.shareStorage && !pool.shared) {
       throw invalid(
@@ -102,13 +105,11 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
     assertSeed(request)
     if (pool && image.hostId !== '' && pool.uuid !== image.diskPoolUuid)
       throw invalid('disk_pool', notThere(store, image))
-    const diskBytes = systemDiskBytes(flavor, image)
+    const hostIds = referHosts(store.hosts, 'host_ids', request.hostIds).map((host) => host.uuid)
     const result = place(
       {
-        vcpus: flavor.vcpus,
-        memoryMib: flavor.memoryMib,
-        diskBytes,
-        hostIds,
+        ...size,
+        hostIds: source ? [source.hostId] : hostIds,
         diskPoolUuid: pool?.uuid ?? null,
         sharedPoolOnly: request.shareStorage,
         dataDisks: disks.map((disk) => ({ name: disk.name, ...reachOf(store, disk) })),
@@ -123,7 +124,7 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
       name: request.name,
       generatedName: generateName(now()),
       namespace,
-      flavorUuid: flavor.uuid,
+      ...size,
       imageUuid: image.uuid,
       diskPoolUuid: result.diskPoolUuid,
       hostId: result.hostId,
@@ -131,17 +132,16 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
       hostIds,
       shareStorage: request.shareStorage,
       tags: request.tags,
-      vcpus: flavor.vcpus,
-      memoryMib: flavor.memoryMib,
-      diskBytes,
       ha: request.ha,
-      ...seedOf(request, uuid),
+      ...seedOf(request, uuid, source),
       power: 'on',
       locked: false,
       generation: 1,
       rebootGeneration: 0,
       rebootKind: 'soft',
       diskGeneration: 0,
+      diskSnapshotUuid: null,
+      diskSource: origin.diskSource,
       settledGeneration: 0,
       status: 'shutoff',
       task: 'creating',
@@ -190,6 +190,7 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
     }
     const image =
       request.image === undefined ? null : rebuildImage(store, imagesGoing, instance, request.image)
+    if (image && image.uuid !== instance.imageUuid) assertRebuildable(store, instance)
     const hostIds =
       request.hostIds && referHosts(store.hosts, 'host_ids', request.hostIds.values).map((host) => host.uuid)
     const isAllowed = !hostIds || hostIds.length === 0 || hostIds.includes(instance.hostId)
@@ -350,12 +351,81 @@ function assertSeed({ hostname, sshKeys, userData }: Seed): void {
   for (const { field, message } of faults) if (message) throw invalid(field, `${field}: ${message}`)
 }
 
-/** What the record keeps of what the guest is told; nothing, where the user gave nothing. */
-function seedOf({ name, hostname, sshKeys, userData }: Seed & { name: string }, uuid: string) {
-  const isGiven = hostname !== '' || sshKeys.length > 0 || userData !== ''
+/** What a new instance is made of. */
+interface Origin {
+  readonly image: ImageRecord
+  readonly size: InstanceSize
+  readonly pool: DiskPoolRecord | null
+  /** The instance that it is a clone of. */
+  readonly source: InstanceRecord | null
+  readonly diskSource: DiskSource | null
+}
+
+function originOfImage(
+  store: Store,
+  imagesGoing: ReadonlySet<string>,
+  request: CreateInstanceRequest,
+): Origin {
+  const flavor = request.flavor
+    ? refer(store.flavors, 'flavor', 'flavor', request.flavor)
+    : defaultFlavor(store)
+  const image = usableImage(store, imagesGoing, request.image)
+  const pool = request.diskPool ? refer(store.diskPools, 'disk pool', 'disk_pool', request.diskPool) : null
+  const { uuid: flavorUuid, vcpus, memoryMib } = flavor
+  const size = { flavorUuid, vcpus, memoryMib, diskBytes: systemDiskBytes(flavor, image) }
+  return { image, size, pool, source: null, diskSource: null }
+}
+
+/** A clone lies where its source does: only there can the one disk be copied into the other. */
+function originOfClone(
+  store: Store,
+  { sourceUuid, sourceSnapshotUuid, flavor }: CreateInstanceRequest,
+): Origin {
+  const source = getOr404(store.instances, 'instance', sourceUuid)
+  const snapshot = sourceSnapshotUuid ? store.snapshots.get(sourceSnapshotUuid) : null
+  if (snapshot === undefined || (snapshot && snapshot.instanceUuid !== sourceUuid))
+    throw invalid('source_snapshot_uuid', `instance ${sourceUuid} has no snapshot ${sourceSnapshotUuid}`)
+  assertClonable(source, snapshot)
+  const size = flavor ? cloneSize(source, refer(store.flavors, 'flavor', 'flavor', flavor)) : sizeOf(source)
   return {
-    hostname: isGiven ? hostname || defaultHostname(name, uuid) : '',
-    sshKeys,
+    image: getOr404(store.images, 'image', source.imageUuid),
+    size,
+    pool: getOr404(store.diskPools, 'disk pool', source.diskPoolUuid),
+    source,
+    diskSource: { instanceUuid: sourceUuid, snapshotUuid: sourceSnapshotUuid || null },
+  }
+}
+
+function sizeOf({ flavorUuid, vcpus, memoryMib, diskBytes }: InstanceRecord): InstanceSize {
+  return { flavorUuid, vcpus, memoryMib, diskBytes }
+}
+
+function cloneSize(
+  source: InstanceRecord,
+  { uuid, name, vcpus, memoryMib, diskGib }: FlavorRecord,
+): InstanceSize {
+  const diskBytes = diskGib === 0 ? source.diskBytes : diskGib * GIB
+  if (diskBytes < source.diskBytes) {
+    const words = `${(source.diskBytes / GIB).toFixed(1)} GiB, which flavor ${name} cannot hold`
+    throw invalid('flavor', `instance ${source.uuid} has a system disk of ${words}`)
+  }
+  return { flavorUuid: uuid, vcpus, memoryMib, diskBytes }
+}
+
+/**
+ * What the record keeps of what the guest is told; nothing, where the user gave nothing. A clone of a guest that
+ * was told something is told its own name, and the same keys: else it would take itself for the other.
+ */
+function seedOf(
+  { name, hostname, sshKeys, userData }: Seed & { name: string },
+  uuid: string,
+  source: InstanceRecord | null,
+) {
+  const isGiven = hostname !== '' || sshKeys.length > 0 || userData !== ''
+  const isTold = isGiven || (source?.hostname ?? '') !== ''
+  return {
+    hostname: isTold ? hostname || defaultHostname(name, uuid) : '',
+    sshKeys: isGiven ? sshKeys : (source?.sshKeys ?? []),
     userDataSha256: userData && createHash('sha256').update(userData).digest('hex'),
   }
 }
@@ -405,6 +475,11 @@ function notThere(store: Store, image: ImageRecord): string {
   const pool = store.diskPools.get(image.diskPoolUuid)?.name ?? image.diskPoolUuid
   const host = store.hosts.get(image.hostId)?.name ?? image.hostId
   return `image ${image.name} has no URL: it can be used where it is, in disk pool ${pool} on host ${host}`
+}
+
+/** A disk that is made anew is another file: the snapshots in the old one would go with it. */
+export function assertRebuildable(store: Store, instance: InstanceRecord): void {
+  assertNoSnapshots(instance, store.snapshotIndex.ofInstance(instance.uuid).length, 'be rebuilt')
 }
 
 function systemDiskBytes(flavor: FlavorRecord, image: ImageRecord): number {

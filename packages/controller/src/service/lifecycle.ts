@@ -16,7 +16,7 @@ import {
 } from '@vpe/core'
 import { ControllerServiceDefinition, type ControllerServiceImplementation, RebootKind } from '@vpe/proto'
 import { createCarryOut } from './instance-wish.ts'
-import { hostCandidate, type InstanceServiceDeps, rebuildImage } from './instances.ts'
+import { assertRebuildable, hostCandidate, type InstanceServiceDeps, rebuildImage } from './instances.ts'
 import { getOr404, refer } from './references.ts'
 
 const GIB = 1024 ** 3
@@ -55,6 +55,7 @@ export function lifecycleMethods(deps: InstanceServiceDeps): LifecycleMethods {
     rebuildInstance: mutations.method(methods.rebuildInstance, (request) => {
       const instance = instanceOf(request)
       const image = rebuildImage(store, imagesGoing, instance, request.image ?? instance.imageUuid)
+      assertRebuildable(store, instance)
       return carryOut('instance.rebuild', instance, decideRebuild(instance, image.uuid))
     }),
     resizeInstance: mutations.method(methods.resizeInstance, (request) => {

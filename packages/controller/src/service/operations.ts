@@ -5,6 +5,7 @@ import type { ControllerServiceImplementation } from '@vpe/proto'
 import type { DiskKeeper } from '../disk-keeper.ts'
 import type { ImageImporter } from '../image-importer.ts'
 import type { InstanceReconciler } from '../instance-reconciler.ts'
+import type { SnapshotKeeper } from '../snapshot-keeper.ts'
 import type { Store } from '../store/store.ts'
 import { operationToWire, placementToWire } from '../wire.ts'
 import { assertBetween } from './references.ts'
@@ -23,12 +24,13 @@ export interface OperationServiceDeps {
   readonly reconciler: InstanceReconciler
   readonly importer: ImageImporter
   readonly diskKeeper: DiskKeeper
+  readonly snapshotKeeper: SnapshotKeeper
   /** Why the controller cannot do all of its work; empty when it can. */
   readonly troubles: () => string[]
 }
 
 export function operationMethods(deps: OperationServiceDeps): OperationMethods {
-  const { store, reconciler, importer, diskKeeper, troubles } = deps
+  const { store, reconciler, importer, diskKeeper, snapshotKeeper, troubles } = deps
   const waiters = new Map<string, Set<() => void>>()
   store.listen({
     onOperationEnded: ({ uuid }) => {
@@ -56,7 +58,9 @@ export function operationMethods(deps: OperationServiceDeps): OperationMethods {
     const holder = store.disks.get(resourceUuid)?.instanceUuid
     return operationToWire(
       operation,
-      diskKeeper.stepOf(resourceUuid) || reconciler.stepOf(holder ?? resourceUuid),
+      diskKeeper.stepOf(resourceUuid) ||
+        snapshotKeeper.stepOf(resourceUuid) ||
+        reconciler.stepOf(holder ?? resourceUuid),
     )
   }
 

@@ -21,6 +21,7 @@ export interface LoadedState {
       | 'disks'
       | 'hosts'
       | 'instances'
+      | 'snapshots'
       | 'webhooks']: Tables[Name][]
   }
   readonly runningOperations: OperationRecord[]

@@ -6,10 +6,12 @@ import type { EventKind } from '@vpe/bus'
 import {
   DISK_STATUSES,
   type DiskPoolHost,
+  type DiskSource,
   type HostFacts,
   type HostVerdict,
   INSTANCE_STATUSES,
   INSTANCE_TASKS,
+  SNAPSHOT_STATUSES,
 } from '@vpe/core'
 import { blob, index, integer, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
@@ -111,6 +113,8 @@ export const instances = sqliteTable(
     rebootKind: text({ enum: ['soft', 'hard'] }).notNull(),
     diskGeneration: integer().notNull(),
     addresses: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
+    diskSnapshotUuid: text(),
+    diskSource: text({ mode: 'json' }).$type<DiskSource | null>(),
     settledGeneration: integer().notNull(),
     status: text({ enum: INSTANCE_STATUSES }).notNull(),
     task: text({ enum: INSTANCE_TASKS }),
@@ -126,6 +130,16 @@ export const instances = sqliteTable(
 export const userData = sqliteTable('user_data', {
   instanceUuid: text().primaryKey(),
   text: text().notNull(),
+})
+
+export const snapshots = sqliteTable('snapshots', {
+  uuid: text().primaryKey(),
+  name: text().notNull(),
+  instanceUuid: text().notNull(),
+  status: text({ enum: SNAPSHOT_STATUSES }).notNull(),
+  fault: text().notNull(),
+  sizeBytes: integer().notNull(),
+  createdAtMs: integer().notNull(),
 })
 
 export const operations = sqliteTable(

@@ -26,6 +26,7 @@ const TABLES = {
   instances: { table: schema.instances, key: schema.instances.uuid },
   webhooks: { table: schema.webhooks, key: schema.webhooks.uuid },
   userData: { table: schema.userData, key: schema.userData.instanceUuid },
+  snapshots: { table: schema.snapshots, key: schema.snapshots.uuid },
   operations: { table: schema.operations, key: schema.operations.uuid },
   placements: { table: schema.placements, key: schema.placements.uuid },
   idempotencyKeys: { table: schema.idempotencyKeys, key: schema.idempotencyKeys.key },
@@ -77,6 +78,7 @@ export class SqliteBackend implements StoreBackend {
         hosts: this.#db.select().from(schema.hosts).all(),
         instances: this.#db.select().from(schema.instances).orderBy(asc(schema.instances.createdAtMs)).all(),
         webhooks: this.#db.select().from(schema.webhooks).all(),
+        snapshots: this.#db.select().from(schema.snapshots).orderBy(asc(schema.snapshots.createdAtMs)).all(),
       },
       runningOperations: this.#db
         .select()

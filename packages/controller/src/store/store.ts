@@ -17,11 +17,13 @@ import {
   type InstanceRecord,
   isInstanceOperation,
   type OperationRecord,
+  type SnapshotRecord,
   type WebhookRecord,
 } from '@vpe/core'
 import type { StoreBackend } from './backend.ts'
 import { DiskIndex } from './disk-index.ts'
 import { InstanceOrder } from './instance-order.ts'
+import { SnapshotIndex } from './snapshot-index.ts'
 import type { Change } from './tables.ts'
 import { UsageIndex } from './usage-index.ts'
 
@@ -37,6 +39,7 @@ export interface StoreListener {
   onImage?(image: ImageRecord | null): void
   onDiskPool?(pool: DiskPoolRecord | null): void
   onDisk?(disk: DiskRecord | null): void
+  onSnapshot?(snapshot: SnapshotRecord | null): void
   onHost?(before: HostRecord | null, after: HostRecord | null): void
   onWebhook?(uuid: string): void
   onOperationEnded?(operation: OperationRecord): void
@@ -55,8 +58,10 @@ export class Store {
   readonly webhooks = new Map<string, WebhookRecord>()
   /** Only those that run; ended ones are in the database. */
   readonly operations = new Map<string, OperationRecord>()
+  readonly snapshots = new Map<string, SnapshotRecord>()
   readonly usage = new UsageIndex()
   readonly diskIndex = new DiskIndex()
+  readonly snapshotIndex = new SnapshotIndex()
   readonly instanceOrder = new InstanceOrder()
   readonly backend: StoreBackend
   readonly #now: () => number
@@ -88,6 +93,7 @@ export class Store {
     for (const row of loaded.rows.hosts) this.hosts.set(row.uuid, row)
     for (const row of loaded.rows.instances) this.#showInstance(row.uuid, row)
     for (const row of loaded.rows.webhooks) this.webhooks.set(row.uuid, row)
+    for (const row of loaded.rows.snapshots) this.#showSnapshot(row.uuid, row)
     for (const row of loaded.runningOperations) this.#showOperation(row)
   }
 
@@ -207,6 +213,10 @@ export class Store {
         setOrDelete(this.webhooks, change.key, change.row)
         for (const listener of this.#listeners) listener.onWebhook?.(change.key)
         return
+      case 'snapshots':
+        this.#showSnapshot(change.key, change.row)
+        for (const listener of this.#listeners) listener.onSnapshot?.(change.row)
+        return
       case 'operations': {
         const { row } = change
         if (!row) return
@@ -234,6 +244,15 @@ export class Store {
     this.usage.replace(before, row)
     this.instanceOrder.replace(before, row)
     return before
+  }
+
+  #showSnapshot(uuid: string, row: SnapshotRecord | null): void {
+    const before = this.snapshots.get(uuid) ?? null
+    this.snapshotIndex.replace(before, row)
+    setOrDelete(this.snapshots, uuid, row)
+    const instanceUuid = (row ?? before)?.instanceUuid ?? ''
+    const instance = this.instances.get(instanceUuid) ?? null
+    this.usage.holdBack(instanceUuid, (row?.sizeBytes ?? 0) - (before?.sizeBytes ?? 0), instance)
   }
 
   #showOperation(row: OperationRecord): void {

@@ -10,6 +10,7 @@ import type {
   ImageRecord,
   InstanceRecord,
   OperationRecord,
+  SnapshotRecord,
   WebhookRecord,
 } from '@vpe/core'
 
@@ -44,6 +45,7 @@ export interface Tables {
   readonly instances: InstanceRecord
   readonly webhooks: WebhookRecord
   readonly userData: UserDataRecord
+  readonly snapshots: SnapshotRecord
   readonly operations: OperationRecord
   readonly placements: PlacementRecord
   readonly idempotencyKeys: IdempotencyKeyRecord
@@ -65,6 +67,7 @@ export const change = {
   instance: (row: InstanceRecord): Change => ({ table: 'instances', key: row.uuid, row }),
   webhook: (row: WebhookRecord): Change => ({ table: 'webhooks', key: row.uuid, row }),
   userData: (row: UserDataRecord): Change => ({ table: 'userData', key: row.instanceUuid, row }),
+  snapshot: (row: SnapshotRecord): Change => ({ table: 'snapshots', key: row.uuid, row }),
   operation: (row: OperationRecord): Change => ({ table: 'operations', key: row.uuid, row }),
   placement: (row: PlacementRecord): Change => ({ table: 'placements', key: row.uuid, row }),
   idempotencyKey: (row: IdempotencyKeyRecord): Change => ({ table: 'idempotencyKeys', key: row.key, row }),

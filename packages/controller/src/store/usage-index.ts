@@ -17,6 +17,8 @@ export class UsageIndex {
   readonly #hosts = new Map<string, HostUsage>()
   readonly #instancesOfHost = new Map<string, Set<string>>()
   readonly #diskBytes = new Map<string, number>()
+  /** Bytes that the snapshots of an instance may hold back beside its disk, by instance. */
+  readonly #heldBytes = new Map<string, number>()
   readonly #references = new Map<string, number>()
   readonly #statuses = new Map<InstanceRecord['status'], number>()
   readonly #names = new Map<string, string>()
@@ -28,6 +30,12 @@ export class UsageIndex {
     if (after) this.#count(after, 1)
   }
 
+  /** The snapshots of an instance may hold back so many bytes more. @param instance null when it is gone */
+  holdBack(instanceUuid: string, bytes: number, instance: InstanceRecord | null): void {
+    addTo(this.#heldBytes, instanceUuid, bytes)
+    if (instance) this.#countDisk(instance, bytes)
+  }
+
   ofHost(hostId: string): HostUsage {
     return this.#hosts.get(hostId) ?? NO_USAGE
   }
@@ -36,7 +44,7 @@ export class UsageIndex {
     return this.#instancesOfHost.get(hostId) ?? new Set()
   }
 
-  /** Bytes that system disks in a local pool of a host, or in a shared pool, may grow to. */
+  /** Bytes that system disks in a local pool of a host, or in a shared pool, may grow to with their snapshots. */
   reservedBytes(diskPoolUuid: string, hostId: string, shared: boolean): number {
     return this.#diskBytes.get(shared ? diskPoolUuid : `${diskPoolUuid}/${hostId}`) ?? 0
   }
@@ -62,7 +70,7 @@ export class UsageIndex {
   #count(instance: InstanceRecord, sign: 1 | -1): void {
     // One that moves has its place on both hosts until the old one has let go of it.
     for (const hostId of hostsOf(instance)) this.#countOn(hostId, instance, sign)
-    addTo(this.#diskBytes, instance.diskPoolUuid, sign * instance.diskBytes)
+    this.#countDisk(instance, sign * (instance.diskBytes + (this.#heldBytes.get(instance.uuid) ?? 0)))
     for (const uuid of [instance.flavorUuid, instance.imageUuid, instance.diskPoolUuid]) {
       addTo(this.#references, uuid, sign)
     }
@@ -85,10 +93,15 @@ export class UsageIndex {
       instances: usage.instances + sign,
       tasks: usage.tasks + (instance.task === null ? 0 : sign),
     })
-    addTo(this.#diskBytes, `${instance.diskPoolUuid}/${hostId}`, sign * instance.diskBytes)
     const onHost = this.#instancesOfHost.get(hostId) ?? new Set()
     if (sign === 1) this.#instancesOfHost.set(hostId, onHost.add(instance.uuid))
     else onHost.delete(instance.uuid)
+  }
+
+  #countDisk(instance: InstanceRecord, bytes: number): void {
+    addTo(this.#diskBytes, instance.diskPoolUuid, bytes)
+    for (const hostId of hostsOf(instance))
+      addTo(this.#diskBytes, `${instance.diskPoolUuid}/${hostId}`, bytes)
   }
 }
 

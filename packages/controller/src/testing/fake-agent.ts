@@ -39,6 +39,9 @@ export class FakeAgent {
   /** Uuids in the order in which their guests were rebooted, or their disks made anew. */
   readonly reboots: string[] = []
   readonly rebuilds: string[] = []
+  /** The snapshots that disks were reverted to, in order; and those that there are. */
+  readonly reverts: string[] = []
+  readonly snapshots = new Set<string>()
   bootId = randomUUID()
   address = '127.0.0.1:0'
   /** Called before an apply is carried out; what it throws or waits for is what the caller sees. */
@@ -50,6 +53,7 @@ export class FakeAgent {
   onRelease: (uuid: string) => Promise<void> = async () => {}
   /** Called before the answer that it has been. */
   onReleased: (uuid: string) => Promise<void> = async () => {}
+  onSnapshot: (change: 'make' | 'remove', uuid: string) => Promise<void> = async () => {}
   onImport: () => Promise<void> = async () => {}
   /** The generations at which instances have left. */
   readonly #departures = new Map<string, number>()
@@ -164,7 +168,10 @@ export class FakeAgent {
         await agent.onApply(spec, signal)
         // As the mark of a domain does: each number is caught up with once.
         if (before && spec.rebootGeneration > before.spec.rebootGeneration) agent.reboots.push(spec.uuid)
-        if (before && spec.diskGeneration > before.spec.diskGeneration) agent.rebuilds.push(spec.uuid)
+        if (before && spec.diskGeneration > before.spec.diskGeneration) {
+          if (spec.diskSnapshotUuid) agent.reverts.push(spec.diskSnapshotUuid)
+          else agent.rebuilds.push(spec.uuid)
+        }
         const isUp = before && before.report.power !== Power.OFF
         if (spec.power === Power.ON && !isUp) agent.starts.push(spec.uuid)
         const report: InstanceReport = {
@@ -194,6 +201,18 @@ export class FakeAgent {
         agent.domains.delete(uuid)
         agent.#departures.set(uuid, generation)
         await agent.onReleased(uuid)
+        return {}
+      },
+      async ensureSnapshot({ epoch, snapshotUuid }) {
+        agent.#assertEpoch(epoch)
+        await agent.onSnapshot('make', snapshotUuid)
+        agent.snapshots.add(snapshotUuid)
+        return {}
+      },
+      async removeSnapshot({ epoch, snapshotUuid }) {
+        agent.#assertEpoch(epoch)
+        await agent.onSnapshot('remove', snapshotUuid)
+        agent.snapshots.delete(snapshotUuid)
         return {}
       },
       async *attachConsole(requests) {

@@ -99,6 +99,8 @@ CREATE TABLE `instances` (
 	`reboot_kind` text NOT NULL,
 	`disk_generation` integer NOT NULL,
 	`addresses` text NOT NULL,
+	`disk_snapshot_uuid` text,
+	`disk_source` text,
 	`settled_generation` integer NOT NULL,
 	`status` text NOT NULL,
 	`task` text,
@@ -152,6 +154,16 @@ CREATE TABLE `placements` (
 );
 --> statement-breakpoint
 CREATE INDEX `placements_by_time` ON `placements` (`created_at_ms`);--> statement-breakpoint
+CREATE TABLE `snapshots` (
+	`uuid` text PRIMARY KEY NOT NULL,
+	`name` text NOT NULL,
+	`instance_uuid` text NOT NULL,
+	`status` text NOT NULL,
+	`fault` text NOT NULL,
+	`size_bytes` integer NOT NULL,
+	`created_at_ms` integer NOT NULL
+);
+--> statement-breakpoint
 CREATE TABLE `user_data` (
 	`instance_uuid` text PRIMARY KEY NOT NULL,
 	`text` text NOT NULL
