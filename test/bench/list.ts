@@ -2,10 +2,13 @@
 // kinds (show, update, find, list one page, list flavors). Controller and API node are the real processes,
 // the host behind them is pretended; whoever asks is on the same machine, and its time counts too.
 
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
+import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { FakeAgent } from '@vpe/controller/testing/fake-agent'
 import { execa } from 'execa'
@@ -126,8 +129,10 @@ async function furnish(client: Client, agent: FakeAgent): Promise<string[]> {
   return uuids
 }
 
+/** On plain node:http, which takes a third of the time that fetch does: it shares the machine with what is measured. */
 class Client {
   readonly #url: string
+  readonly #agent = new Agent({ keepAlive: true })
 
   constructor(url: string) {
     this.#url = url
@@ -141,13 +146,12 @@ class Client {
 
   // biome-ignore lint/suspicious/noExplicitAny: whatever the answer is
   async request(method: string, path: string, body?: unknown): Promise<any> {
-    const response = await fetch(this.#url + path, {
-      method,
-      headers: { 'content-type': 'application/json' },
-      ...(body !== undefined && { body: JSON.stringify(body) }),
-    })
-    const answer = await response.json()
-    if (!response.ok) throw new Error(`${method} ${path}: ${JSON.stringify(answer)}`)
+    const headers = { 'content-type': 'application/json' }
+    const request = httpRequest(this.#url + path, { method, headers, agent: this.#agent })
+    request.end(body === undefined ? undefined : JSON.stringify(body))
+    const [response] = (await once(request, 'response')) as [IncomingMessage]
+    const answer = JSON.parse(await text(response))
+    if (response.statusCode !== 200) throw new Error(`${method} ${path}: ${JSON.stringify(answer)}`)
     return answer
   }
 }
