@@ -126,6 +126,7 @@ class Shelf<Thing extends Named> {
 
 export function createFakeController(): FakeController {
   const nextId = createIds()
+  let lastEdition = 0
   const calls: RecordedCall[] = []
   const failures = new Map<string, unknown>()
   const hanging = new Set<string>()
@@ -325,7 +326,11 @@ export function createFakeController(): FakeController {
         .filter((it) => request.tags.every((tag) => it.tags.includes(tag)))
       const page = rest.slice(0, request.limit || 1_000)
       const nextMarker = rest.length > page.length ? `${CREATED_AT_MS}.${page.at(-1)?.uuid}` : ''
-      return { instances: page.map((each) => Instance.encode(each).finish()), nextMarker }
+      const listed = page.map((each) => ({
+        edition: ++lastEdition,
+        instance: Instance.encode(each).finish(),
+      }))
+      return { instances: listed, nextMarker, epoch: 1 }
     }),
     updateInstance: serve('updateInstance', (partial) => {
       const request = UpdateInstanceRequest.fromPartial(partial)

@@ -1,46 +1,84 @@
-// Lists of instances. Most of what a list holds is what the one before it held, and the controller sends
-// the same bytes for it: so each message is decoded and rendered once, and its text kept by its bytes.
+// Lists of instances. Most of what a list holds is what the one before it held: so each instance is rendered
+// once for each edition of it, its text is kept, and the controller sends only editions that are not kept.
 
-import { type ControllerServiceClient, Instance } from '@vpe/proto'
+import { type ControllerServiceClient, Instance, type ListInstancesResponse } from '@vpe/proto'
 import { LRUCache } from 'lru-cache'
 import type { ControllerCalls } from './controller-calls.ts'
+import { given } from './view.ts'
 
-/** Of each dialect; about 2 kB each. */
+/** About 1 kB each. */
 const TEXTS_KEPT = 5_000
 
 type Query = Parameters<ControllerServiceClient['listInstances']>[0]
 
-/** The JSON array of encoded instances, each as `show` has it: the same for the same message, always. */
-export function instanceListRenderer(
-  show: (instance: Instance) => object,
-): (encoded: readonly Uint8Array[]) => string {
-  const texts = new LRUCache<string, string>({ max: TEXTS_KEPT })
-  const render = (bytes: Uint8Array) => {
-    const key = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
-    const known = texts.get(key)
-    if (known !== undefined) return known
-    const text = JSON.stringify(show(Instance.decode(bytes)))
-    texts.set(key, text)
-    return text
-  }
-  return (encoded) => `[${encoded.map(render).join(',')}]`
+export interface InstancePage {
+  /** Of each instance, as JSON. */
+  readonly texts: readonly string[]
+  /** Empty when nothing comes after. */
+  readonly nextMarker: string
 }
 
-/**
- * Whole lists, put together from the controller's pages: however many instances there are, no message is
- * larger than a page, and the controller turns to others in between.
- */
-export async function listAll(
-  controller: ControllerServiceClient,
-  read: ControllerCalls['read'],
-  filter: Omit<Query, 'limit' | 'marker'>,
-  marker = '',
-): Promise<Uint8Array[]> {
-  const all: Uint8Array[] = []
-  for (let next = marker; ; ) {
-    const page = await read((options) => controller.listInstances({ ...filter, marker: next }, options))
-    all.push(...page.instances)
-    if (page.nextMarker === '') return all
-    next = page.nextMarker
+/** Lists instances as one dialect shows them. */
+export class InstanceLists {
+  readonly #controller: ControllerServiceClient
+  readonly #show: (instance: Instance) => object
+  readonly #texts = new LRUCache<number, string>({ max: TEXTS_KEPT })
+  /** Of the controller that the editions are from. */
+  #epoch = 0
+
+  constructor(controller: ControllerServiceClient, show: (instance: Instance) => object) {
+    this.#controller = controller
+    this.#show = show
+  }
+
+  /** One page, as the controller gives it. */
+  async page(read: ControllerCalls['read'], query: Query): Promise<InstancePage> {
+    const ask = (kept: number[]) =>
+      read((options) => this.#controller.listInstances({ ...query, kept, keptEpoch: this.#epoch }, options))
+    const answer = await ask([...this.#texts.keys()])
+    const texts = this.#render(answer)
+    if (texts) return { texts, nextMarker: answer.nextMarker }
+    // A text was dropped, or another controller took over, while the question was on its way.
+    const whole = await ask([])
+    return { texts: given(this.#render(whole), 'what was listed'), nextMarker: whole.nextMarker }
+  }
+
+  /**
+   * A whole list, put together from the controller's pages: however many instances there are, no message is
+   * larger than a page, and the controller turns to others in between.
+   */
+  async all(
+    read: ControllerCalls['read'],
+    filter: Omit<Query, 'limit' | 'marker'>,
+    marker = '',
+  ): Promise<string[]> {
+    const all: string[] = []
+    for (let next = marker; ; ) {
+      const { texts, nextMarker } = await this.page(read, { ...filter, marker: next })
+      all.push(...texts)
+      if (nextMarker === '') return all
+      next = nextMarker
+    }
+  }
+
+  /** Undefined when something that was left out is not kept any more. */
+  #render({ instances, epoch }: ListInstancesResponse): string[] | undefined {
+    if (epoch !== this.#epoch) {
+      this.#texts.clear()
+      this.#epoch = epoch
+    }
+    const texts: string[] = []
+    for (const { edition, instance } of instances) {
+      const text = instance ? this.#renderOne(edition, instance) : this.#texts.get(edition)
+      if (text === undefined) return undefined
+      texts.push(text)
+    }
+    return texts
+  }
+
+  #renderOne(edition: number, encoded: Uint8Array): string {
+    const text = JSON.stringify(this.#show(Instance.decode(encoded)))
+    this.#texts.set(edition, text)
+    return text
   }
 }

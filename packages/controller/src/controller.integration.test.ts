@@ -48,7 +48,7 @@ function uuidOf(answer: { instance?: { uuid: string } | undefined }): string {
 }
 
 function namesIn({ instances }: ListInstancesResponse): string[] {
-  return instances.map((encoded) => Instance.decode(encoded).name)
+  return instances.map(({ instance }) => Instance.decode(instance ?? new Uint8Array()).name)
 }
 
 describe('an instance', () => {

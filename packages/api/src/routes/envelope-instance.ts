@@ -7,7 +7,7 @@ import type { ControllerServiceClient, Instance } from '@vpe/proto'
 import type { ControllerCalls } from '../controller-calls.ts'
 import { type AddEndpoint, JsonText } from '../endpoint.ts'
 import { invalidInput } from '../input-fault.ts'
-import { instanceListRenderer, listAll } from '../instance-list.ts'
+import { InstanceLists } from '../instance-list.ts'
 import { HostNotFound } from '../request-fault.ts'
 import {
   CreateSucceed,
@@ -31,7 +31,7 @@ interface InstanceKey {
 }
 
 export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerServiceClient): void {
-  const render = instanceListRenderer(show)
+  const lists = new InstanceLists(controller, show)
 
   async function find(key: InstanceKey, { read }: ControllerCalls) {
     const answer = await read((options) => controller.findInstance({ called: called(key) }, options))
@@ -85,8 +85,8 @@ export function envelopeInstanceRoutes(add: AddEndpoint, controller: ControllerS
     async ({ query }, calls) => {
       if (query.name !== undefined) return succeed('get succeed', show(await find(query, calls)))
       const { namespace = '' } = query
-      const all = await listAll(controller, calls.read, { namespace })
-      return new JsonText(`{"code":200,"message":"get succeed","data":{"instances":${render(all)}}}`)
+      const texts = await lists.all(calls.read, { namespace })
+      return new JsonText(`{"code":200,"message":"get succeed","data":{"instances":[${texts.join(',')}]}}`)
     },
   )
 

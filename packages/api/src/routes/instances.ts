@@ -2,7 +2,7 @@
 
 import type { ControllerServiceClient } from '@vpe/proto'
 import { type AddEndpoint, JsonText } from '../endpoint.ts'
-import { instanceListRenderer, listAll } from '../instance-list.ts'
+import { InstanceLists } from '../instance-list.ts'
 import {
   ChangedInstanceAnswer,
   CloneInstanceBody,
@@ -18,7 +18,7 @@ import { InstanceListQuery } from '../schemas/list.ts'
 import { given, STATUS_CODES, showChangedInstance, showInstance } from '../view.ts'
 
 export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceClient): void {
-  const render = instanceListRenderer(showInstance)
+  const lists = new InstanceLists(controller, showInstance)
 
   add(
     {
@@ -37,12 +37,12 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
         host: host ?? '',
       }
       if (limit === undefined) {
-        const all = await listAll(controller, read, filter, marker)
-        return new JsonText(`{"instances":${render(all)}}`)
+        const texts = await lists.all(read, filter, marker)
+        return new JsonText(`{"instances":[${texts.join(',')}]}`)
       }
-      const page = await read((options) => controller.listInstances({ ...filter, limit, marker }, options))
+      const page = await lists.page(read, { ...filter, limit, marker })
       const nextMarker = JSON.stringify(page.nextMarker || null)
-      return new JsonText(`{"instances":${render(page.instances)},"next_marker":${nextMarker}}`)
+      return new JsonText(`{"instances":[${page.texts.join(',')}],"next_marker":${nextMarker}}`)
     },
   )
 

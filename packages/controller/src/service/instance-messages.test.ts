@@ -17,15 +17,17 @@ test('an instance is encoded again when it, or what it names, has changed', () =
   const store = { flavors, hosts, images, diskPools, disks, diskIndex } as unknown as Store
   const messages = new InstanceMessages(store)
   const shown = (record: InstanceRecord) => {
-    const { name, flavorName, hostName } = Instance.decode(messages.encode(record))
+    const { name, flavorName, hostName } = Instance.decode(messages.encode(record).instance)
     return [name, flavorName, hostName]
   }
   expect(shown(instance)).toEqual(['vm1', 'tiny', 'h1'])
-  expect(messages.encode(instance)).toBe(messages.encode(instance))
+  const first = messages.encode(instance)
+  expect(messages.encode(instance)).toBe(first)
 
   hosts.set('h', { name: 'h2' } as HostRecord)
   expect(shown(instance)).toEqual(['vm1', 'tiny', 'h2'])
-  const shownDisks = () => Instance.decode(messages.encode(instance)).disks
+  expect(messages.encode(instance).edition).toBeGreaterThan(first.edition)
+  const shownDisks = () => Instance.decode(messages.encode(instance).instance).disks
   expect(shownDisks()).toEqual([])
   diskIndex.replace(null, disks.get('d') ?? null)
   expect(shownDisks()).toEqual([{ uuid: 'd', name: 'vol1' }])

@@ -21,7 +21,7 @@ interface Encoded {
   readonly pool: DiskPoolRecord | undefined
   readonly host: HostRecord | undefined
   readonly disks: readonly DiskRecord[]
-  readonly bytes: Uint8Array
+  readonly listed: { readonly edition: number; readonly instance: Uint8Array }
 }
 
 const NO_DISKS: readonly DiskRecord[] = []
@@ -29,13 +29,14 @@ const NO_DISKS: readonly DiskRecord[] = []
 export class InstanceMessages {
   readonly #store: Store
   readonly #encoded = new WeakMap<InstanceRecord, Encoded>()
+  #lastEdition = 0
 
   constructor(store: Store) {
     this.#store = store
   }
 
-  /** The encoded Instance; not to be written to. */
-  encode(instance: InstanceRecord): Uint8Array {
+  /** The encoded Instance, not to be written to, and the number that stands for it in this process. */
+  encode(instance: InstanceRecord): Encoded['listed'] {
     const { flavors, images, diskPools, hosts, diskIndex } = this.#store
     const flavor = flavors.get(instance.flavorUuid)
     const image = images.get(instance.imageUuid)
@@ -52,10 +53,11 @@ export class InstanceMessages {
       known?.disks.length === disks.length &&
       known.disks.every((disk, at) => disk === disks[at])
     ) {
-      return known.bytes
+      return known.listed
     }
     const bytes = Instance.encode(instanceToWire(this.#store, instance)).finish()
-    this.#encoded.set(instance, { flavor, image, pool, host, disks, bytes })
-    return bytes
+    const listed = { edition: ++this.#lastEdition, instance: bytes }
+    this.#encoded.set(instance, { flavor, image, pool, host, disks, listed })
+    return listed
   }
 }

@@ -240,7 +240,12 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
     async listInstances(request) {
       await store.durable()
       const { instances, nextMarker } = listInstances(store, request)
-      return { instances: instances.map((instance) => messages.encode(instance)), nextMarker }
+      const kept = new Set(request.keptEpoch === store.epoch ? request.kept : [])
+      const listed = instances.map((instance) => {
+        const { edition, instance: bytes } = messages.encode(instance)
+        return kept.has(edition) ? { edition } : { edition, instance: bytes }
+      })
+      return { instances: listed, nextMarker, epoch: store.epoch }
     },
   }
 }
