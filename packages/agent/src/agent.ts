@@ -34,7 +34,7 @@ import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
 import type { Running } from './progress.ts'
 import { Slots } from './slots.ts'
 import { Upkeep } from './upkeep.ts'
-import { whileOff } from './while-off.ts'
+import { notHere, whileOff } from './while-off.ts'
 
 /** Events are hints; this pass finds what they missed. */
 const PASS_INTERVAL_MS = 10_000
@@ -217,9 +217,9 @@ export class Agent {
     const live = { make: 'snapshotSystemDisk', remove: 'removeSystemDiskSnapshot' } as const
     await this.#run(instanceUuid, { kind: 'snapshot' }, async () => {
       const domain = await this.#inventory.look(instanceUuid)
+      if (!domain) throw notHere(instanceUuid)
       await this.#host.slots.run(async () => {
-        if (domain && domain.guest.power !== 'off')
-          return hypervisor[live[change]](instanceUuid, snapshotUuid)
+        if (domain.guest.power !== 'off') return hypervisor[live[change]](instanceUuid, snapshotUuid)
         await this.diskPools.ensure(pool)
         await files.request(pool, `${change}-snapshot`, snapshot)
       })

@@ -14,10 +14,15 @@ export function whileOff<T>(
 ): Promise<T> {
   const running = turns.run(uuid, { kind: 'capture' }, async (turn) => {
     const domain = await inventory.look(uuid)
-    if (domain && domain.guest.power !== 'off')
-      throw new VpeError('CONFLICT', `instance ${uuid} runs; stop it first`)
+    if (!domain) throw notHere(uuid)
+    if (domain.guest.power !== 'off') throw new VpeError('CONFLICT', `instance ${uuid} runs; stop it first`)
     return work(AbortSignal.any([turn, signal]))
   })
   if (!running) throw new Error('only upkeep is ever skipped')
   return running.result
+}
+
+/** An instance without a domain here may run on another host: its disk is not for this one to touch. */
+export function notHere(uuid: string): VpeError {
+  return new VpeError('UNAVAILABLE', `instance ${uuid} is not on this host now`)
 }

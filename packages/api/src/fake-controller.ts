@@ -330,7 +330,7 @@ export function createFakeController(): FakeController {
         edition: ++lastEdition,
         instance: Instance.encode(each).finish(),
       }))
-      return { instances: listed, nextMarker, epoch: 1 }
+      return { instances: listed, nextMarker, run: 1 }
     }),
     updateInstance: serve('updateInstance', (partial) => {
       const request = UpdateInstanceRequest.fromPartial(partial)

@@ -8,7 +8,7 @@ import { InstanceLists } from './instance-list.ts'
 
 /** Name by edition, oldest first. */
 let there: Map<number, string>
-let epoch: number
+let run: number
 let sent: number[]
 /** Called when a question has arrived. */
 let onAsked: () => Promise<void>
@@ -21,19 +21,19 @@ beforeEach(() => {
     [1, 'a'],
     [2, 'b'],
   ])
-  epoch = 1
+  run = 1
   sent = []
   onAsked = async () => {}
-  const listInstances = async ({ kept, keptEpoch }: ListInstancesRequest) => {
+  const listInstances = async ({ kept, keptRun }: ListInstancesRequest) => {
     await onAsked()
-    const isKept = (edition: number) => keptEpoch === epoch && kept.includes(edition)
+    const isKept = (edition: number) => keptRun === run && kept.includes(edition)
     const instances = [...there].map(([edition, name]) =>
       isKept(edition)
         ? { edition }
         : { edition, instance: Instance.encode(Instance.fromPartial({ name })).finish() },
     )
     sent.push(instances.filter(({ instance }) => instance).length)
-    return { instances, nextMarker: '', epoch }
+    return { instances, nextMarker: '', run }
   }
   lists = new InstanceLists({ listInstances } as never, ({ name }) => ({ name }))
 })
@@ -53,7 +53,7 @@ test('only what has changed is sent again', async () => {
 
 test('editions of another controller stand for something else', async () => {
   await names()
-  epoch = 2
+  run = 2
   there = new Map([[1, 'other']])
   expect(await names()).toEqual(['other'])
   expect(sent).toEqual([2, 1])

@@ -6,8 +6,8 @@ import { LRUCache } from 'lru-cache'
 import type { ControllerCalls } from './controller-calls.ts'
 import { given } from './view.ts'
 
-/** About 1 kB each. */
-const TEXTS_KEPT = 5_000
+/** About 1 kB each, of 5,000 at most. */
+const TEXTS_KEPT = { max: 5_000, maxSize: 16 * 1024 ** 2, sizeCalculation: (text: string) => text.length + 1 }
 
 type Query = Parameters<ControllerServiceClient['listInstances']>[0]
 
@@ -22,9 +22,9 @@ export interface InstancePage {
 export class InstanceLists {
   readonly #controller: ControllerServiceClient
   readonly #show: (instance: Instance) => object
-  readonly #texts = new LRUCache<number, string>({ max: TEXTS_KEPT })
+  readonly #texts = new LRUCache<number, string>(TEXTS_KEPT)
   /** Of the controller that the editions are from. */
-  #epoch = 0
+  #run = 0
 
   constructor(controller: ControllerServiceClient, show: (instance: Instance) => object) {
     this.#controller = controller
@@ -34,7 +34,7 @@ export class InstanceLists {
   /** One page, as the controller gives it. */
   async page(read: ControllerCalls['read'], query: Query): Promise<InstancePage> {
     const ask = (kept: number[]) =>
-      read((options) => this.#controller.listInstances({ ...query, kept, keptEpoch: this.#epoch }, options))
+      read((options) => this.#controller.listInstances({ ...query, kept, keptRun: this.#run }, options))
     const answer = await ask([...this.#texts.keys()])
     const texts = this.#render(answer)
     if (texts) return { texts, nextMarker: answer.nextMarker }
@@ -62,10 +62,10 @@ export class InstanceLists {
   }
 
   /** Undefined when something that was left out is not kept any more. */
-  #render({ instances, epoch }: ListInstancesResponse): string[] | undefined {
-    if (epoch !== this.#epoch) {
+  #render({ instances, run }: ListInstancesResponse): string[] | undefined {
+    if (run !== this.#run) {
       this.#texts.clear()
-      this.#epoch = epoch
+      this.#run = run
     }
     const texts: string[] = []
     for (const { edition, instance } of instances) {

@@ -17,7 +17,7 @@ export function takeBackDiskWishes(
   log: Logger,
 ): boolean {
   const now = store.instances.get(instance.uuid)
-  if (now?.generation !== instance.generation || now.task !== 'updating') return false
+  if (now?.generation !== instance.generation || now.task === null || now.task === 'deleting') return false
   const disks = disksOf(store, now.uuid)
   const commits = disks.flatMap((disk) => {
     const operations = store.runningOperationsOn(disk.uuid)

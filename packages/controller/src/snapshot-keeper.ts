@@ -2,7 +2,13 @@
 // records, so a restart at any line takes it up again; the name of each, its uuid, makes doing it twice the
 // same as doing it once.
 
-import { decideSnapshotFailed, decideSnapshotSettled, type SnapshotRecord, VpeError } from '@vpe/core'
+import {
+  decideSnapshotFailed,
+  decideSnapshotSettled,
+  type InstanceRecord,
+  type SnapshotRecord,
+  VpeError,
+} from '@vpe/core'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
 import { KeyedWork } from './keyed-work.ts'
@@ -44,7 +50,8 @@ export class SnapshotKeeper {
     store.listen({
       onSnapshot: (snapshot) => snapshot && this.#work.look(snapshot.uuid),
       onInstance: (before, after) => {
-        if (before?.task === 'migrating' && after?.task !== 'migrating') this.#lookAtInstance(before.uuid)
+        if (before && after && isBetweenHosts(before) && !isBetweenHosts(after))
+          this.#lookAtInstance(before.uuid)
       },
     })
   }
@@ -79,7 +86,7 @@ export class SnapshotKeeper {
   #taskOf(uuid: string): keyof typeof STEPS | null {
     const snapshot = this.#store.snapshots.get(uuid)
     const instance = this.#store.instances.get(snapshot?.instanceUuid ?? '')
-    if (!snapshot || !instance || instance.task === 'deleting' || instance.task === 'migrating') return null
+    if (!snapshot || !instance || instance.task === 'deleting' || isBetweenHosts(instance)) return null
     const { status } = snapshot
     return status === 'creating' || status === 'deleting' ? status : null
   }
@@ -125,4 +132,9 @@ export class SnapshotKeeper {
       throw new VpeError('INTERNAL', `the instance of snapshot ${uuid} has no host or pool record`)
     return { host, pool }
   }
+}
+
+/** Until it has arrived, nobody knows which host has the disk open. */
+function isBetweenHosts({ task, leavingHostId }: InstanceRecord): boolean {
+  return task === 'migrating' || leavingHostId !== null
 }

@@ -322,10 +322,10 @@ export function stopCauseOf({ mark, guest }: ObservedDomain, bootId: string): St
 function planCreation(desired: DesiredInstance, observed: ObservedInstance): HostStep[] {
   const why = 'no domain is defined'
   const disk = observed.systemDisk
-  // A disk that outlived its domain, or has come from another host, holds a user's data: it is taken as it
-  // is, unless a new one was asked for and is not known to be made, or it shows that it is of another image.
+  // A disk that outlived its domain, or has come from another host, holds a user's data: one that is known to
+  // be made is taken as it is; any other, unless a new one was asked for or it shows that it is of another image.
   const isOfImage = disk !== null && (disk.imageUuid === null || disk.imageUuid === desired.image.uuid)
-  const isUsable = isOfImage && (desired.hasDisk || desired.diskGeneration === 0)
+  const isUsable = disk !== null && (desired.hasDisk || (isOfImage && desired.diskGeneration === 0))
   const isRevertDue = desired.diskSnapshotUuid !== null && !desired.hasDisk
   return [
     { kind: 'ensure-disk-pool', why },

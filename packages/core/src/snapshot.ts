@@ -72,6 +72,10 @@ export function decideSnapshotDelete(
   assertAtRest(instance, 'have a snapshot deleted')
   if (instance.locked) throw locked(instance, 'have a snapshot deleted')
   if (snapshot.status === 'deleting') return null
+  if (isDiskDue(instance) && instance.diskSnapshotUuid === snapshot.uuid) {
+    const why = `a revert to ${snapshot.name} has not come about yet: start or stop it, or revert to another one first`
+    throw new VpeError('CONFLICT', `instance ${instance.name} cannot have a snapshot deleted: ${why}`)
+  }
   return { next: { ...snapshot, status: 'deleting', fault: '' }, why: 'deletion was asked for' }
 }
 

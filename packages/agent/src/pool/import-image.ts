@@ -89,6 +89,7 @@ export async function admitImage(
   expectHash(image, contents.sha256, null)
   const record = { ...contents, ...(await judge(folder, nameOf(image), part, contents.sizeBytes, signal)) }
   await chmod(part, 0o444)
+  signal.throwIfAborted()
   const isOurs = await giveName(part, folder.path(imageFile(image.uuid, record.format)))
   if (isOurs) await writeRecord(folder, image.uuid, record)
   await folder.sync()

@@ -114,7 +114,11 @@ export async function removeImage(
   for (const name of await readdir(folder.root)) {
     const instance = instanceOfSystemDisk(name)
     if (!instance) continue
-    const backingFile = await readBackingFile(folder, name).catch(() => null)
+    // One that cannot be read may lie on it.
+    const backingFile = await readBackingFile(folder, name).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return null
+      throw error
+    })
     if (backingFile !== null && imageOfFile(backingFile) === uuid) {
       throw new VpeError('IN_USE', `the system disk of instance ${instance} lies on image ${uuid}`)
     }

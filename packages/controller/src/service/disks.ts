@@ -15,7 +15,6 @@ import {
   type InstanceRecord,
   nextDiskSlot,
   type OvercommitPolicy,
-  phaseOf,
   placeDisk,
   VpeError,
 } from '@vpe/core'
@@ -173,7 +172,7 @@ export function diskMethods({ store, mutations, policy, now }: DiskServiceDeps):
       if (disk.instanceUuid !== instance.uuid) {
         throw new VpeError('NOT_FOUND', `instance ${instance.name} does not have disk ${disk.name}`)
       }
-      if (phaseOf(instance) === 'paused') {
+      if (instance.power === 'paused') {
         const cure = 'its guest can let go of nothing; resume or stop it first'
         throw new VpeError('CONFLICT', `instance ${instance.name} is paused: ${cure}`)
       }

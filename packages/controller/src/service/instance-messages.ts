@@ -2,6 +2,7 @@
 // as it and what it refers to are the same records. Nothing is made anew to find that out: a list asks for
 // a thousand.
 
+import { randomInt } from 'node:crypto'
 import type {
   DiskPoolRecord,
   DiskRecord,
@@ -30,6 +31,8 @@ export class InstanceMessages {
   readonly #store: Store
   readonly #encoded = new WeakMap<InstanceRecord, Encoded>()
   #lastEdition = 0
+  /** Never that of another process: a store that was put back from a backup repeats its epochs. */
+  readonly run = randomInt(1, 2 ** 47)
 
   constructor(store: Store) {
     this.#store = store

@@ -1,6 +1,12 @@
 // A user's wish about one instance, from decision to what is committed: its row, its operation, its event.
 
-import { type DiskRecord, endOperation, type InstanceDecision, type InstanceRecord } from '@vpe/core'
+import {
+  type DiskRecord,
+  endOperation,
+  type InstanceDecision,
+  type InstanceRecord,
+  VpeError,
+} from '@vpe/core'
 import type { Instance } from '@vpe/proto'
 import { commitOfDecision } from '../instance-commit.ts'
 import { disksOf } from '../instance-disks.ts'
@@ -25,8 +31,11 @@ export type CarryOut = (
 export function createCarryOut(store: Store, now: () => number): CarryOut {
   return (kind, instance, decision, placement = null) => {
     const next = decision?.next ?? instance
-    // What its host must carry out would end the capture of its disk.
-    if (next.generation !== instance.generation) assertNotCaptured(store, instance)
+    // What its host must carry out would end a copy of its disk, or change what is copied.
+    if (next.generation !== instance.generation) {
+      assertNotCaptured(store, instance)
+      if (kind !== 'instance.delete') assertNotCloned(store, instance)
+    }
     const disks = disksOf(store, instance.uuid)
     const note = kind === 'instance.delete' ? noteOfKept(disks) : ''
     const operation = startOperation(kind, instance.uuid, now(), {
@@ -57,4 +66,17 @@ export function createCarryOut(store: Store, now: () => number): CarryOut {
 function noteOfKept(disks: readonly DiskRecord[]): string {
   if (disks.length === 0) return ''
   return `kept, and available once it is gone: data disk(s) ${disks.map(({ name }) => name).join(', ')}`
+}
+
+/** @throws VpeError CONFLICT while a clone waits for its copy of the system disk */
+function assertNotCloned(store: Store, { uuid, name }: InstanceRecord): void {
+  for (const { kind, resourceUuid } of store.operations.values()) {
+    if (kind !== 'instance.create') continue
+    const clone = store.instances.get(resourceUuid)
+    if (clone?.diskSource?.instanceUuid !== uuid || clone.settledGeneration > 0) continue
+    throw new VpeError(
+      'CONFLICT',
+      `instance ${name} is being cloned as ${clone.name}: wait until that is made, or delete it`,
+    )
+  }
 }

@@ -240,12 +240,12 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
     async listInstances(request) {
       await store.durable()
       const { instances, nextMarker } = listInstances(store, request)
-      const kept = new Set(request.keptEpoch === store.epoch ? request.kept : [])
+      const kept = new Set(request.keptRun === messages.run ? request.kept : [])
       const listed = instances.map((instance) => {
         const { edition, instance: bytes } = messages.encode(instance)
         return kept.has(edition) ? { edition } : { edition, instance: bytes }
       })
-      return { instances: listed, nextMarker, epoch: store.epoch }
+      return { instances: listed, nextMarker, run: messages.run }
     },
   }
 }
@@ -263,8 +263,13 @@ function chooseNewHost(
   hostIds: readonly string[],
 ): NewHost {
   const { vcpus, memoryMib, leavingHostId, diskPoolUuid } = instance
+  const disks = disksOf(store, instance.uuid)
   // Its place on the host that it is leaving is still its own.
-  if (leavingHostId !== null && hostIds.includes(leavingHostId))
+  if (
+    leavingHostId !== null &&
+    hostIds.includes(leavingHostId) &&
+    disks.every(({ hostId }) => hostId === null)
+  )
     return { hostId: leavingHostId, placement: null }
   const pool = getOr404(store.diskPools, 'disk pool', diskPoolUuid)
   if (!pool.shared) {
@@ -274,7 +279,6 @@ function chooseNewHost(
       `the instance is on host ${host}, which is not among the hosts given, and cannot move: its system disk lies in disk pool ${pool.name}, which is local to that host; allow that host, too, or make the instance anew with shareStorage`,
     )
   }
-  const disks = disksOf(store, instance.uuid)
   const local = disks.find(({ hostId }) => hostId !== null)
   if (local) {
     throw new VpeError(
