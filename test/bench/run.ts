@@ -20,8 +20,9 @@ for (const concurrency of [1, 16, 256]) {
 }
 
 print('GET /instances, 1,000 of them, beside other requests (real processes, pretended host):')
-const { listMs, othersMs, othersPerSecond } = await measureList(500)
+const { listMs, parsedMs, othersMs, othersPerSecond } = await measureList(500)
 print(`  list:   ${show(listMs, 'ms')}`)
+print(`  parsed: ${show(parsedMs, 'ms')}`)
 print(`  others: ${show(othersMs, 'ms')}, ${othersPerSecond.toFixed(0)}/s`)
 
 print('POST to domain running (real libvirt and QEMU):')
