@@ -458,6 +458,8 @@ describe('of one that moves to another host', () => {
     const taken = ['ensure-disk-pool', 'grow-system-disk', 'define', 'start']
     expect(kinds(seen(null, {}, { systemDisk: { imageUuid: 'image-1' } }))).toEqual(taken)
     expect(kinds(seen(null, {}, { systemDisk: { imageUuid: null } }))).toEqual(taken)
+    // Whatever it lies on: it is the one that was made.
+    expect(kinds(seen(null, {}, { systemDisk: { imageUuid: 'image-0' } }))).toEqual(taken)
     expect(planConvergence(moved, seen(null))).toMatchObject({
       code: 'DISK_POOL_FAILED',
       refused: expect.stringContaining('is not in /pool'),

@@ -90,6 +90,16 @@ describe('a snapshot', () => {
     expect(decideSnapshotDelete(anInstance(), aSnapshot({ status: 'deleting' }))).toBeNull()
   })
 
+  test('is kept while a revert to it has not come about', () => {
+    const due = { diskGeneration: 5, settledGeneration: 4, status: 'error' } as const
+    const snapshot = aSnapshot()
+    const instance = anInstance({ ...due, diskSnapshotUuid: snapshot.uuid })
+    expect(refusal(() => decideSnapshotDelete(instance, snapshot))).toEqual(
+      conflict('has not come about yet'),
+    )
+    expect(decideSnapshotDelete({ ...instance, diskSnapshotUuid: null }, snapshot)).not.toBeNull()
+  })
+
   test('is kept by a lock, and while something is being done', () => {
     expect(refusal(() => decideSnapshotDelete(LOCKED, aSnapshot()))).toEqual(conflict('unlock it first'))
     expect(refusal(() => decideSnapshotDelete(BUSY, aSnapshot()))).toEqual(conflict('it is stopping'))
