@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config'
 // (nats-server, SQLite files, libvirt). e2e: the whole cluster, real QEMU guests.
 //
 // Limits are far beyond what anything takes: a slow machine is no failure, only a test that never ends is.
-const expect = { poll: { timeout: 50_000 } }
+const expect = { poll: { timeout: 100_000 } }
 
 export default defineConfig({
   test: {
@@ -13,7 +13,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           expect,
-          testTimeout: 60_000,
+          testTimeout: 120_000,
           include: ['{packages/*/src,deploy/src,proto/src}/**/*.test.ts', 'test/tidy.test.ts'],
           exclude: ['**/*.integration.test.ts'],
         },
@@ -23,8 +23,8 @@ export default defineConfig({
           name: 'integration',
           include: ['{packages/*/src,deploy/src,test/contract}/**/*.integration.test.ts'],
           expect,
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
+          testTimeout: 240_000,
+          hookTimeout: 240_000,
           pool: 'forks',
         },
       },
@@ -32,7 +32,7 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
-          testTimeout: 300_000,
+          testTimeout: 900_000,
           hookTimeout: 600_000,
           pool: 'forks',
           fileParallelism: false,

@@ -15,6 +15,9 @@ const root = join(import.meta.dirname, '..', '..')
 /** Building the demo image anew for each cluster would only take time; it is cached as for a user. */
 const CACHE = process.env.VPE_CACHE ?? join(root, '.tools/cache')
 
+/** How long anything may take: far beyond what it does, also on a slow machine. */
+const BOUND_MS = 240_000
+
 export interface Answer {
   readonly status: number
   readonly headers: Headers
@@ -116,9 +119,12 @@ export class Cluster {
 
   /** The operation when it has ended. */
   async ended(operationUuid: string): Promise<{ status: string; fault: string | null }> {
-    const { body } = await this.ok('GET', `/operations/${operationUuid}?wait=60s`)
-    if (body.operation.status === 'running') throw new Error(`it runs on: ${JSON.stringify(body.operation)}`)
-    return body.operation
+    const deadline = Date.now() + BOUND_MS
+    for (;;) {
+      const { operation } = (await this.ok('GET', `/operations/${operationUuid}?wait=60s`)).body
+      if (operation.status !== 'running') return operation
+      if (Date.now() > deadline) throw new Error(`it runs on: ${JSON.stringify(operation)}`)
+    }
   }
 
   async virsh(...args: string[]): Promise<string> {
@@ -186,7 +192,7 @@ export class Cluster {
 export async function until(
   what: string,
   isTrue: () => boolean | Promise<boolean>,
-  boundMs = 60_000,
+  boundMs = BOUND_MS,
 ): Promise<void> {
   const deadline = Date.now() + boundMs
   while (!(await isTrue())) {

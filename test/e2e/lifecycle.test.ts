@@ -31,7 +31,7 @@ afterAll(async () => {
 const bootCount = () => cluster.serialLog(uuid).split('vpe demo guest').length - 1
 
 async function boots(count: number): Promise<void> {
-  await until(`the guest is up for time ${count}`, () => bootCount() >= count, 120_000)
+  await until(`the guest is up for time ${count}`, () => bootCount() >= count)
   expect(bootCount()).toBe(count)
 }
 

@@ -101,7 +101,7 @@ async function watch(work: () => Promise<unknown>): Promise<string[]> {
 }
 
 test('a host that is no longer allowed is left for one that is, with all that was written', async () => {
-  await until('the guest is up', () => cluster.serialLog(uuid).includes('vpe demo guest'), 240_000)
+  await until('the guest is up', () => cluster.serialLog(uuid).includes('vpe demo guest'))
   await inGuest(`printf written | dd of=/dev/vda ${SPOT}`)
   const seen = await watch(async () => {
     const { headers, body } = await cluster.ok('PUT', PATH, { name: 'mover', hostIDs: [hosts.b] })
@@ -116,7 +116,7 @@ test('a host that is no longer allowed is left for one that is, with all that wa
   expect(await cluster.virsh('list', '--all', '--uuid')).not.toContain(uuid)
   const serialLog = join(lab.folder('agent'), 'console', `${uuid}.log`)
   const isUp = () => readFileSync(serialLog, 'utf8').includes('vpe demo guest')
-  await until('the guest is up there', isUp, 240_000)
+  await until('the guest is up there', isUp)
   const answer = await inGuest(`dd if=/dev/vda bs=1M skip=900 count=1 2>/dev/null | head -c 7`)
   expect(answer).toBe('written')
 

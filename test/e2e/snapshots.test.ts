@@ -35,7 +35,7 @@ async function done(method: string, path: string, body?: object) {
 
 async function boots(count: number, of = uuid): Promise<void> {
   const bootCount = () => cluster.serialLog(of).split('vpe demo guest').length - 1
-  await until(`the guest is up for time ${count}`, () => bootCount() >= count, 120_000)
+  await until(`the guest is up for time ${count}`, () => bootCount() >= count)
   expect(bootCount()).toBe(count)
 }
 

@@ -121,7 +121,7 @@ class Viewer {
   }
 
   async hears(text: string): Promise<void> {
-    await until(`it hears ${text.slice(0, 40)}`, () => this.heard.includes(text), 30_000)
+    await until(`it hears ${text.slice(0, 40)}`, () => this.heard.includes(text))
   }
 
   leave(): void {
@@ -274,7 +274,8 @@ test('an agent that stops ends them, too, and does not wait for its viewers', as
   const startedMs = performance.now()
   const codes = Promise.all(viewers.map(({ ended }) => ended))
   expect(await agent.end('SIGTERM')).toBe(0)
-  expect(performance.now() - startedMs).toBeLessThan(5_000)
+  // Less than what it gives to calls that do not end.
+  expect(performance.now() - startedMs).toBeLessThan(10_000)
   expect(await codes).toEqual(['UNAVAILABLE', 'UNAVAILABLE'])
   agent = await startAgent()
 })

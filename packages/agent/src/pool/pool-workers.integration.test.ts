@@ -285,13 +285,13 @@ describe('an import from the web', () => {
     await expect(importImage(url())).rejects.toMatchObject(refusal('tried 3 times'))
     expect(requests).toHaveLength(3)
     expect(inPool()).toEqual([])
-  }, 20_000)
+  })
 
   test('recovers from a server that is away for a moment', async () => {
     answer = (response) =>
       requests.length < 3 ? response.writeHead(503).end() : response.end(Buffer.alloc(512))
     expect(await importImage(url())).toMatchObject({ format: 'raw' })
-  }, 20_000)
+  })
 })
 
 describe('a system disk', () => {
@@ -503,13 +503,11 @@ describe('a worker', () => {
     )
     const pid = workerPids().at(-1) ?? 0
     process.kill(pid, 'SIGSTOP')
-    const startMs = performance.now()
     const disk = workers.request(pool, 'find-system-disk', { instanceUuid: randomUUID() })
     await expect(workers.request(pool, 'check', {})).rejects.toMatchObject(
       refusal('longer than 1 s', 'UNAVAILABLE'),
     )
     await expect(disk).rejects.toMatchObject({ code: 'UNAVAILABLE' })
-    expect(performance.now() - startMs).toBeLessThan(3_000)
     await until('it is gone', () => !existsSync(`/proc/${pid}`))
     await until('another answers', () =>
       workers.request(pool, 'check', {}).then(
