@@ -1,6 +1,7 @@
 // How every process of vpe opens a gRPC server and dials one: the same error translation, the same
-// keep-alive, and no unencrypted listener off the machine.
+// keep-alive, the same check of who calls, and no unencrypted listener off the machine.
 
+import { type ChannelCredentials, ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js'
 import { VpeError } from '@vpe/core'
 import {
   type CallContext,
@@ -16,6 +17,15 @@ import {
 } from 'nice-grpc'
 import { errorDetailsClientMiddleware, errorDetailsServerMiddleware } from 'nice-grpc-error-details'
 import { toServerError } from './error-status.ts'
+import {
+  type Caller,
+  type ExpectedPeer,
+  parsePeerUri,
+  peerOfAltNames,
+  peerUri,
+  refuseCaller,
+} from './peer.ts'
+import type { TlsFolder } from './tls.ts'
 
 /** A dead peer is noticed within about keepalive_time + keepalive_timeout, also while a call waits. */
 const CONNECTION = {
@@ -28,11 +38,21 @@ const CONNECTION = {
   'grpc-node.flow_control_window': 1024 ** 2,
 }
 
+/** How a server shows itself, and whom it lets in: with a certificate of the cluster's CA, or anyone. */
+export interface ServerTls {
+  readonly folder: TlsFolder
+  readonly clients: 'certified' | 'anyone'
+}
+
 /**
  * A server whose methods may throw VpeError. Any other error is a defect: `onUnexpected` is told, and
- * the caller gets INTERNAL with the message.
+ * the caller gets INTERNAL with the message. With `tls` every call is held to the roles of peer.ts; without,
+ * the server must be on loopback, where all callers count as this machine's operator.
  */
-export function createRpcServer(onUnexpected: (error: unknown, method: string) => void): Server {
+export function createRpcServer(
+  onUnexpected: (error: unknown, method: string) => void,
+  tls?: ServerTls,
+): Server {
   async function* translateErrors<Request, Response>(
     call: ServerMiddlewareCall<Request, Response>,
     context: CallContext,
@@ -47,12 +67,57 @@ export function createRpcServer(onUnexpected: (error: unknown, method: string) =
       throw toServerError(new VpeError('INTERNAL', message))
     }
   }
-  return createServer({
+  const server = createServer({
     ...CONNECTION,
     'grpc.http2.min_ping_interval_without_data_ms': 1_000,
+    interceptors: [stateCaller(tls !== undefined)],
   })
     .use(errorDetailsServerMiddleware)
     .use(translateErrors)
+    .use(checkCaller)
+  return tls ? listeningWith(server, tls) : server
+}
+
+function listeningWith<Ext>(server: Server<Ext>, tls: ServerTls): Server<Ext> {
+  return {
+    ...server,
+    use: (middleware) => listeningWith(server.use(middleware), tls),
+    listen: (address) => server.listen(address, tls.folder.serverCredentials(tls.clients)),
+  }
+}
+
+/** How the caller gets from the socket, which only interceptors see, to middleware and methods. */
+const CALLER_HEADER = 'vpe-caller'
+
+/** Writes down who calls, over whatever the caller wrote there itself. */
+function stateCaller(isTls: boolean): ServerInterceptor {
+  return (_method, call) =>
+    new ServerInterceptingCall(call, {
+      start(next) {
+        next({
+          onReceiveMetadata(metadata, proceed) {
+            const peer = peerOfAltNames(call.getAuthContext().sslPeerCertificate?.subjectaltname)
+            metadata.set(CALLER_HEADER, !isTls ? 'loopback' : peer ? peerUri(peer) : 'stranger')
+            proceed(metadata)
+          },
+        })
+      },
+    })
+}
+
+/** Who makes a call. */
+export function callerOf(context: CallContext): Caller {
+  const stated = context.metadata.get(CALLER_HEADER) ?? ''
+  return stated === 'loopback' ? stated : (parsePeerUri(stated) ?? 'stranger')
+}
+
+async function* checkCaller<Request, Response>(
+  call: ServerMiddlewareCall<Request, Response>,
+  context: CallContext,
+) {
+  const why = refuseCaller(callerOf(context), call.method.path)
+  if (why !== null) throw new VpeError('PERMISSION_DENIED', why)
+  return yield* call.next(call.request, context)
 }
 
 const HOST_ID_HEADER = 'vpe-host-id'
@@ -84,25 +149,45 @@ export function createRpcClientFactory(): ClientFactory {
   return createClientFactory().use(errorDetailsClientMiddleware)
 }
 
-/** A channel to host:port. It connects by itself, and again after a loss, within a second. */
-export function createRpcChannel(address: string): Channel {
-  return createChannel(address, undefined, {
+/**
+ * A channel to host:port. It connects by itself, and again after a loss, within a second.
+ * @param tls shows this process's certificate, and refuses a server that is not the expected one
+ */
+export function createRpcChannel(
+  address: string,
+  tls?: { readonly folder: TlsFolder; readonly expected: ExpectedPeer },
+): Channel {
+  const credentials = tls?.folder.channelCredentials(tls.expected)
+  return credentials
+    ? createChannelWith(address, credentials)
+    : createChannel(address, undefined, channelOptions())
+}
+
+/** An encrypted channel by credentials of the caller's own, which look at roles and not at names. */
+export function createChannelWith(address: string, credentials: ChannelCredentials): Channel {
+  // Addresses are no names that TLS may ask for.
+  return createChannel(address, credentials, { ...channelOptions(), 'grpc.ssl_target_name_override': 'vpe' })
+}
+
+function channelOptions() {
+  return {
     ...CONNECTION,
     'grpc.initial_reconnect_backoff_ms': 200,
     'grpc.max_reconnect_backoff_ms': 1_000,
-  })
+  }
 }
 
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\]):\d+$/
 
 /**
  * Refuses an unencrypted listener that others than this machine can reach.
+ * @param remedy what would make another address allowed, if anything does
  * @throws VpeError INVALID_ARGUMENT when `address` (host:port) is not on loopback
  */
-export function assertLoopback(address: string, setting: string): void {
+export function assertLoopback(address: string, setting: string, remedy = ''): void {
   if (LOOPBACK.test(address)) return
   throw new VpeError(
     'INVALID_ARGUMENT',
-    `${setting}=${address}: this listener is neither encrypted nor authenticated, so it must be on loopback; use 127.0.0.1:<port>`,
+    `${setting}=${address}: this listener is neither encrypted nor authenticated, so it must be on loopback; use 127.0.0.1:<port>${remedy && `, or ${remedy}`}`,
   )
 }

@@ -16,6 +16,12 @@ const environmentSchema = z.object({
     .regex(/^\S+:\d+$/, 'must be host:port')
     .optional(),
   VPE_AGENT_STATE_DIR: absolutePath,
+  VPE_TLS_DIR: absolutePath.optional(),
+  VPE_CONTROLLER_ADDRESS: z
+    .string()
+    .regex(/^\S+:\d+$/, 'must be host:port')
+    .optional(),
+  VPE_NATS_CREDS: absolutePath.optional(),
   VPE_LIBVIRT_URI: z.string().min(1).default('qemu:///system'),
   VPE_NATS_URL: z.string().min(1).default('nats://127.0.0.1:4222'),
   VPE_AGENT_IMAGE_DIRS: z
@@ -37,6 +43,11 @@ export interface AgentConfig {
   /** Where Prometheus may ask; undefined for nowhere. */
   readonly metricsListen: string | undefined
   readonly stateDir: string
+  /** The folder of its certificate; undefined for one that stays on loopback. */
+  readonly tlsDir: string | undefined
+  /** Where the certificate is renewed. */
+  readonly controllerAddress: string | undefined
+  readonly natsCredentials: string | undefined
   readonly libvirtUri: string
   readonly natsUrl: string
   readonly imageDirs: readonly string[]
@@ -61,12 +72,16 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     throw new Error(faults.join('\n'))
   }
   const { data } = parsed
-  assertLoopback(data.VPE_AGENT_LISTEN, 'VPE_AGENT_LISTEN')
+  if (data.VPE_TLS_DIR === undefined)
+    assertLoopback(data.VPE_AGENT_LISTEN, 'VPE_AGENT_LISTEN', 'join a cluster with vpe-agent join <token>')
   if (data.VPE_AGENT_METRICS_LISTEN) assertLoopback(data.VPE_AGENT_METRICS_LISTEN, 'VPE_AGENT_METRICS_LISTEN')
   return {
     listen: data.VPE_AGENT_LISTEN,
     metricsListen: data.VPE_AGENT_METRICS_LISTEN,
     stateDir: data.VPE_AGENT_STATE_DIR,
+    tlsDir: data.VPE_TLS_DIR,
+    controllerAddress: data.VPE_CONTROLLER_ADDRESS,
+    natsCredentials: data.VPE_NATS_CREDS,
     libvirtUri: data.VPE_LIBVIRT_URI,
     natsUrl: data.VPE_NATS_URL,
     imageDirs: data.VPE_AGENT_IMAGE_DIRS,

@@ -1,37 +1,13 @@
-// A small file that is either the old one or the new one, whatever happens while it is written.
+// Files of the state folder: either the old one or the new one, whatever happens while one is written.
 
-import { mkdir, open, readFile, rename } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { readIfThere } from '@vpe/pki'
 
-/** Writes, flushes, and only then gives the file its name. */
-export async function writeDurably(path: string, text: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true })
-  const part = `${path}.new`
-  const file = await open(part, 'w', 0o600)
-  try {
-    await file.writeFile(text)
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-  await rename(part, path)
-  const folder = await open(dirname(path), 'r')
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
-  }
-}
+export { writeDurably } from '@vpe/pki'
 
 /** The JSON in a file; undefined when there is no file. */
 export async function readJson(path: string): Promise<unknown> {
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  }
+  const text = await readIfThere(path)
+  if (text === undefined) return undefined
   try {
     return JSON.parse(text)
   } catch (cause) {

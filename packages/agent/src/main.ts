@@ -4,11 +4,13 @@
 import { chmod, mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VpeError } from '@vpe/core'
-import { AgentServiceDefinition, createRpcServer, refuseOtherHosts } from '@vpe/proto'
+import { keepRenewed } from '@vpe/pki'
+import { AgentServiceDefinition, createRpcServer, peerUri, refuseOtherHosts, TlsFolder } from '@vpe/proto'
 import { pino } from 'pino'
 import { z } from 'zod'
 import { Agent } from './agent.ts'
 import { systemClock } from './clock.ts'
+import { runCommand } from './commands.ts'
 import { type AgentConfig, loadConfig } from './config.ts'
 import { Consoles } from './consoles.ts'
 import { EpochLedger } from './epoch-ledger.ts'
@@ -21,11 +23,14 @@ import { readNeighbours } from './neighbours.ts'
 import { choosePlatform, detectKvm } from './platform.ts'
 import { PoolWorkers } from './pool/pool-workers.ts'
 import { createAgentService } from './service.ts'
+import { settingsOfMember } from './settings-file.ts'
 
 const LIBVIRT_RETRY_MS = 1_000
 const NATS_WAIT_MS = 2_000
 /** How long calls under way may take to end when the agent stops. */
 const STOP_MS = 10_000
+
+if (await runCommand(process.argv)) process.exit(0)
 
 const config = readConfig()
 const log = pino({ name: 'vpe-agent', level: config.logLevel, timestamp: pino.stdTimeFunctions.isoTime })
@@ -60,7 +65,15 @@ async function run(config: AgentConfig): Promise<void> {
   ])
   log.info({ host: hostId, version, epoch: epochs.epoch, stateDir }, 'starting')
 
-  const publisher = openNatsPublisher(natsUrl, `vpe-agent ${hostId}`, log)
+  const tls = config.tlsDir === undefined ? undefined : new TlsFolder(config.tlsDir)
+  if (tls && (tls.peer.role !== 'agent' || tls.peer.name !== hostId)) {
+    throw new VpeError(
+      'INVALID_ARGUMENT',
+      `the certificate in ${tls.path} is of ${peerUri(tls.peer)}, and this is the agent of host ${hostId}; join again with a new token`,
+    )
+  }
+  const access = { credentials: config.natsCredentials, ca: tls?.caFile }
+  const publisher = openNatsPublisher(natsUrl, `vpe-agent ${hostId}`, log, access)
   const hypervisor = await waitForLibvirt(libvirtUri)
   const { capabilities, libvirtVersion, hypervisorVersion } = await hypervisor.facts()
   const platform = choosePlatform(capabilities, await detectKvm())
@@ -90,13 +103,16 @@ async function run(config: AgentConfig): Promise<void> {
   await agent.start()
   const onDefect = (error: unknown, method: string) =>
     log.error({ err: error, method }, 'a call met a defect')
-  const server = createRpcServer(onDefect).use(refuseOtherHosts(hostId))
+  const clients = 'certified' as const
+  const server = createRpcServer(onDefect, tls && { folder: tls, clients }).use(refuseOtherHosts(hostId))
   server.add(AgentServiceDefinition, createAgentService(agent, epochs, consoles))
   const port = await server.listen(listen)
   const metricsServer = metricsListen === undefined ? null : serveMetrics(metricsListen, agent.metrics, log)
-  log.info({ listen, port, metricsListen }, 'ready')
+  log.info({ listen, port, metricsListen, tls: tls !== undefined }, 'ready')
+  const stopRenewing = tls && keepCertificateRenewed(tls, config)
 
   await aborted(stopping.signal)
+  stopRenewing?.()
   consoles.close()
   const calls = server.shutdown()
   await agent.stop()
@@ -106,6 +122,15 @@ async function run(config: AgentConfig): Promise<void> {
   await publisher.close()
   await atMost(STOP_MS, hypervisor.close(), () => log.warn('libvirt does not let go; ending all the same'))
   log.info('stopped')
+}
+
+function keepCertificateRenewed(folder: TlsFolder, config: AgentConfig): () => void {
+  const { controllerAddress, natsCredentials } = config
+  if (controllerAddress === undefined) {
+    log.warn('VPE_CONTROLLER_ADDRESS is not set: the certificate is not renewed by itself')
+    return () => {}
+  }
+  return keepRenewed({ folder, natsCredentials, controllerAddress, now: Date.now, log })
 }
 
 async function waitForLibvirt(uri: string): Promise<Hypervisor> {
@@ -145,7 +170,7 @@ async function readVersion(): Promise<string> {
 
 function readConfig(): AgentConfig {
   try {
-    return loadConfig(process.env)
+    return loadConfig(settingsOfMember(process.env))
   } catch (error) {
     process.stderr.write(`vpe-agent: ${error instanceof Error ? error.message : error}\n`)
     process.exit(1)

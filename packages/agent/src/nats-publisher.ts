@@ -2,7 +2,7 @@
 // while it is away is dropped: a heartbeat is worth something only when it is fresh, and a hint to look
 // again is not needed by one who looks at everything when he is back.
 
-import { connectBus } from '@vpe/bus'
+import { type BusAccess, connectBus } from '@vpe/bus'
 import type { Logger } from 'pino'
 import type { Publisher } from './agent.ts'
 import { systemClock } from './clock.ts'
@@ -18,7 +18,7 @@ export interface NatsPublisher extends Publisher {
   close(): Promise<void>
 }
 
-export function openNatsPublisher(url: string, name: string, log: Logger): NatsPublisher {
+export function openNatsPublisher(url: string, name: string, log: Logger, access: BusAccess): NatsPublisher {
   let connection: Connection | null = null
   let isUp = false
   const onStatus = (status: 'disconnect' | 'reconnect') => {
@@ -26,7 +26,7 @@ export function openNatsPublisher(url: string, name: string, log: Logger): NatsP
     if (isUp) log.info('NATS is back')
     else log.warn('NATS is away; the agent works on without it')
   }
-  const connected = connectForEver(() => connectBus(url, name, onStatus), log).then((opened) => {
+  const connected = connectForEver(() => connectBus(url, name, onStatus, access), log).then((opened) => {
     connection = opened
     isUp = true
     log.info({ natsUrl: url }, 'connected to NATS')

@@ -29,6 +29,7 @@ import { hostRoutes } from './routes/hosts.ts'
 import { imageRoutes } from './routes/images.ts'
 import { instanceMetricsRoutes } from './routes/instance-metrics.ts'
 import { instanceRoutes } from './routes/instances.ts'
+import { joinTokenRoutes } from './routes/join-tokens.ts'
 import { lifecycleRoutes } from './routes/lifecycle.ts'
 import { metricsRoute } from './routes/metrics.ts'
 import { operationRoutes } from './routes/operations.ts'
@@ -87,6 +88,7 @@ export function createApp({
   diskPoolRoutes(add, controller)
   diskRoutes(add, controller)
   hostRoutes(add, controller)
+  joinTokenRoutes(add, controller)
   operationRoutes(add, controller)
   webhookRoutes(add, controller)
   eventRoutes(add, new EventStreams(log, stopping, registry, eventStreamLimits), currentLog)

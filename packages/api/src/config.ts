@@ -10,10 +10,14 @@ const Address = z.string().refine((value) => Number(ADDRESS.exec(value)?.[2] ?? 
   error: 'expected host:port',
 })
 
+const AbsolutePath = z.string().startsWith('/', { error: 'expected an absolute path' })
+
 const Environment = z.object({
   VPE_API_LISTEN: Address.default('127.0.0.1:8080'),
   VPE_CONTROLLER_ADDRESS: Address.default('127.0.0.1:7701'),
   VPE_NATS_URL: z.string().default('nats://127.0.0.1:4222'),
+  VPE_TLS_DIR: AbsolutePath.optional(),
+  VPE_NATS_CREDS: AbsolutePath.optional(),
   VPE_LOG_LEVEL: z
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
       error: 'expected fatal, error, warn, info, debug, trace or silent',
@@ -25,6 +29,9 @@ export interface Config {
   readonly listen: { readonly host: string; readonly port: number }
   readonly controllerAddress: string
   readonly natsUrl: string
+  /** The folder of its certificate; undefined where the controller is on loopback. */
+  readonly tlsDir: string | undefined
+  readonly natsCredentials: string | undefined
   readonly logLevel: string
 }
 
@@ -48,6 +55,8 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     },
     controllerAddress: VPE_CONTROLLER_ADDRESS,
     natsUrl: VPE_NATS_URL,
+    tlsDir: result.data.VPE_TLS_DIR,
+    natsCredentials: result.data.VPE_NATS_CREDS,
     logLevel: VPE_LOG_LEVEL,
   }
 }

@@ -38,6 +38,8 @@ export const MEANING_OF_CODE: Readonly<Record<FaultCode, Meaning>> = {
   STALE_GENERATION: { status: 409, title: 'A newer change came first' },
   SUPERSEDED: { status: 409, title: 'A later request replaced this one' },
   CONSOLE_TOKEN_REFUSED: { status: 403, title: 'The token does not open this console' },
+  JOIN_TOKEN_REFUSED: { status: 403, title: 'The token lets nobody in' },
+  PERMISSION_DENIED: { status: 403, title: 'The role may not do this' },
   UNAVAILABLE: { status: 503, title: 'It cannot be answered now' },
   INTERNAL: { status: 500, title: 'vpe failed' },
   MALFORMED_JSON: { status: 400, title: 'The body is not JSON' },

@@ -12,6 +12,7 @@ import {
   CreateHostRequest,
   CreateImageRequest,
   CreateInstanceRequest,
+  CreateJoinTokenRequest,
   CreateWebhookRequest,
   Disk,
   DiskPool,
@@ -21,6 +22,7 @@ import {
   Instance,
   InstanceMetrics,
   type InstanceName,
+  type JoinToken,
   ListInstancesRequest,
   Operation,
   type Placement,
@@ -139,6 +141,7 @@ export function createFakeController(): FakeController {
   const disks = new Shelf<Disk>('disk')
   const operations = new Shelf<Operation & { name: string }>('operation')
   const placements = new Shelf<Placement & { name: string }>('placement')
+  const joinTokens = new Shelf<JoinToken>('join token')
   const webhooks = new Shelf<Webhook & { name: string }>('webhook')
   const firstAnswers = new Map<string, { readonly request: string; readonly answer: unknown }>()
   const metrics = new Map<string, InstanceMetrics>()
@@ -693,6 +696,19 @@ export function createFakeController(): FakeController {
     deleteWebhook: serve('deleteWebhook', ({ uuid }) => ({
       webhook: webhooks.remove(uuid),
       operationUuid: begin('webhook.delete', uuid ?? '', true),
+    })),
+    createJoinToken: serve('createJoinToken', (partial) => {
+      const { role, name, expiresInS = 3_600, uses = 1 } = CreateJoinTokenRequest.fromPartial(partial)
+      const uuid = nextId('9')
+      const times = { createdAtMs: CREATED_AT_MS, expiresAtMs: CREATED_AT_MS + expiresInS * 1_000 }
+      const joinToken = joinTokens.add({ uuid, role, name, uses, usedBy: [], ...times })
+      const operationUuid = begin('join_token.create', uuid, true)
+      return { joinToken, operationUuid, token: 'vpe1.W10' }
+    }),
+    listJoinTokens: serve('listJoinTokens', () => ({ joinTokens: joinTokens.list('') })),
+    deleteJoinToken: serve('deleteJoinToken', ({ uuid }) => ({
+      joinToken: joinTokens.remove(uuid),
+      operationUuid: begin('join_token.delete', uuid ?? '', true),
     })),
     countInstances: serve('countInstances', () => {
       const of = Map.groupBy(instances.things.values(), ({ status }) => status)

@@ -4,10 +4,12 @@
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { VpeError } from '@vpe/core'
-import { ControllerServiceDefinition, createRpcChannel, createRpcClientFactory } from '@vpe/proto'
+import { keepRenewed } from '@vpe/pki'
+import { ControllerServiceDefinition, createRpcChannel, createRpcClientFactory, TlsFolder } from '@vpe/proto'
 import { pino } from 'pino'
 import { collectDefaultMetrics, Registry } from 'prom-client'
 import { createApp } from './app.ts'
+import { runCommand } from './commands.ts'
 import { type Config, readConfig } from './config.ts'
 import { attachConsoleSockets } from './console/console-sockets.ts'
 import { connectToLog } from './events/log-connection.ts'
@@ -26,15 +28,33 @@ function configOrExit(): Config {
   }
 }
 
+function tlsOrExit({ tlsDir }: Config): TlsFolder | undefined {
+  try {
+    return tlsDir === undefined ? undefined : new TlsFolder(tlsDir)
+  } catch (error) {
+    if (!(error instanceof VpeError)) throw error
+    process.stderr.write(`vpe-api: ${error.message}\n`)
+    process.exit(2)
+  }
+}
+
+if (await runCommand(process.argv)) process.exit(0)
+
 const config = configOrExit()
 const log = pino({ name: 'vpe-api', level: config.logLevel })
 const stopping = new AbortController()
-const channel = createRpcChannel(config.controllerAddress)
+const folder = tlsOrExit(config)
+const channel = createRpcChannel(
+  config.controllerAddress,
+  folder && { folder, expected: { role: 'controller' } },
+)
 const controller = createRpcClientFactory().create(ControllerServiceDefinition, channel)
 const registry = new Registry()
 collectDefaultMetrics({ register: registry })
 const limits = { stopping: stopping.signal }
-const events = connectToLog(config.natsUrl, log)
+const { controllerAddress, natsUrl, natsCredentials } = config
+const events = connectToLog(natsUrl, log, { credentials: natsCredentials, ca: folder?.caFile })
+const stopRenewing = folder && keepRenewed({ folder, natsCredentials, controllerAddress, now: Date.now, log })
 const app = createApp({ controller, log, limits, registry, currentLog: events.current })
 const server = createHttpServer(app)
 const consoles = attachConsoleSockets(server, { controller, log })
@@ -43,6 +63,7 @@ async function stop(signal: string): Promise<void> {
   if (stopping.signal.aborted) return
   log.info({ signal }, 'stopping')
   stopping.abort()
+  stopRenewing?.()
   await Promise.all([stopHttpServer(server, STOP_GRACE_MS), consoles.close()])
   await events.close()
   channel.close()

@@ -18,6 +18,8 @@ import {
   type Instance,
   type InstanceStatus,
   type InstanceTask,
+  type JoinToken,
+  JoinTokenRole,
   type Operation,
   type OperationStatus,
   type Placement,
@@ -32,6 +34,7 @@ import type { FlavorView } from './schemas/flavor.ts'
 import type { HostView } from './schemas/host.ts'
 import type { ImageCopiesAnswer, ImageView } from './schemas/image.ts'
 import type { ChangedInstanceView, InstanceView } from './schemas/instance.ts'
+import type { JoinTokenView } from './schemas/join-token.ts'
 import type { OperationView, PlacementView } from './schemas/operation.ts'
 import type { SnapshotView } from './schemas/snapshot.ts'
 import type { WebhookView } from './schemas/webhook.ts'
@@ -362,5 +365,17 @@ export function showWebhook(webhook: Webhook): z.input<typeof WebhookView> {
     next_attempt_at: momentOrNull(webhook.nextAttemptAtMs),
     last_gap: webhook.lastGap || null,
     created_at: moment(webhook.createdAtMs),
+  }
+}
+
+export function showJoinToken(token: JoinToken): z.input<typeof JoinTokenView> {
+  return {
+    uuid: token.uuid,
+    role: token.role === JoinTokenRole.API ? 'api' : 'agent',
+    name: token.name || null,
+    uses: token.uses,
+    used_by: token.usedBy,
+    expires_at: moment(token.expiresAtMs),
+    created_at: moment(token.createdAtMs),
   }
 }

@@ -1,8 +1,17 @@
 // The NATS connection of a process: it reconnects for ever, since no process of vpe stops working
 // because NATS is away.
 
+import { readFileSync } from 'node:fs'
 import type { NatsConnection } from '@nats-io/nats-core'
-import { connect } from '@nats-io/transport-node'
+import { connect, credsAuthenticator } from '@nats-io/transport-node'
+
+/** What a process shows and believes, where NATS does not take everyone. */
+export interface BusAccess {
+  /** Path of a credentials file; read at each connection, so that a renewed one counts. */
+  readonly credentials?: string | undefined
+  /** Path of the CA that NATS has its certificate of; needed for tls:// URLs. */
+  readonly ca?: string | undefined
+}
 
 /**
  * Connects to NATS. Waits for a server that is not there yet and comes back after any loss.
@@ -14,7 +23,9 @@ export async function connectBus(
   url: string,
   name: string,
   onStatus: (status: 'disconnect' | 'reconnect') => void = () => {},
+  access: BusAccess = {},
 ): Promise<NatsConnection> {
+  const { credentials, ca } = access
   const connection = await connect({
     servers: url.split(','),
     name,
@@ -23,6 +34,8 @@ export async function connectBus(
     waitOnFirstConnect: true,
     pingInterval: 5_000,
     maxPingOut: 2,
+    ...(credentials !== undefined && { authenticator: credsAuthenticator(() => readFileSync(credentials)) }),
+    ...(url.startsWith('tls://') && { tls: ca === undefined ? {} : { caFile: ca } }),
   })
   void watchStatus(connection, onStatus)
   return connection

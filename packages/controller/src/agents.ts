@@ -7,6 +7,7 @@ import {
   createRpcChannel,
   createRpcClientFactory,
   meantForHost,
+  type TlsFolder,
 } from '@vpe/proto'
 import type { Channel } from 'nice-grpc'
 
@@ -18,11 +19,18 @@ export interface AgentConnection {
 /** Dials an agent at host:port; with a host id, another host's agent there refuses every call. */
 export type AgentDialer = (address: string, hostId?: string) => AgentConnection
 
-export function dialAgent(address: string, hostId?: string): AgentConnection {
-  const channel: Channel = createRpcChannel(address)
-  const options = hostId === undefined ? {} : { '*': meantForHost(hostId) }
-  const client = createRpcClientFactory().create(AgentServiceDefinition, channel, options)
-  return { client, close: () => channel.close() }
+export const dialAgent: AgentDialer = agentDialer()
+
+/** @param folder the controller's certificate; with it, only the certificate of the host that is meant will do */
+export function agentDialer(folder?: TlsFolder): AgentDialer {
+  return (address, hostId) => {
+    const expected =
+      hostId === undefined ? { role: 'agent' as const } : { role: 'agent' as const, name: hostId }
+    const channel: Channel = createRpcChannel(address, folder && { folder, expected })
+    const options = hostId === undefined ? {} : { '*': meantForHost(hostId) }
+    const client = createRpcClientFactory().create(AgentServiceDefinition, channel, options)
+    return { client, close: () => channel.close() }
+  }
 }
 
 export class Agents {

@@ -4,15 +4,23 @@ import { VpeError } from '@vpe/core'
 import { assertLoopback } from '@vpe/proto'
 import { z } from 'zod'
 
+const address = z.string().regex(/^.+:\d{1,5}$/, 'must be host:port')
+
 const schema = z.object({
-  VPE_CONTROLLER_LISTEN: z
-    .string()
-    .regex(/^.+:\d{1,5}$/, 'must be host:port')
-    .default('127.0.0.1:7701'),
+  VPE_CONTROLLER_LISTEN: address.default('127.0.0.1:7701'),
   VPE_CONTROLLER_STATE_DIR: z
     .string('must be set: the folder that holds controller.sqlite')
     .startsWith('/', 'must be an absolute path'),
+  VPE_CONTROLLER_TLS: z.enum(['on', 'off']).default('off'),
+  VPE_CONTROLLER_ADVERTISE: address.optional(),
+  VPE_ENROLMENT_LISTEN: address.optional(),
+  VPE_ENROLMENT_ADVERTISE: z
+    .string()
+    .regex(/^[^\s,]+:\d{1,5}(,[^\s,]+:\d{1,5})*$/, 'must be host:port, or several with commas between')
+    .optional(),
   VPE_NATS_URL: z.string().default('nats://127.0.0.1:4222'),
+  VPE_NATS_ADVERTISE: z.string().optional(),
+  VPE_NATS_CREDS: z.string().startsWith('/', 'must be an absolute path').optional(),
   VPE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info'),
 })
 
@@ -20,6 +28,17 @@ export interface ControllerConfig {
   readonly listen: string
   readonly stateDir: string
   readonly natsUrl: string
+  /** A credentials file; undefined where NATS takes everyone. */
+  readonly natsCredentials: string | undefined
+  readonly isTls: boolean
+  /** Where machines enrol; undefined for nowhere. */
+  readonly enrolmentListen: string | undefined
+  /** What members are told: where enrolment, the controller and NATS are reached. */
+  readonly advertised: {
+    readonly enrolment: readonly string[]
+    readonly controller: string
+    readonly nats: string
+  }
   readonly logLevel: string
 }
 
@@ -31,11 +50,39 @@ export function readConfig(environment: NodeJS.ProcessEnv): ControllerConfig {
     throw new VpeError('INVALID_ARGUMENT', `wrong settings in the environment: ${faults.join('; ')}`)
   }
   const settings = parsed.data
-  assertLoopback(settings.VPE_CONTROLLER_LISTEN, 'VPE_CONTROLLER_LISTEN')
+  const listen = settings.VPE_CONTROLLER_LISTEN
+  const enrolmentListen = settings.VPE_ENROLMENT_LISTEN
+  const isTls = settings.VPE_CONTROLLER_TLS === 'on'
+  if (!isTls) assertLoopback(listen, 'VPE_CONTROLLER_LISTEN', 'set VPE_CONTROLLER_TLS=on')
+  if (enrolmentListen !== undefined && !isTls)
+    throw new VpeError(
+      'INVALID_ARGUMENT',
+      'VPE_ENROLMENT_LISTEN: nobody can enrol without VPE_CONTROLLER_TLS=on',
+    )
   return {
-    listen: settings.VPE_CONTROLLER_LISTEN,
+    listen,
+    natsCredentials: settings.VPE_NATS_CREDS,
+    isTls,
+    enrolmentListen,
+    advertised: {
+      enrolment:
+        enrolmentListen === undefined
+          ? []
+          : reachable('VPE_ENROLMENT', settings.VPE_ENROLMENT_ADVERTISE ?? enrolmentListen).split(','),
+      controller: isTls ? reachable('VPE_CONTROLLER', settings.VPE_CONTROLLER_ADVERTISE ?? listen) : listen,
+      nats: settings.VPE_NATS_ADVERTISE ?? settings.VPE_NATS_URL,
+    },
     stateDir: settings.VPE_CONTROLLER_STATE_DIR,
     natsUrl: settings.VPE_NATS_URL,
     logLevel: settings.VPE_LOG_LEVEL,
   }
+}
+
+/** @throws VpeError when what members would be told is no address that anyone can reach */
+function reachable(setting: string, told: string): string {
+  if (!/^(0\.0\.0\.0|\[::\]):/.test(told)) return told
+  throw new VpeError(
+    'INVALID_ARGUMENT',
+    `${setting}_LISTEN=${told} is every address of this machine; set ${setting}_ADVERTISE to the one that members reach it at`,
+  )
 }

@@ -9,12 +9,14 @@ import {
   type WebhookPolicy,
 } from '@vpe/core'
 import {
+  CertificateServiceDefinition,
   ControllerServiceDefinition,
   type ControllerServiceImplementation,
   createRpcServer,
+  EnrolmentServiceDefinition,
 } from '@vpe/proto'
 import type { Logger } from 'pino'
-import { type AgentDialer, Agents } from './agents.ts'
+import { type AgentDialer, Agents, agentDialer } from './agents.ts'
 import { DiskKeeper } from './disk-keeper.ts'
 import { DiskPoolKeeper } from './disk-pool-keeper.ts'
 import { HostMonitor } from './host-monitor.ts'
@@ -23,8 +25,16 @@ import { ImageUploads } from './image-uploads.ts'
 import { InstanceReconciler } from './instance-reconciler.ts'
 import { OutboxPublisher } from './outbox-publisher.ts'
 import { startRetention } from './retention.ts'
+import type { ClusterSecurity } from './security/cluster-security.ts'
+import { RequestRate } from './security/request-rate.ts'
 import { consoleMethods } from './service/consoles.ts'
 import { diskMethods } from './service/disks.ts'
+import {
+  type ClusterAddresses,
+  certificateService,
+  enrolmentService,
+  joinTokenMethods,
+} from './service/enrolment.ts'
 import { imageMethods } from './service/images.ts'
 import { instanceMethods } from './service/instances.ts'
 import { lifecycleMethods } from './service/lifecycle.ts'
@@ -47,12 +57,23 @@ export interface ControllerDeps {
   readonly policy?: OvercommitPolicy
   readonly webhookPolicy?: WebhookPolicy
   readonly dialAgent?: AgentDialer
+  /** With it, all calls are encrypted and held to roles; without, everything stays on loopback. */
+  readonly security?: ClusterSecurity | null
+  /** What members that join are told. */
+  readonly addresses?: ClusterAddresses
 }
+
+/** Machines that join at once behind one address, and how many a second after them. */
+const ENROLMENT_RATE = { burst: 50, perSecond: 5 }
+
+const OWN_CERTIFICATE_LOOK_MS = 3_600_000
 
 export interface Controller {
   readonly service: ControllerServiceImplementation
   /** Serves gRPC at host:port; port 0 takes a free one. Returns the port. */
   listen(address: string): Promise<number>
+  /** Lets machines enrol at host:port. Needs `security`. Returns the port. */
+  listenForEnrolment(address: string): Promise<number>
   /** Gives it the bus, once that is connected. Without one it works, and events wait in the outbox. */
   attachBus(connection: NatsConnection): void
   /** Tells it that the bus is lost, or back. */
@@ -68,7 +89,9 @@ export function createController({
   onFatal,
   policy = DEFAULT_OVERCOMMIT,
   webhookPolicy = DEFAULT_WEBHOOK_POLICY,
-  dialAgent,
+  security = null,
+  addresses = { enrolment: [], controller: '', nats: '' },
+  dialAgent = agentDialer(security?.folder),
 }: ControllerDeps): Controller {
   const agents = new Agents(dialAgent)
   const importer = new ImageImporter(store, agents, now, log, onFatal)
@@ -101,9 +124,30 @@ export function createController({
     ...operationMethods({ store, reconciler, importer, diskKeeper, snapshotKeeper, troubles }),
     ...consoleMethods({ store, agents, now }),
     ...webhookMethods({ store, mutations, deliveries, now }),
+    ...joinTokenMethods({ store, mutations, security, addresses, now }),
   }
-  const server = createRpcServer((error, method) => log.error({ err: error, method }, 'call broke'))
+  const onDefect = (error: unknown, method: string) => log.error({ err: error, method }, 'call broke')
+  const server = createRpcServer(
+    onDefect,
+    security ? { folder: security.folder, clients: 'certified' } : undefined,
+  )
   server.add(ControllerServiceDefinition, service)
+  const enrolment = security ? enrolmentServer(security) : null
+  const ownCertificate = setInterval(() => {
+    security
+      ?.renewOwn(now())
+      .catch((error: unknown) => log.error({ err: error }, 'own certificate not renewed'))
+  }, OWN_CERTIFICATE_LOOK_MS)
+
+  function enrolmentServer(security: ClusterSecurity) {
+    const deps = { store, mutations, security, addresses, now }
+    server.add(CertificateServiceDefinition, certificateService(deps))
+    const rate = new RequestRate(ENROLMENT_RATE.burst, ENROLMENT_RATE.perSecond)
+    const listener = createRpcServer(onDefect, { folder: security.folder, clients: 'anyone' })
+    listener.add(EnrolmentServiceDefinition, enrolmentService(deps, rate))
+    return listener
+  }
+
   const stopRetention = startRetention(store, now, log)
 
   return {
@@ -117,6 +161,10 @@ export function createController({
       diskKeeper.lookAtAll()
       snapshotKeeper.lookAtAll()
       return port
+    },
+    async listenForEnrolment(address) {
+      if (!enrolment) throw new Error('a controller without certificates lets nobody enrol')
+      return enrolment.listen(address)
     },
     attachBus(connection) {
       isBusConnected = true
@@ -137,6 +185,8 @@ export function createController({
       reconciler.close()
       diskKeeper.close()
       snapshotKeeper.close()
+      clearInterval(ownCertificate)
+      enrolment?.forceShutdown()
       server.forceShutdown()
       await store.durable()
       await outbox.close()

@@ -7,8 +7,10 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { connectBus } from '@vpe/bus'
 import { pino } from 'pino'
+import { runCommand } from './commands.ts'
 import { type ControllerConfig, readConfig } from './config.ts'
 import { createController } from './controller.ts'
+import { openSecurity } from './security/open-security.ts'
 import { BackendThread } from './store/backend-thread.ts'
 import { Store } from './store/store.ts'
 
@@ -29,6 +31,8 @@ async function assertPortFree(address: string): Promise<void> {
   server.close()
   await once(server, 'close')
 }
+
+if (await runCommand(process.argv)) process.exit(0)
 
 const config = configOrExit()
 const log = pino({ name: 'vpe-controller', level: config.logLevel }, pino.destination({ sync: true }))
@@ -52,15 +56,23 @@ log.info({ file }, 'opening the store')
 const store = await Store.open(new BackendThread(file), Date.now, die)
 log.info({ epoch: store.epoch, hosts: store.hosts.size, instances: store.instances.size }, 'store open')
 
-const controller = createController({ store, now: Date.now, log, onFatal: die })
+const security = config.isTls ? await openSecurity(config, Date.now()) : null
+const addresses = config.advertised
+const controller = createController({ store, now: Date.now, log, onFatal: die, security, addresses })
 await controller.listen(config.listen)
-log.info({ address: config.listen }, 'listening')
+log.info({ address: config.listen, tls: config.isTls }, 'listening')
+if (config.enrolmentListen !== undefined) {
+  await controller.listenForEnrolment(config.enrolmentListen)
+  log.info({ address: config.enrolmentListen }, 'listening for enrolment')
+}
 
 log.info({ url: config.natsUrl }, 'connecting to NATS')
-const bus = connectBus(config.natsUrl, 'vpe-controller', (status) => {
+const onBusStatus = (status: 'disconnect' | 'reconnect') => {
   log.warn({ status }, 'NATS')
   controller.noteBus(status === 'reconnect')
-})
+}
+const access = { credentials: config.natsCredentials, ca: security?.folder.caFile }
+const bus = connectBus(config.natsUrl, 'vpe-controller', onBusStatus, access)
 void bus.then((connection) => {
   controller.attachBus(connection)
   log.info('NATS connected')

@@ -10,6 +10,7 @@ import {
   type ImageRecord,
   type InstanceRecord,
   type InstanceReport as InstanceReportRecord,
+  type JoinTokenRecord,
   type OperationRecord,
   type SnapshotRecord,
   VpeError,
@@ -35,6 +36,8 @@ import {
   type InstanceSpec,
   InstanceStatus,
   InstanceTask,
+  type JoinToken,
+  JoinTokenRole,
   type Operation,
   OperationStatus,
   type Placement,
@@ -391,4 +394,12 @@ export function factsFromWire(facts: HostFacts | undefined): HostRecord['facts']
     throw new VpeError('INTERNAL', `the agent sent no usable facts: ${JSON.stringify(facts)}`)
   }
   return { ...facts }
+}
+
+export function joinTokenToWire(token: JoinTokenRecord): JoinToken {
+  return {
+    ...token,
+    role: token.role === 'agent' ? JoinTokenRole.AGENT : JoinTokenRole.API,
+    usedBy: token.usedBy.map(({ memberId }) => memberId.slice(memberId.indexOf('/') + 1)),
+  }
 }

@@ -22,6 +22,8 @@ export const ERROR_CODES = [
   'STALE_GENERATION',
   'SUPERSEDED',
   'CONSOLE_TOKEN_REFUSED',
+  'JOIN_TOKEN_REFUSED',
+  'PERMISSION_DENIED',
   'UNAVAILABLE',
   'INTERNAL',
 ] as const
@@ -58,6 +60,7 @@ const TRANSIENT: ReadonlySet<ErrorCode> = new Set([
   // Another leader, or another machine at a host's address: an operator's to mend, and no fault of the instance.
   'STALE_EPOCH',
   'WRONG_HOST',
+  'PERMISSION_DENIED',
 ])
 
 /** Whether trying the same again later can help. */

@@ -1,6 +1,6 @@
 // This node's way to the event log. NATS may come late and go away: everything but /events works without it.
 
-import { connectBus, EventLog } from '@vpe/bus'
+import { type BusAccess, connectBus, EventLog } from '@vpe/bus'
 import type { Logger } from 'pino'
 
 /** What the node asks of the log. */
@@ -12,13 +12,14 @@ export interface LogConnection {
   close(): Promise<void>
 }
 
-export function connectToLog(url: string, log: Logger): LogConnection {
+export function connectToLog(url: string, log: Logger, access: BusAccess = {}): LogConnection {
   let isConnected = false
   let eventLog: EventLog | null = null
-  const connecting = connectBus(url, 'vpe-api', (status) => {
+  const onStatus = (status: 'disconnect' | 'reconnect') => {
     log.warn({ status }, 'NATS')
     isConnected = status === 'reconnect'
-  }).then(async (connection) => {
+  }
+  const connecting = connectBus(url, 'vpe-api', onStatus, access).then(async (connection) => {
     eventLog = await EventLog.open(connection)
     isConnected = true
     log.info('NATS connected')

@@ -181,16 +181,10 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
         }
         assertNameFree(store.hosts, 'host', host.name)
         const operation = doneOperation('host.create', host.uuid)
-        const joined = [...store.diskPools.values()].filter(({ everyHost }) => everyHost)
+        const { changes, events } = hostRegistration(store, host)
         return {
-          changes: [
-            change.host(host),
-            ...joined.map((pool) =>
-              change.diskPool({ ...pool, hosts: [...pool.hosts, pendingOn(host.uuid)] }),
-            ),
-            change.operation(operation),
-          ],
-          events: [resourceEvent('host', host, 'created')],
+          changes: [...changes, change.operation(operation)],
+          events,
           response: { host: showHost(host), operationUuid: operation.uuid },
         }
       }
@@ -206,7 +200,12 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
       }
       assertNoDisks(`host ${host.name}`, uuid)
       const operation = doneOperation('host.delete', uuid)
-      const changes: Change[] = [change.remove('hosts', uuid), change.operation(operation)]
+      const changes: Change[] = [
+        change.remove('hosts', uuid),
+        // Its certificate is not renewed from now on.
+        change.remove('members', `agent/${uuid}`),
+        change.operation(operation),
+      ]
       for (const pool of store.diskPools.values()) {
         const hosts = pool.hosts.filter(({ hostId }) => hostId !== uuid)
         if (hosts.length < pool.hosts.length) changes.push(change.diskPool({ ...pool, hosts }))
@@ -250,6 +249,21 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
     } finally {
       connection.close()
     }
+  }
+}
+
+/** What registers a host: its row, and its place in the pools that every host has. */
+export function hostRegistration(
+  store: Store,
+  host: HostRecord,
+): { readonly changes: readonly Change[]; readonly events: readonly VpeEvent[] } {
+  const joined = [...store.diskPools.values()].filter(({ everyHost }) => everyHost)
+  return {
+    changes: [
+      change.host(host),
+      ...joined.map((pool) => change.diskPool({ ...pool, hosts: [...pool.hosts, pendingOn(host.uuid)] })),
+    ],
+    events: [resourceEvent('host', host, 'created')],
   }
 }
 

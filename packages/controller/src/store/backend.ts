@@ -21,6 +21,8 @@ export interface LoadedState {
       | 'disks'
       | 'hosts'
       | 'instances'
+      | 'joinTokens'
+      | 'members'
       | 'snapshots'
       | 'webhooks']: Tables[Name][]
   }

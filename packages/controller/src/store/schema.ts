@@ -11,6 +11,7 @@ import {
   type HostVerdict,
   INSTANCE_STATUSES,
   INSTANCE_TASKS,
+  type JoinTokenUse,
   SNAPSHOT_STATUSES,
 } from '@vpe/core'
 import { blob, index, integer, sqliteTable, text } from 'drizzle-orm/sqlite-core'
@@ -201,6 +202,23 @@ export const webhooks = sqliteTable('webhooks', {
   lastError: text().notNull(),
   lastGap: text().notNull(),
   createdAtMs: integer().notNull(),
+})
+
+export const joinTokens = sqliteTable('join_tokens', {
+  uuid: text().primaryKey(),
+  role: text({ enum: ['agent', 'api'] }).notNull(),
+  name: text().notNull(),
+  uses: integer().notNull(),
+  usedBy: text({ mode: 'json' }).$type<readonly JoinTokenUse[]>().notNull(),
+  expiresAtMs: integer().notNull(),
+  createdAtMs: integer().notNull(),
+})
+
+/** Who has joined by a token, and the key that its certificate is for. */
+export const members = sqliteTable('members', {
+  id: text().primaryKey(),
+  keySha256: text().notNull(),
+  joinedAtMs: integer().notNull(),
 })
 
 export const outbox = sqliteTable('outbox', {

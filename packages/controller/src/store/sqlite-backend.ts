@@ -30,6 +30,8 @@ const TABLES = {
   operations: { table: schema.operations, key: schema.operations.uuid },
   placements: { table: schema.placements, key: schema.placements.uuid },
   idempotencyKeys: { table: schema.idempotencyKeys, key: schema.idempotencyKeys.key },
+  joinTokens: { table: schema.joinTokens, key: schema.joinTokens.uuid },
+  members: { table: schema.members, key: schema.members.id },
 } satisfies Record<TableName, unknown>
 
 type Db = BetterSQLite3Database<typeof schema>
@@ -78,6 +80,8 @@ export class SqliteBackend implements StoreBackend {
         hosts: this.#db.select().from(schema.hosts).all(),
         instances: this.#db.select().from(schema.instances).orderBy(asc(schema.instances.createdAtMs)).all(),
         webhooks: this.#db.select().from(schema.webhooks).all(),
+        joinTokens: this.#db.select().from(schema.joinTokens).all(),
+        members: this.#db.select().from(schema.members).all(),
         snapshots: this.#db.select().from(schema.snapshots).orderBy(asc(schema.snapshots.createdAtMs)).all(),
       },
       runningOperations: this.#db

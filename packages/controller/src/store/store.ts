@@ -16,6 +16,8 @@ import {
   type ImageRecord,
   type InstanceRecord,
   isInstanceOperation,
+  type JoinTokenRecord,
+  type MemberRecord,
   type OperationRecord,
   type SnapshotRecord,
   type WebhookRecord,
@@ -56,6 +58,8 @@ export class Store {
   readonly hosts = new Map<string, HostRecord>()
   readonly instances = new Map<string, InstanceRecord>()
   readonly webhooks = new Map<string, WebhookRecord>()
+  readonly joinTokens = new Map<string, JoinTokenRecord>()
+  readonly members = new Map<string, MemberRecord>()
   /** Only those that run; ended ones are in the database. */
   readonly operations = new Map<string, OperationRecord>()
   readonly snapshots = new Map<string, SnapshotRecord>()
@@ -93,6 +97,8 @@ export class Store {
     for (const row of loaded.rows.hosts) this.hosts.set(row.uuid, row)
     for (const row of loaded.rows.instances) this.#showInstance(row.uuid, row)
     for (const row of loaded.rows.webhooks) this.webhooks.set(row.uuid, row)
+    for (const row of loaded.rows.joinTokens) this.joinTokens.set(row.uuid, row)
+    for (const row of loaded.rows.members) this.members.set(row.id, row)
     for (const row of loaded.rows.snapshots) this.#showSnapshot(row.uuid, row)
     for (const row of loaded.runningOperations) this.#showOperation(row)
   }
@@ -224,6 +230,12 @@ export class Store {
         if (row.status !== 'running') for (const listener of this.#listeners) listener.onOperationEnded?.(row)
         return
       }
+      case 'joinTokens':
+        setOrDelete(this.joinTokens, change.key, change.row)
+        return
+      case 'members':
+        setOrDelete(this.members, change.key, change.row)
+        return
       case 'userData':
       case 'placements':
       case 'idempotencyKeys':

@@ -9,6 +9,8 @@ import type {
   HostVerdict,
   ImageRecord,
   InstanceRecord,
+  JoinTokenRecord,
+  MemberRecord,
   OperationRecord,
   SnapshotRecord,
   WebhookRecord,
@@ -49,6 +51,8 @@ export interface Tables {
   readonly operations: OperationRecord
   readonly placements: PlacementRecord
   readonly idempotencyKeys: IdempotencyKeyRecord
+  readonly joinTokens: JoinTokenRecord
+  readonly members: MemberRecord
 }
 
 export type TableName = keyof Tables
@@ -71,5 +75,7 @@ export const change = {
   operation: (row: OperationRecord): Change => ({ table: 'operations', key: row.uuid, row }),
   placement: (row: PlacementRecord): Change => ({ table: 'placements', key: row.uuid, row }),
   idempotencyKey: (row: IdempotencyKeyRecord): Change => ({ table: 'idempotencyKeys', key: row.key, row }),
+  joinToken: (row: JoinTokenRecord): Change => ({ table: 'joinTokens', key: row.uuid, row }),
+  member: (row: MemberRecord): Change => ({ table: 'members', key: row.id, row }),
   remove: (table: TableName, key: string): Change => ({ table, key, row: null }) as Change,
 }

@@ -112,6 +112,22 @@ CREATE TABLE `instances` (
 --> statement-breakpoint
 CREATE UNIQUE INDEX `instances_generatedName_unique` ON `instances` (`generated_name`);--> statement-breakpoint
 CREATE INDEX `instances_by_name` ON `instances` (`namespace`,`name`);--> statement-breakpoint
+CREATE TABLE `join_tokens` (
+	`uuid` text PRIMARY KEY NOT NULL,
+	`role` text NOT NULL,
+	`name` text NOT NULL,
+	`uses` integer NOT NULL,
+	`used_by` text NOT NULL,
+	`expires_at_ms` integer NOT NULL,
+	`created_at_ms` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `members` (
+	`id` text PRIMARY KEY NOT NULL,
+	`key_sha256` text NOT NULL,
+	`joined_at_ms` integer NOT NULL
+);
+--> statement-breakpoint
 CREATE TABLE `meta` (
 	`id` integer PRIMARY KEY NOT NULL,
 	`store_id` text NOT NULL,

@@ -1,0 +1,134 @@
+// Who may do what on NATS, by decentralised JWTs: nats-server is told once whom it believes (an operator and
+// two accounts), and each process brings credentials that the account's key has signed. nats-server need
+// not be told of new hosts, and the controller need not be up for anyone to connect.
+
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { encodeAccount, encodeOperator, encodeUser, fmtCreds, type User } from '@nats-io/jwt'
+import { createAccount, createOperator, createUser, fromSeed, type KeyPair } from '@nats-io/nkeys'
+import { EVENTS_STREAM, EVENTS_SUBJECTS } from '@vpe/bus'
+import { readIfThere, writeDurably } from '@vpe/pki'
+
+export type NatsUser =
+  | { readonly kind: 'controller' }
+  | { readonly kind: 'agent'; readonly hostId: string }
+  /** Reads events and changes nothing: API nodes, and watchers outside. */
+  | { readonly kind: 'watcher'; readonly name: string }
+
+/** What reading and replaying the event stream asks of JetStream. */
+const READING = [
+  '$JS.API.INFO',
+  `$JS.API.STREAM.INFO.${EVENTS_STREAM}`,
+  `$JS.API.STREAM.MSG.GET.${EVENTS_STREAM}`,
+  `$JS.API.DIRECT.GET.${EVENTS_STREAM}.>`,
+  '$JS.API.STREAM.NAMES',
+  `$JS.API.CONSUMER.CREATE.${EVENTS_STREAM}.>`,
+  `$JS.API.CONSUMER.CREATE.${EVENTS_STREAM}`,
+  `$JS.API.CONSUMER.INFO.${EVENTS_STREAM}.*`,
+  `$JS.API.CONSUMER.DELETE.${EVENTS_STREAM}.*`,
+  `$JS.API.CONSUMER.MSG.NEXT.${EVENTS_STREAM}.*`,
+  `$JS.ACK.${EVENTS_STREAM}.>`,
+]
+
+/** What a user may publish and subscribe to. */
+export function natsPermissions(user: NatsUser): Pick<User, 'pub' | 'sub'> {
+  switch (user.kind) {
+    case 'controller':
+      return { pub: {}, sub: {} }
+    case 'agent':
+      return { pub: { allow: [`vpe.host.${user.hostId}.>`] }, sub: { deny: ['>'] } }
+    case 'watcher':
+      return { pub: { allow: READING }, sub: { allow: [EVENTS_SUBJECTS, '_INBOX.>'] } }
+    default:
+      throw new Error(`no such user: ${JSON.stringify(user satisfies never)}`)
+  }
+}
+
+export interface NatsServerOptions {
+  /** host:port. */
+  readonly listen: string
+  /** Holds ca.pem, cert.pem and key.pem; null for a server without TLS. */
+  readonly tlsDir: string | null
+}
+
+export class NatsAccounts {
+  readonly folder: string
+  readonly #operator: KeyPair
+  readonly #account: KeyPair
+  readonly #system: KeyPair
+
+  private constructor(folder: string, operator: KeyPair, account: KeyPair, system: KeyPair) {
+    this.folder = folder
+    this.#operator = operator
+    this.#account = account
+    this.#system = system
+  }
+
+  /** The keys in a folder, made when they are not there. */
+  static async open(folder: string): Promise<NatsAccounts> {
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+    return new NatsAccounts(
+      folder,
+      await keyIn(join(folder, 'operator.nk'), createOperator),
+      await keyIn(join(folder, 'account.nk'), createAccount),
+      await keyIn(join(folder, 'system.nk'), createAccount),
+    )
+  }
+
+  /** A credentials file. @param untilMs when it ends; null for never */
+  async credentials(user: NatsUser, untilMs: number | null): Promise<string> {
+    const keys = createUser()
+    const name =
+      user.kind === 'agent' ? `agent ${user.hostId}` : user.kind === 'watcher' ? user.name : user.kind
+    const until = untilMs === null ? {} : { exp: Math.floor(untilMs / 1_000) }
+    const limits = { subs: -1, data: -1, payload: -1 }
+    const jwt = await encodeUser(name, keys, this.#account, { ...natsPermissions(user), ...limits }, until)
+    return new TextDecoder().decode(fmtCreds(jwt, keys))
+  }
+
+  /** The configuration to start nats-server with. */
+  async serverConfiguration({ listen, tlsDir }: NatsServerOptions): Promise<string> {
+    const system = this.#system.getPublicKey()
+    const jetstream = { mem_storage: -1, disk_storage: -1, streams: -1, consumer: -1 }
+    const unlimited = { subs: -1, data: -1, payload: -1, conn: -1, leaf: -1, imports: -1, exports: -1 }
+    const operator = await encodeOperator('vpe', this.#operator, { system_account: system })
+    const limits = { ...unlimited, wildcards: true, disallow_bearer: false, ...jetstream }
+    const signer = { signer: this.#operator }
+    const account = await encodeAccount('vpe', this.#account, { limits }, signer)
+    const systemAccount = await encodeAccount('system', this.#system, {}, signer)
+    const tls =
+      tlsDir === null
+        ? []
+        : [
+            'tls {',
+            ...[
+              ['cert_file', 'cert.pem'],
+              ['key_file', 'key.pem'],
+              ['ca_file', 'ca.pem'],
+            ].map(([name, file]) => `  ${name}: ${JSON.stringify(join(tlsDir, file ?? ''))}`),
+            '}',
+          ]
+    return [
+      '# Written by vpe-controller init: who is believed, and nothing that changes when hosts come and go.',
+      `listen: ${JSON.stringify(listen)}`,
+      `jetstream { store_dir: ${JSON.stringify(join(this.folder, 'jetstream'))} }`,
+      ...tls,
+      `operator: ${operator}`,
+      `system_account: ${system}`,
+      'resolver: MEMORY',
+      'resolver_preload {',
+      `  ${this.#account.getPublicKey()}: ${account}`,
+      `  ${system}: ${systemAccount}`,
+      '}',
+      '',
+    ].join('\n')
+  }
+}
+
+async function keyIn(path: string, make: () => KeyPair): Promise<KeyPair> {
+  const kept = await readIfThere(path)
+  if (kept !== undefined) return fromSeed(new TextEncoder().encode(kept.trim()))
+  const made = make()
+  await writeDurably(path, `${new TextDecoder().decode(made.getSeed())}\n`)
+  return made
+}

@@ -1,0 +1,54 @@
+// Join tokens: a token lets so many machines of one role into the cluster, until its time is over. Who used
+// one is kept with it, so that a machine that never got its answer may ask again.
+
+export type JoinRole = 'agent' | 'api'
+
+export interface JoinTokenRecord {
+  readonly uuid: string
+  readonly role: JoinRole
+  /** What the new member will be called; empty leaves it to the member. */
+  readonly name: string
+  /** How many members it lets in. */
+  readonly uses: number
+  readonly usedBy: readonly JoinTokenUse[]
+  readonly expiresAtMs: number
+  readonly createdAtMs: number
+}
+
+export interface JoinTokenUse {
+  /** A member's id. */
+  readonly memberId: string
+  readonly keySha256: string
+}
+
+/** One who was let in, and by which key it is known: only that key renews its certificate. */
+export interface MemberRecord {
+  /** "agent/<host id>" or "api/<name>". */
+  readonly id: string
+  readonly keySha256: string
+  readonly joinedAtMs: number
+}
+
+/**
+ * What a token says to one who comes with it: a sentence why not, or the token as it is after that use.
+ * The same member with the same key uses it up once, however often it asks.
+ */
+export function useJoinToken(
+  token: JoinTokenRecord,
+  role: JoinRole,
+  use: JoinTokenUse,
+  nowMs: number,
+): { readonly refused: string } | { readonly used: JoinTokenRecord } {
+  if (token.role !== role) return { refused: `the token is for role ${token.role}, not for ${role}` }
+  const isAgain = token.usedBy.some(
+    ({ memberId, keySha256 }) => memberId === use.memberId && keySha256 === use.keySha256,
+  )
+  if (nowMs >= token.expiresAtMs)
+    return { refused: `the token has expired at ${new Date(token.expiresAtMs).toISOString()}` }
+  if (isAgain) return { used: token }
+  if (token.usedBy.length >= token.uses) {
+    const by = token.usedBy.map(({ memberId }) => memberId).join(', ')
+    return { refused: `the token has been used already, by ${by}` }
+  }
+  return { used: { ...token, usedBy: [...token.usedBy, use] } }
+}
