@@ -5,6 +5,7 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { isUp, VpeError } from '@vpe/core'
 import type { Logger } from 'pino'
 import type { HostSettings } from './definition.ts'
@@ -17,6 +18,10 @@ const SCREEN_VIEWERS_MAX = 16
 
 /** Over all guests of this host. */
 const CONSOLES_MAX = 256
+
+/** QEMU lets one wait behind the one it serves. On a busy host it takes a while until it comes to that. */
+const FULL_RETRY_MS = 100
+const FULL_RETRIES = 100
 
 export interface ConsoleTarget {
   readonly uuid: string
@@ -33,6 +38,8 @@ export interface ConsolesDeps {
 export class Consoles {
   readonly #deps: ConsolesDeps
   readonly #lines = new Map<Duplex, ConsoleTarget>()
+  /** Who asked for the serial line of an instance last. */
+  readonly #latestOpeners = new Map<string, symbol>()
 
   constructor(deps: ConsolesDeps) {
     this.#deps = deps
@@ -100,26 +107,49 @@ export class Consoles {
         'the path of the agent’s state folder is too long for the sockets of serial lines: set VPE_AGENT_STATE_DIR to a shorter one, then stop the instance and start it again',
       )
     }
-    for (const [line] of this.#of(target)) {
-      line.destroy(new VpeError('SUPERSEDED', 'somebody else has opened the serial line, which serves one'))
-    }
-    // Kept before it is connected: of two who open at once, the later finds the earlier.
-    const socket = connect(path)
-    const line = this.#keep(target, socket)
+    const opener = Symbol()
+    this.#latestOpeners.set(target.uuid, opener)
+    for (const [line] of this.#of(target)) line.destroy(superseded())
     try {
-      await once(socket, 'connect')
-      return line
-    } catch (cause) {
-      if (cause instanceof VpeError) throw cause
-      throw new VpeError(
-        'CONFLICT',
-        'the guest was started by a version of vpe without serial consoles: stop the instance and start it again',
-        { cause },
-      )
+      for (let retries = 0; ; retries += 1) {
+        // Kept before it is connected: of two who open at once, the later finds the earlier.
+        const socket = connect(path)
+        const line = this.#keep(target, socket)
+        try {
+          await once(socket, 'connect')
+          return line
+        } catch (cause) {
+          assertMayRetry(cause, retries)
+        }
+        await sleep(FULL_RETRY_MS)
+        if (this.#latestOpeners.get(target.uuid) !== opener) throw superseded()
+      }
+    } finally {
+      if (this.#latestOpeners.get(target.uuid) === opener) this.#latestOpeners.delete(target.uuid)
     }
   }
 
   #of({ uuid, kind }: ConsoleTarget): [Duplex, ConsoleTarget][] {
     return [...this.#lines].filter(([, target]) => target.uuid === uuid && target.kind === kind)
   }
+}
+
+function superseded(): VpeError {
+  return new VpeError('SUPERSEDED', 'somebody else has opened the serial line, which serves one')
+}
+
+/** Too many wait at the socket: that passes. Anything else does not. */
+function assertMayRetry(cause: unknown, retries: number): void {
+  if (cause instanceof VpeError) throw cause
+  if ((cause as NodeJS.ErrnoException).code !== 'EAGAIN') {
+    throw new VpeError(
+      'CONFLICT',
+      'the guest was started by a version of vpe without serial consoles: stop the instance and start it again',
+      { cause },
+    )
+  }
+  if (retries < FULL_RETRIES) return
+  throw new VpeError('UNAVAILABLE', 'the guest’s QEMU is too busy to take the serial line: try again', {
+    cause,
+  })
 }

@@ -41,7 +41,10 @@ export class AgentProcess {
   /** Waits until it takes calls. */
   async ready(): Promise<this> {
     const isReady = () => this.said('ready') || this.#process.exitCode !== null
-    await until('the agent is ready', isReady, 30_000)
+    await until('the agent is ready', isReady).catch((error: unknown) => {
+      this.#process.kill('SIGKILL')
+      throw error
+    })
     const channel = createRpcChannel(this.address)
     const calls = createRpcClientFactory().create(AgentServiceDefinition, channel)
     this.#client = { calls, close: () => channel.close() }

@@ -16,7 +16,7 @@ import {
   privateLibvirtd,
 } from '../../../../deploy/src/private-libvirtd.ts'
 
-const START_TIMEOUT_MS = 30_000
+const START_TIMEOUT_MS = 120_000
 
 export class TestLab {
   readonly dir = mkdtempSync(join(tmpdir(), 'vpe-agent-'))
