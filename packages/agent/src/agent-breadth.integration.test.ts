@@ -8,7 +8,7 @@ import { systemClock } from './clock.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { openLibvirt } from './hypervisor/libvirt.ts'
 import { choosePlatform } from './platform.ts'
-import { desiredInstance, reportFrom } from './testing/fake-host.ts'
+import { desiredInstance, FAKE_MACHINE, reportFrom } from './testing/fake-host.ts'
 import { FakePoolFiles } from './testing/fake-pool-files.ts'
 import { until } from './testing/lab.ts'
 
@@ -30,6 +30,9 @@ async function startAgent(files: FakePoolFiles): Promise<Agent> {
     files,
     publisher: { publish: () => {} },
     settings: { platform: choosePlatform(capabilities, false), consoleDir: '/nowhere', bridge: undefined },
+    stateDir: '/nowhere',
+    readMachine: async () => FAKE_MACHINE,
+    bus: { url: 'nats://nowhere', roundTripMs: async () => 1 },
     epoch: () => 1,
     neighbours: async () => new Map(),
     clock: systemClock,

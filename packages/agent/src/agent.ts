@@ -9,7 +9,6 @@ import {
   type DesiredDiskPool,
   type DesiredImage,
   type DesiredInstance,
-  type HostFacts,
   type InstanceRelease,
   type InstanceReport,
   isUp,
@@ -23,7 +22,6 @@ import type { HostSettings } from './definition.ts'
 import { DiskPools } from './disk-pools.ts'
 import { ADDRESSES_INTERVAL_MS, GuestAddresses } from './guest-addresses.ts'
 import { Hints } from './hints.ts'
-import { hostFacts } from './host-facts.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { InstanceTurns, type Job } from './instance-turns.ts'
 import { digestOf, Inventory } from './inventory.ts'
@@ -31,6 +29,9 @@ import { GuestMetrics, METRICS_INTERVAL_MS } from './metrics/guest-metrics.ts'
 import type { Neighbours } from './neighbours.ts'
 import type { PoolArguments, PoolImage, PoolResult } from './pool/pool-protocol.ts'
 import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
+import { HostCheck, type HostState } from './preflight/host-check.ts'
+import type { Machine } from './preflight/machine.ts'
+import type { BusProbe } from './preflight/run-preflight.ts'
 import type { Running } from './progress.ts'
 import { Slots } from './slots.ts'
 import { Upkeep } from './upkeep.ts'
@@ -58,8 +59,11 @@ export interface AgentDeps {
   readonly files: PoolFiles
   readonly publisher: Publisher
   readonly settings: HostSettings
+  readonly stateDir: string
   /** The highest controller epoch obeyed so far. */
   readonly epoch: () => number
+  readonly readMachine: () => Promise<Machine>
+  readonly bus: BusProbe
   /** The host's ARP table. */
   readonly neighbours: () => Promise<Neighbours>
   readonly clock: Clock
@@ -81,6 +85,7 @@ export interface SnapshotOf {
 export class Agent {
   readonly diskPools: DiskPools
   readonly metrics: GuestMetrics
+  readonly check: HostCheck
   readonly #deps: AgentDeps
   readonly #host: HostParts
   readonly #inventory: Inventory
@@ -98,7 +103,9 @@ export class Agent {
   constructor(deps: AgentDeps) {
     this.#deps = deps
     const { hostId, bootId, hypervisor, files, settings, neighbours, clock, log } = deps
-    this.diskPools = new DiskPools({ hypervisor, files, log })
+    const pools = () => this.diskPools.known()
+    this.check = new HostCheck({ ...deps, pools, signal: this.#stopping.signal })
+    this.diskPools = new DiskPools({ hypervisor, files, log, onNew: () => this.check.lookSoon() })
     // While somebody was at work, reports said so and counted for little: now they count.
     this.#turns = new InstanceTurns(() => this.#publish(changedSubject(hostId), ''))
     this.#inventory = new Inventory({
@@ -144,9 +151,11 @@ export class Agent {
           return
         case 'disconnected':
           log.warn({ why: event.why }, 'libvirt is away; guests run on')
+          this.check.lookSoon()
           return
         case 'connected':
           log.info('libvirt is back')
+          this.check.lookSoon()
           void this.#pass()
       }
     })
@@ -162,6 +171,7 @@ export class Agent {
       this.#every(HEARTBEAT_INTERVAL_MS, () => this.#beat()),
       this.#every(METRICS_INTERVAL_MS, () => this.metrics.sample()),
       this.#every(ADDRESSES_INTERVAL_MS, () => this.#addresses.look()),
+      this.check.run(),
     )
   }
 
@@ -293,10 +303,10 @@ export class Agent {
     await this.#deps.files.request(diskPool, 'remove-data-disk', { diskUuid: uuid })
   }
 
-  async describe(): Promise<{ hostId: string; facts: HostFacts; agentVersion: string }> {
-    const { hostId, bootId, hypervisor, settings, version } = this.#deps
-    const facts = hostFacts(await hypervisor.facts(), settings.platform, bootId)
-    return { hostId, facts, agentVersion: version }
+  /** @param isFresh look at everything anew first */
+  async describe(isFresh: boolean): Promise<HostState & { hostId: string; clockMs: number }> {
+    const state = await this.check.state(isFresh)
+    return { ...state, hostId: this.#deps.hostId, clockMs: this.#deps.clock.dateMs() }
   }
 
   /** Everything, freshly looked at. */
@@ -387,6 +397,7 @@ export class Agent {
       bootId,
       epoch: epoch(),
       digest: this.#inventory.digest(this.#addresses.all()),
+      ...(this.check.digest && { hostDigest: this.check.digest }),
       load1,
     }
     this.#publish(heartbeatSubject(hostId), encodeHeartbeat(heartbeat))

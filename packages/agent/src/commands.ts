@@ -2,8 +2,10 @@
 
 import { VpeError } from '@vpe/core'
 import { Command, InvalidArgumentError } from 'commander'
+import { loadConfig } from './config.ts'
 import { joinCluster } from './join-cluster.ts'
-import { STATE_DIR } from './settings-file.ts'
+import { preflightCommand } from './preflight/command.ts'
+import { STATE_DIR, settingsOfMember } from './settings-file.ts'
 
 /** Runs the command that the arguments name; false when they name none and the agent is to run. */
 export async function runCommand(argv: readonly string[]): Promise<boolean> {
@@ -38,6 +40,15 @@ export async function runCommand(argv: readonly string[]): Promise<boolean> {
         process.stderr.write(`vpe-agent: ${error.message}\n`)
         process.exit(1)
       }
+    })
+  program
+    .command('preflight')
+    .description(
+      'say whether this machine is fit, with the settings of the agent; exits with 1 when something has failed',
+    )
+    .argument('[folders...]', 'those that are to be disk pools')
+    .action(async (folders: string[]) => {
+      process.exit(await preflightCommand(loadConfig(settingsOfMember(process.env)), folders))
     })
   await program.parseAsync(argv)
   return isDone

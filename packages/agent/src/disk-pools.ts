@@ -16,10 +16,14 @@ export interface DiskPoolsDeps {
   readonly hypervisor: Hypervisor
   readonly files: PoolFiles
   readonly log: Logger
+  /** Told of a pool that was not known before. */
+  readonly onNew: () => void
 }
 
 export class DiskPools {
   readonly #deps: DiskPoolsDeps
+  /** Every pool that was asked for and not removed, also those that do not work. */
+  readonly #known = new Map<string, PoolRef>()
   readonly #ready = new Map<string, { path: string; made: Promise<PoolResult<'check'>> }>()
 
   constructor(deps: DiskPoolsDeps) {
@@ -27,6 +31,10 @@ export class DiskPools {
     deps.hypervisor.onEvent((event) => {
       if (event.kind === 'disconnected') this.#ready.clear()
     })
+  }
+
+  known(): readonly PoolRef[] {
+    return [...this.#known.values()]
   }
 
   /** Makes a pool ready; quick when it is. */
@@ -39,6 +47,9 @@ export class DiskPools {
   /** Makes a pool ready, looks at it afresh, and says how full it is. */
   async inspect(pool: DesiredDiskPool | PoolRef): Promise<PoolResult<'check'>> {
     const path = judgePath(pool.path)
+    const isNew = this.#known.get(pool.uuid)?.path !== path
+    this.#known.set(pool.uuid, { uuid: pool.uuid, path })
+    if (isNew) this.#deps.onNew()
     const made = this.#make({ uuid: pool.uuid, path })
     const entry = { path: pool.path, made }
     this.#ready.set(pool.uuid, entry)
@@ -51,6 +62,7 @@ export class DiskPools {
   }
 
   async remove(poolUuid: string): Promise<void> {
+    this.#known.delete(poolUuid)
     this.#ready.delete(poolUuid)
     this.#deps.files.release(poolUuid)
     await withDeadline(this.#deps.hypervisor.forgetPool(poolUuid), poolUuid)

@@ -22,6 +22,7 @@ import { openNatsPublisher } from './nats-publisher.ts'
 import { readNeighbours } from './neighbours.ts'
 import { choosePlatform, detectKvm } from './platform.ts'
 import { PoolWorkers } from './pool/pool-workers.ts'
+import { readMachine } from './preflight/machine.ts'
 import { createAgentService } from './service.ts'
 import { settingsOfMember } from './settings-file.ts'
 
@@ -94,7 +95,10 @@ async function run(config: AgentConfig): Promise<void> {
     files,
     publisher,
     settings,
+    stateDir,
     epoch,
+    readMachine: () => readMachine(stateDir),
+    bus: { url: natsUrl, roundTripMs: publisher.roundTripMs },
     neighbours: readNeighbours,
     clock,
     log,
@@ -107,7 +111,7 @@ async function run(config: AgentConfig): Promise<void> {
   const server = createRpcServer(onDefect, tls && { folder: tls, clients }).use(refuseOtherHosts(hostId))
   server.add(AgentServiceDefinition, createAgentService(agent, epochs, consoles))
   const port = await server.listen(listen)
-  const metricsServer = metricsListen === undefined ? null : serveMetrics(metricsListen, agent.metrics, log)
+  const metricsServer = metricsListen === undefined ? null : serveMetrics(metricsListen, agent, log)
   log.info({ listen, port, metricsListen, tls: tls !== undefined }, 'ready')
   const stopRenewing = tls && keepCertificateRenewed(tls, config)
 

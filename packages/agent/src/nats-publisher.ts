@@ -15,6 +15,8 @@ type Connection = Awaited<ReturnType<typeof connectBus>>
 export interface NatsPublisher extends Publisher {
   /** Resolves at the first connection. */
   readonly connected: Promise<void>
+  /** How long the server takes to answer, in milliseconds. Rejects while there is no connection. */
+  roundTripMs(): Promise<number>
   close(): Promise<void>
 }
 
@@ -35,6 +37,10 @@ export function openNatsPublisher(url: string, name: string, log: Logger, access
     connected,
     publish: (subject, payload) => {
       if (isUp) connection?.publish(subject, payload)
+    },
+    roundTripMs: async () => {
+      if (!connection || !isUp) throw new Error('it is not connected')
+      return connection.rtt()
     },
     close: async () => {
       isUp = false

@@ -5,10 +5,21 @@ import { open, readFile } from 'node:fs/promises'
 import type { Platform } from './domain-xml.ts'
 import { parseXml } from './xml.ts'
 
+export interface KvmState {
+  readonly hasVirtualisation: boolean
+  /** Why /dev/kvm does not open; null when it does. */
+  readonly device: string | null
+}
+
+export async function readKvm(): Promise<KvmState> {
+  const cpuinfo = await readFile('/proc/cpuinfo', 'utf8')
+  return { hasVirtualisation: hasVirtualisation(cpuinfo), device: await openFault('/dev/kvm') }
+}
+
 /** Whether guests can run on the CPU itself. */
 export async function detectKvm(): Promise<boolean> {
-  const cpuinfo = await readFile('/proc/cpuinfo', 'utf8')
-  return hasVirtualisation(cpuinfo) && (await canOpen('/dev/kvm'))
+  const { hasVirtualisation, device } = await readKvm()
+  return hasVirtualisation && device === null
 }
 
 /** Only x86 lists flags; elsewhere /dev/kvm alone decides. */
@@ -51,13 +62,13 @@ export function choosePlatform(capabilities: string, isKvmUsable: boolean): Plat
   }
 }
 
-async function canOpen(path: string): Promise<boolean> {
+async function openFault(path: string): Promise<string | null> {
   try {
     const file = await open(path, 'r+')
     await file.close()
-    return true
-  } catch {
-    return false
+    return null
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? String(error)
   }
 }
 

@@ -21,6 +21,7 @@ import {
   diskPoolFromWire,
   epochFromWire,
   factsToWire,
+  findingToWire,
   generationFromWire,
   imageFromWire,
   imageToWire,
@@ -58,9 +59,16 @@ export function createAgentService(
 ): AgentServiceImplementation {
   const admit = (epoch: number) => epochs.admit(epochFromWire(epoch))
   return {
-    async describeHost() {
-      const { hostId, facts, agentVersion } = await agent.describe()
-      return { hostId, facts: factsToWire(facts), agentVersion }
+    async describeHost({ refresh }) {
+      const { hostId, facts, findings, checkedAtMs, digest, clockMs } = await agent.describe(refresh)
+      return {
+        hostId,
+        facts: factsToWire(facts),
+        agentVersion: facts.agentVersion,
+        findings: findings.map((finding) => findingToWire(finding, checkedAtMs)),
+        digest,
+        clockMs,
+      }
     },
 
     async ensureDiskPool({ epoch, diskPool }) {

@@ -9,6 +9,8 @@ import {
   type DesiredImage,
   type DesiredInstance,
   type DesiredSeed,
+  type Finding,
+  type FindingStatus,
   type GuestPoint,
   type HostFacts as HostFactsRecord,
   hostnameFault,
@@ -21,11 +23,13 @@ import {
 } from '@vpe/core'
 import {
   type AttachConsoleRequest,
+  ConditionStatus,
   ConsoleKind,
   DiskFormat,
   type DiskPoolSpec,
   type DiskSpec,
   type EnsureSnapshotRequest,
+  type HostCondition,
   type HostFacts,
   type ImageSource,
   type ImportedImage,
@@ -199,7 +203,23 @@ export function imageToWire(image: PoolImage): ImportedImage {
 }
 
 export function factsToWire(facts: HostFactsRecord): HostFacts {
-  return { ...facts }
+  return { ...facts, cpuFeatures: [...facts.cpuFeatures], bridges: [...facts.bridges] }
+}
+
+const FINDING_STATUSES = {
+  ok: ConditionStatus.OK,
+  warning: ConditionStatus.WARNING,
+  failed: ConditionStatus.FAILED,
+} as const satisfies Record<FindingStatus, ConditionStatus>
+
+export function findingToWire({ latencyMs, ...finding }: Finding, checkedAtMs: number): HostCondition {
+  return {
+    ...finding,
+    status: FINDING_STATUSES[finding.status],
+    ...(latencyMs !== null && { latencyMs }),
+    sinceMs: 0,
+    checkedAtMs,
+  }
 }
 
 export function metricsToWire({ intervalMs, current, series }: MeasuredInstance): InstanceMetrics {

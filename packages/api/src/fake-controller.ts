@@ -610,7 +610,38 @@ export function createFakeController(): FakeController {
       return { host, operationUuid: begin('host.create', uuid, true) }
     }),
     getHost: serve('getHost', ({ uuid }) => ({ host: hosts.get(uuid) })),
-    listHosts: serve('listHosts', ({ name }) => ({ hosts: hosts.list(name) })),
+    listHosts: serve('listHosts', ({ name, state }) => ({
+      hosts: hosts
+        .list(name)
+        .filter((host) => !state || state === 'HOST_STATE_UNSPECIFIED' || host.state === state),
+    })),
+    updateHost: serve('updateHost', ({ uuid, name, address }) => {
+      const host = hosts.get(uuid)
+      Object.assign(host, name !== undefined && { name }, address !== undefined && { address })
+      return { host, operationUuid: begin('host.update', host.uuid, true) }
+    }),
+    preflightHost: serve('preflightHost', ({ uuid }) => {
+      const host = hosts.get(uuid)
+      const kvm = {
+        type: 'KvmUsable',
+        status: 'CONDITION_STATUS_WARNING',
+        message: 'no vmx',
+        cure: 'Turn it on',
+      } as const
+      const nats = {
+        type: 'NatsReachable',
+        status: 'CONDITION_STATUS_OK',
+        message: 'answers',
+        cure: '',
+        latencyMs: 1,
+      } as const
+      const times = { sinceMs: CREATED_AT_MS, checkedAtMs: CREATED_AT_MS }
+      host.conditions = [
+        { ...kvm, ...times },
+        { ...nats, ...times },
+      ]
+      return { host }
+    }),
     deleteHost: serve('deleteHost', ({ uuid }) => {
       if (instances.things.size > 0)
         throw new VpeError('IN_USE', `${instances.things.size} instances are on it`)

@@ -4,6 +4,7 @@
 import type { z } from '@hono/zod-openapi'
 import { type InstanceRecord, VpeError } from '@vpe/core'
 import {
+  type ConditionStatus,
   type Disk,
   type DiskFormat,
   type DiskPool,
@@ -99,6 +100,13 @@ const POOL_STATE_WORDS = {
   DISK_POOL_HOST_STATE_READY: 'ready',
   DISK_POOL_HOST_STATE_ERROR: 'error',
 } as const satisfies Record<DiskPoolHostState, string>
+
+const CONDITION_STATUS_WORDS = {
+  CONDITION_STATUS_UNSPECIFIED: 'failed',
+  CONDITION_STATUS_OK: 'ok',
+  CONDITION_STATUS_WARNING: 'warning',
+  CONDITION_STATUS_FAILED: 'failed',
+} as const satisfies Record<ConditionStatus, string>
 
 const HOST_STATE_WORDS = {
   HOST_STATE_UNSPECIFIED: 'down',
@@ -297,21 +305,50 @@ export function showHost(host: Host): z.input<typeof HostView> {
     name: host.name,
     address: host.address,
     state: HOST_STATE_WORDS[host.state],
+    state_since: moment(host.stateSinceMs),
     facts: facts
       ? {
           hostname: facts.hostname,
           cpus: facts.cpus,
           memory_mib: facts.memoryMib,
           cpu_model: facts.cpuModel,
+          cpu_features: facts.cpuFeatures,
           arch: facts.arch,
           domain_type: facts.domainType,
           libvirt_version: facts.libvirtVersion,
           hypervisor_version: facts.hypervisorVersion,
+          agent_version: facts.agentVersion,
+          kernel: facts.kernel,
+          bridges: facts.bridges,
           boot_id: facts.bootId,
         }
       : null,
     capacity: { vcpus: facts?.cpus ?? 0, memory_mib: facts?.memoryMib ?? 0 },
-    used: { vcpus: host.vcpusUsed, memory_mib: host.memoryMibUsed, instances: host.instances },
+    allocatable: { vcpus: host.vcpusAllocatable, memory_mib: host.memoryMibAllocatable },
+    used: {
+      vcpus: host.vcpusUsed,
+      memory_mib: host.memoryMibUsed,
+      instances: host.instances,
+      tasks: host.tasks,
+    },
+    conditions: host.conditions.map((condition) => ({
+      type: condition.type,
+      status: CONDITION_STATUS_WORDS[condition.status],
+      message: condition.message,
+      cure: condition.cure || null,
+      latency_ms: condition.latencyMs ?? null,
+      since: moment(condition.sinceMs),
+      checked_at: moment(condition.checkedAtMs),
+    })),
+    disk_pools: host.diskPools.map((pool) => ({
+      uuid: pool.uuid,
+      name: pool.name,
+      state: POOL_STATE_WORDS[pool.state],
+      fault: pool.fault || null,
+      capacity_bytes: pool.capacityBytes,
+      available_bytes: pool.availableBytes,
+      latency_ms: pool.latencyMs ?? null,
+    })),
     unknown_instances: host.unknownInstances,
     last_heartbeat_at: momentOrNull(host.lastHeartbeatMs),
     created_at: moment(host.createdAtMs),

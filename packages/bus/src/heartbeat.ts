@@ -13,6 +13,8 @@ const heartbeatSchema = z.object({
   epoch: z.number().int().nonnegative(),
   /** Digest of the inventory, as in GetInventory. */
   digest: z.string().max(128),
+  /** Digest of facts and findings, as in DescribeHost; agents of old say none. */
+  hostDigest: z.string().max(128).optional(),
   /** One-minute load average of the host. */
   load1: z.number().nonnegative(),
 })

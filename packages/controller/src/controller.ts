@@ -35,6 +35,7 @@ import {
   enrolmentService,
   joinTokenMethods,
 } from './service/enrolment.ts'
+import { hostMethods } from './service/hosts.ts'
 import { imageMethods } from './service/images.ts'
 import { instanceMethods } from './service/instances.ts'
 import { lifecycleMethods } from './service/lifecycle.ts'
@@ -118,7 +119,8 @@ export function createController({
     ...lifecycleMethods({ store, mutations, policy, imagesGoing, now }),
     ...diskMethods({ store, mutations, policy, now }),
     ...imageMethods({ store, mutations, agents, importer, uploads, imagesGoing, now }),
-    ...resourceMethods({ store, mutations, agents, monitor, now }),
+    ...hostMethods({ store, mutations, agents, monitor, policy, now }),
+    ...resourceMethods({ store, mutations, agents, monitor, policy, now }),
     ...snapshotMethods({ store, mutations, policy, imagesGoing, now }),
     ...metricsMethods(store, agents),
     ...operationMethods({ store, reconciler, importer, diskKeeper, snapshotKeeper, troubles }),

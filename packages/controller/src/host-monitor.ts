@@ -3,7 +3,7 @@
 // asked for, which repairs whatever was missed. With NATS away, gRPC probes take the heartbeats' place.
 
 import type { NatsConnection, Subscription } from '@nats-io/nats-core'
-import { CHANGED_SUBJECTS, decodeHeartbeat, HEARTBEAT_SUBJECTS, hostOfSubject, type VpeEvent } from '@vpe/bus'
+import { CHANGED_SUBJECTS, decodeHeartbeat, HEARTBEAT_SUBJECTS, hostOfSubject } from '@vpe/bus'
 import {
   decideAddresses,
   decideReport,
@@ -17,10 +17,12 @@ import {
 import { fromClientError } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
+import { HostDescriptions } from './host-descriptions.ts'
+import { hostEvent } from './host-event.ts'
 import { commitDecision } from './instance-commit.ts'
 import type { Store } from './store/store.ts'
 import { change } from './store/tables.ts'
-import { factsFromWire, reportFromWire } from './wire.ts'
+import { type HostSight, reportFromWire } from './wire.ts'
 
 const TICK_MS = 1_000
 const PROBE_TIMEOUT_MS = 2_000
@@ -46,6 +48,7 @@ export class HostMonitor {
   readonly #now: () => number
   readonly #log: Logger
   readonly #onReachable: (hostId: string) => void
+  readonly descriptions: HostDescriptions
   readonly #watches = new Map<string, Watch>()
   readonly #subscriptions: Subscription[] = []
   #timer: NodeJS.Timeout | null = null
@@ -63,10 +66,14 @@ export class HostMonitor {
     this.#now = now
     this.#log = log
     this.#onReachable = onReachable
+    this.descriptions = new HostDescriptions(store, agents, now, log)
     store.listen({
       onHost: (before, after) => {
         if (after && !before) this.lookAt(after.uuid)
-        if (before && !after) this.#watches.delete(before.uuid)
+        if (before && !after) {
+          this.#watches.delete(before.uuid)
+          this.descriptions.forget(before.uuid)
+        }
       },
     })
   }
@@ -101,13 +108,15 @@ export class HostMonitor {
     if (!watch.isReading) void this.#readInventory(hostId, watch)
   }
 
-  lastHeartbeatMs(hostId: string): number {
-    return this.#watches.get(hostId)?.lastHeardMs ?? 0
-  }
-
-  /** Domains with our mark that no record names. They are reported, never touched. */
-  unknownInstances(hostId: string): readonly string[] {
-    return this.#watches.get(hostId)?.unknownInstances ?? []
+  /** What is known of a host beside its record. */
+  sightOf(host: HostRecord): HostSight {
+    const watch = this.#watches.get(host.uuid)
+    return {
+      lastHeartbeatMs: watch?.lastHeardMs ?? 0,
+      // Domains with our mark that no record names. They are reported, never touched.
+      unknownInstances: watch?.unknownInstances ?? [],
+      conditions: this.descriptions.conditionsOf(host),
+    }
   }
 
   close(): void {
@@ -150,6 +159,7 @@ export class HostMonitor {
     watch.lastHeardMs = this.#now()
     watch.heardDigest = decoded.heartbeat.digest
     if (host.state === 'down') this.#setState(host, 'up', 'it is heard again')
+    this.descriptions.heard(host, decoded.heartbeat.hostDigest)
     if (watch.heardDigest !== watch.readDigest || decoded.heartbeat.bootId !== host.facts.bootId)
       this.lookAt(hostId)
   }
@@ -166,10 +176,15 @@ export class HostMonitor {
 
   async #probe(host: HostRecord, watch: Watch): Promise<void> {
     watch.isProbing = true
+    const askedAtMs = this.#now()
     const answered = await this.#agents
       .client(host)
       .describeHost({}, { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) })
-      .then((answer) => answer.hostId === host.uuid)
+      .then((answer) => {
+        if (answer.hostId !== host.uuid) return false
+        this.descriptions.note(host.uuid, answer, askedAtMs)
+        return true
+      })
       .catch((error: unknown) => {
         this.#log.debug({ host: host.uuid, err: error }, 'probe failed')
         return false
@@ -190,7 +205,10 @@ export class HostMonitor {
   }
 
   #setState(host: HostRecord, state: HostRecord['state'], why: string): void {
-    void this.#store.commit([change.host({ ...host, state })], [hostEvent(host, state, { state, why })])
+    const conditions =
+      state === 'down' ? this.descriptions.withoutAnswer(host, why) : this.descriptions.withAnswer(host, why)
+    const next = { ...host, state, stateSinceMs: this.#now(), conditions }
+    void this.#store.commit([change.host(next)], [hostEvent(next, state, { state, why })])
     this.#log.info({ host: host.uuid, state, why }, 'host moved')
     if (state === 'up') this.#onReachable(host.uuid)
   }
@@ -246,16 +264,8 @@ export class HostMonitor {
     const known = this.#store.hosts.get(host.uuid)
     if (known?.state === 'down') this.#setState(known, 'up', 'it answers on gRPC')
     else if (first) this.#onReachable(host.uuid)
-    if (known && inventory.bootId !== known.facts.bootId) {
-      const { facts } = await client.describeHost({}, { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) })
-      const current = this.#store.hosts.get(host.uuid)
-      if (!current) return
-      const next = { ...current, facts: factsFromWire(facts) }
-      void this.#store.commit(
-        [change.host(next)],
-        [hostEvent(next, 'booted', { boot_id: next.facts.bootId })],
-      )
-    }
+    const isDescribed = this.descriptions.isKnown(host.uuid) && inventory.bootId === known?.facts.bootId
+    if (known && !isDescribed) this.descriptions.askSoon(known)
   }
 
   #repair(uuid: string, report: InstanceReport | null): void {
@@ -271,8 +281,4 @@ export class HostMonitor {
     const decision = decideAddresses(instance, addresses)
     if (decision) commitDecision(this.#store, instance, decision, this.#now(), this.#log)
   }
-}
-
-function hostEvent(host: HostRecord, what: string, data: Record<string, unknown>): VpeEvent {
-  return { kind: 'host', id: host.uuid, what, data: { uuid: host.uuid, name: host.name, ...data } }
 }

@@ -1,10 +1,15 @@
 // Records to messages: the one mapping file of this package.
 
 import {
+  allocatableOf,
+  type DiskPoolHost,
   type DiskPoolRecord,
   type DiskRecord,
   diskSerial,
+  FINDING_STATUSES,
+  type Finding,
   type FlavorRecord,
+  type HostCondition as HostConditionRecord,
   type HostRecord,
   type HostVerdict as HostVerdictRecord,
   type ImageRecord,
@@ -12,11 +17,15 @@ import {
   type InstanceReport as InstanceReportRecord,
   type JoinTokenRecord,
   type OperationRecord,
+  type OvercommitPolicy,
+  poolFindingType,
+  poolOfFinding,
   type SnapshotRecord,
   VpeError,
   type WebhookRecord,
 } from '@vpe/core'
 import {
+  ConditionStatus,
   type Disk,
   DiskFormat,
   type DiskPool,
@@ -26,6 +35,8 @@ import {
   DiskStatus,
   type Flavor,
   type Host,
+  type HostCondition,
+  type HostDiskPool,
   type HostFacts,
   HostState,
   type Image,
@@ -249,23 +260,101 @@ export function diskPoolToWire(pool: DiskPoolRecord): DiskPool {
 
 const HOST_STATE = { up: HostState.UP, down: HostState.DOWN } as const
 
+/** What is known of a host beside its record. */
+export interface HostSight {
+  readonly lastHeartbeatMs: number
+  readonly unknownInstances: readonly string[]
+  readonly conditions: readonly HostConditionRecord[]
+}
+
 export function hostToWire(
   store: Store,
+  policy: OvercommitPolicy,
   host: HostRecord,
-  lastHeartbeatMs: number,
-  unknownInstances: readonly string[],
+  { lastHeartbeatMs, unknownInstances, conditions }: HostSight,
+  pools: readonly PoolOfHost[],
 ): Host {
   const usage = store.usage.ofHost(host.uuid)
+  const allocatable = allocatableOf(host.facts, policy)
   return {
     ...host,
     state: HOST_STATE[host.state],
-    facts: { ...host.facts },
+    facts: { ...host.facts, cpuFeatures: [...host.facts.cpuFeatures], bridges: [...host.facts.bridges] },
     vcpusUsed: usage.vcpus,
     memoryMibUsed: usage.memoryMib,
     instances: usage.instances,
     lastHeartbeatMs,
     unknownInstances: [...unknownInstances],
+    conditions: conditions.map((condition) => conditionToWire(store, condition)),
+    diskPools: pools.map((pool) => hostDiskPoolToWire(pool, conditions)),
+    vcpusAllocatable: allocatable.vcpus,
+    memoryMibAllocatable: allocatable.memoryMib,
+    tasks: usage.tasks,
   }
+}
+
+type PoolOfHost = readonly [pool: DiskPoolRecord, here: DiskPoolHost]
+
+/** The pools of every host, by name. */
+export function poolsByHost(store: Store): ReadonlyMap<string, readonly PoolOfHost[]> {
+  const found = new Map<string, PoolOfHost[]>()
+  const byName = [...store.diskPools.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
+  for (const pool of byName) {
+    for (const here of pool.hosts) {
+      const pools = found.get(here.hostId)
+      if (pools) pools.push([pool, here])
+      else found.set(here.hostId, [[pool, here]])
+    }
+  }
+  return found
+}
+
+function hostDiskPoolToWire(
+  [{ uuid, name }, { state, fault, capacityBytes, availableBytes }]: PoolOfHost,
+  conditions: readonly HostConditionRecord[],
+): HostDiskPool {
+  const measured = conditions.find(({ type }) => type === poolFindingType(uuid))
+  return {
+    uuid,
+    name,
+    state: POOL_HOST_STATE[state],
+    fault,
+    capacityBytes,
+    availableBytes,
+    ...(typeof measured?.latencyMs === 'number' && { latencyMs: measured.latencyMs }),
+  }
+}
+
+const CONDITION_STATUS = {
+  ok: ConditionStatus.OK,
+  warning: ConditionStatus.WARNING,
+  failed: ConditionStatus.FAILED,
+} as const
+
+function conditionToWire(store: Store, condition: HostConditionRecord): HostCondition {
+  const { status, message, cure, latencyMs, sinceMs, checkedAtMs } = condition
+  return {
+    type: conditionName(store, condition.type),
+    status: CONDITION_STATUS[status],
+    message,
+    cure,
+    ...(latencyMs !== null && { latencyMs }),
+    sinceMs,
+    checkedAtMs,
+  }
+}
+
+/** What a condition is called: a pool by its name. */
+export function conditionName(store: Store, type: string): string {
+  const pool = store.diskPools.get(poolOfFinding(type) ?? '')
+  return pool ? poolFindingType(pool.name) : type
+}
+
+/** A finding from an agent; null for what another version of it may say and this one does not know. */
+export function findingFromWire({ type, status, message, cure, latencyMs }: HostCondition): Finding | null {
+  const word = FINDING_STATUSES.find((each) => CONDITION_STATUS[each] === status)
+  if (!word || type === '') return null
+  return { type, status: word, message, cure, latencyMs: latencyMs ?? null }
 }
 
 const OPERATION_STATUS = {
@@ -393,7 +482,7 @@ export function factsFromWire(facts: HostFacts | undefined): HostRecord['facts']
   if (!facts || facts.cpus < 1 || facts.memoryMib < 1 || !facts.bootId) {
     throw new VpeError('INTERNAL', `the agent sent no usable facts: ${JSON.stringify(facts)}`)
   }
-  return { ...facts }
+  return { ...facts, cpuFeatures: [...facts.cpuFeatures].sort(), bridges: [...facts.bridges].sort() }
 }
 
 export function joinTokenToWire(token: JoinTokenRecord): JoinToken {

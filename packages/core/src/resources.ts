@@ -1,5 +1,6 @@
 // Records of what instances are made from and run on.
 
+import type { HostCondition } from './host-conditions.ts'
 import type { DiskPoolId, FlavorId, HostId, ImageId, InstanceId } from './ids.ts'
 
 export interface FlavorRecord {
@@ -64,11 +65,18 @@ export interface HostFacts {
   readonly hostname: string
   readonly cpus: number
   readonly memoryMib: number
+  /** The closest model that libvirt has a name for, of those that guests can be given. */
   readonly cpuModel: string
+  /** All that guests of that model can have here, in libvirt's names, sorted. */
+  readonly cpuFeatures: readonly string[]
   readonly arch: string
   readonly domainType: string
   readonly libvirtVersion: string
   readonly hypervisorVersion: string
+  readonly agentVersion: string
+  readonly kernel: string
+  /** Bridges that the host has, sorted. */
+  readonly bridges: readonly string[]
   /** Changes with each boot of the machine. */
   readonly bootId: string
 }
@@ -79,6 +87,8 @@ export interface HostRecord {
   /** host:port of the agent's gRPC server. */
   readonly address: string
   readonly state: 'up' | 'down'
+  readonly stateSinceMs: number
   readonly facts: HostFacts
+  readonly conditions: readonly HostCondition[]
   readonly createdAtMs: number
 }

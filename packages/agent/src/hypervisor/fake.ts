@@ -7,6 +7,7 @@ import { type GuestSample, type GuestState, isUp, type OffReason, VpeError } fro
 import { MARK_NAMESPACE, MARK_PREFIX } from '../instance-mark.ts'
 import { attributes, attributesOf, buildXml, childrenOf, parseXml } from '../xml.ts'
 import type {
+  GuestCpu,
   GuestDisk,
   Hypervisor,
   HypervisorDomain,
@@ -76,6 +77,11 @@ export class FakeHypervisor implements Hypervisor {
     await this.#enter('facts', '')
     const versions = { libvirtVersion: '9.0.0', hypervisorVersion: '7.2.0' }
     return { cpus: 4, ...versions, capabilities: CAPABILITIES }
+  }
+
+  async guestCpu(): Promise<GuestCpu> {
+    await this.#enter('facts', '')
+    return { model: 'EPYC', features: ['aes', 'avx2'] }
   }
 
   async listDomains(): Promise<readonly HypervisorDomain[]> {

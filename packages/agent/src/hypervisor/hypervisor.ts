@@ -4,6 +4,7 @@
 
 import type { Duplex } from 'node:stream'
 import type { GuestSample, GuestState } from '@vpe/core'
+import type { Platform } from '../domain-xml.ts'
 
 /** A domain, whoever made it. */
 export interface HypervisorDomain {
@@ -20,6 +21,13 @@ export interface HypervisorFacts {
   readonly hypervisorVersion: string
   /** What virConnectGetCapabilities says. */
   readonly capabilities: string
+}
+
+/** What guests of this host can have for a CPU, in libvirt's names. */
+export interface GuestCpu {
+  /** Empty where libvirt names none. */
+  readonly model: string
+  readonly features: readonly string[]
 }
 
 /** A disk that a running guest has. */
@@ -42,6 +50,8 @@ export type HypervisorEvent =
  */
 export interface Hypervisor {
   facts(): Promise<HypervisorFacts>
+  /** What a guest of a kind can have for a CPU here. */
+  guestCpu(platform: Pick<Platform, 'domainType' | 'arch'>): Promise<GuestCpu>
   listDomains(): Promise<readonly HypervisorDomain[]>
   findDomain(uuid: string): Promise<HypervisorDomain | null>
   /** Defines a domain or changes its definition; a running guest keeps its own until it stops. */

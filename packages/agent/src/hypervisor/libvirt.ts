@@ -16,10 +16,13 @@ import {
   LibvirtError,
   type StoragePool,
 } from '@vpe/node-libvirt'
+import type { Platform } from '../domain-xml.ts'
 import { MARK_NAMESPACE, MARK_PREFIX } from '../instance-mark.ts'
 import { attributesOf, buildXml, childrenOf, parseXml } from '../xml.ts'
+import { guestCpuOf, hostModelOf } from './guest-cpu.ts'
 import { guestSample } from './guest-sample.ts'
 import type {
+  GuestCpu,
   GuestDisk,
   Hypervisor,
   HypervisorDomain,
@@ -100,6 +103,20 @@ class LibvirtHypervisor implements Hypervisor {
         this.#look.capabilities(),
       ])
       return { cpus: node.cpus, libvirtVersion, hypervisorVersion, capabilities }
+    })
+  }
+
+  guestCpu({ domainType, arch }: Pick<Platform, 'domainType' | 'arch'>): Promise<GuestCpu> {
+    return translate(async () => {
+      const query = { virtType: domainType, arch }
+      const hostModel = await unlessUnsupported(
+        this.#look.domainCapabilities(query).then((capabilities) => hostModelOf(capabilities)),
+      )
+      if (!hostModel) return { model: '', features: [] }
+      const expanded = await unlessUnsupported(
+        this.#look.baselineCpu([hostModel], { expandFeatures: true, query }),
+      )
+      return guestCpuOf(expanded ?? hostModel)
     })
   }
 
@@ -401,6 +418,17 @@ function poolXml(uuid: string, path: string): string {
 function targetPath(xml: string): unknown {
   const { pool } = parseXml(xml) as { pool?: { target?: { path?: unknown } } }
   return pool?.target?.path
+}
+
+/** Drivers and architectures of which libvirt knows no CPUs. */
+async function unlessUnsupported<T>(call: Promise<T>): Promise<T | null> {
+  try {
+    return await call
+  } catch (error) {
+    if (isLibvirtError(error, 'NO_SUPPORT', 'CONFIG_UNSUPPORTED', 'OPERATION_UNSUPPORTED', 'INVALID_ARG'))
+      return null
+    throw error
+  }
 }
 
 async function unlessGone<T>(call: Promise<T>): Promise<T | null> {

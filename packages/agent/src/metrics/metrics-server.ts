@@ -5,16 +5,21 @@ import { createServer, type Server } from 'node:http'
 import type { Logger } from 'pino'
 import { collectDefaultMetrics, Registry } from 'prom-client'
 import type { GuestMetrics } from './guest-metrics.ts'
+import { type Checked, conditionRegistry } from './host-conditions.ts'
 import { instanceRegistry } from './prometheus.ts'
 
 /** Pages of other origins reach loopback by a name of their own that leads here. */
 const LOOPBACK_HOST = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/
 
 /** Listens at host:port. */
-export function serveMetrics(address: string, metrics: Pick<GuestMetrics, 'all'>, log: Logger): Server {
+export function serveMetrics(
+  address: string,
+  { metrics, check }: { readonly metrics: Pick<GuestMetrics, 'all'>; readonly check: Checked },
+  log: Logger,
+): Server {
   const ofProcess = new Registry()
   collectDefaultMetrics({ register: ofProcess })
-  const registry = Registry.merge([ofProcess, instanceRegistry(metrics)])
+  const registry = Registry.merge([ofProcess, instanceRegistry(metrics), conditionRegistry(check)])
   const server = createServer(async (request, response) => {
     const answer = (status: number, text: string, type = 'text/plain; charset=utf-8') =>
       response.writeHead(status, { 'content-type': type }).end(text)

@@ -1,12 +1,15 @@
 // The folder of a pool, as its worker sees it: names become paths, temporary files carry their owner's
 // name, and what a dead worker of this host left behind is cleared away.
 
+import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { open, readdir, readFile, rm, stat, statfs } from 'node:fs/promises'
+import { open, readdir, readFile, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VpeError } from '@vpe/core'
 import { temporaryFile, temporaryOwner } from './pool-files.ts'
 import type { WorkerSettings } from './pool-protocol.ts'
+
+const PROBE_BYTES = 4096
 
 export class PoolFolder {
   readonly root: string
@@ -54,6 +57,25 @@ export class PoolFolder {
       if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error
       const message = `the filesystem of ${this.root} cannot bypass the page cache (O_DIRECT), as guests' disks must; use a folder on ext4, xfs or NFS`
       throw new VpeError('DISK_POOL_FAILED', message, { cause: error })
+    } finally {
+      await rm(path, { force: true })
+    }
+  }
+
+  /**
+   * Writes a little, durably, and reads it back. Returns how long that took, in milliseconds.
+   * @throws VpeError DISK_POOL_FAILED when it reads something else
+   */
+  async probe(): Promise<number> {
+    const written = randomBytes(PROBE_BYTES)
+    const path = this.temporary('instance-00000000-0000-0000-0000-000000000000', 'probe')
+    const startedMs = performance.now()
+    try {
+      await writeFile(path, written, { mode: 0o600, flush: true })
+      const read = await readFile(path)
+      if (!read.equals(written))
+        throw new VpeError('DISK_POOL_FAILED', `${this.root} reads back other bytes than were written`)
+      return performance.now() - startedMs
     } finally {
       await rm(path, { force: true })
     }

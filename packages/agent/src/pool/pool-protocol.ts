@@ -35,6 +35,8 @@ const operations = {
     arguments: z.object({}),
     result: z.object({ capacityBytes: sizeBytes, availableBytes: sizeBytes }),
   },
+  /** Writes a little, durably, and reads it back. */
+  probe: { arguments: z.object({}), result: z.object({ latencyMs: z.number().nonnegative() }) },
   /** From its URL; without one, from what has been uploaded. */
   'import-image': {
     arguments: z.object({ uuid: z.uuid(), url: z.string(), sha256: z.string() }),
@@ -141,6 +143,7 @@ function requestOf<O extends PoolOperation>(operation: O): z.ZodType<Extract<Poo
 /** Agent to worker. */
 export const toWorkerSchema = z.union([
   requestOf('check'),
+  requestOf('probe'),
   requestOf('import-image'),
   requestOf('write-image-part'),
   requestOf('capture-image'),

@@ -78,6 +78,8 @@ async function carryOut(request: PoolRequest, context: ImportContext): Promise<u
     case 'check':
       await folder.check()
       return folder.usage()
+    case 'probe':
+      return { latencyMs: await folder.probe() }
     case 'import-image':
       return joinImport(request.arguments, context)
     case 'write-image-part':

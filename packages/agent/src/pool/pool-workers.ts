@@ -23,6 +23,8 @@ const WORKER = fileURLToPath(new URL('./pool-worker.ts', import.meta.url))
 /** How long an operation may go without a sign of life (a result, or progress). */
 const STALL_MS: Record<PoolOperation, number> = {
   check: 15_000,
+  // Whoever asks gives up sooner; a slow pool is no reason to cut off what else goes on in it.
+  probe: 60_000,
   'find-system-disk': 15_000,
   'make-seed': 60_000,
   'remove-system-disk': 60_000,

@@ -7,8 +7,20 @@ import type { DesiredInstance, InstanceReport } from '@vpe/core'
 import { pino } from 'pino'
 import { Agent } from '../agent.ts'
 import { FakeHypervisor } from '../hypervisor/fake.ts'
+import type { Machine } from '../preflight/machine.ts'
 import { FakePoolFiles } from './fake-pool-files.ts'
 import { ManualClock } from './manual-clock.ts'
+
+export const FAKE_MACHINE: Machine = {
+  hostname: 'fake',
+  memoryMib: 16_384,
+  cpuName: 'Fake CPU',
+  kernel: '6.1.0',
+  bridges: ['br0'],
+  kvm: { hasVirtualisation: false, device: 'ENOENT' },
+  missingPrograms: [],
+  stateFolder: { availableBytes: 1e12 },
+}
 
 export class FakeHost {
   readonly hostId = randomUUID()
@@ -17,6 +29,8 @@ export class FakeHost {
   readonly hypervisor = new FakeHypervisor()
   readonly files = new FakePoolFiles()
   readonly published: { subject: string; payload: string }[] = []
+  natsRoundTrip = async () => 1
+  machine = FAKE_MACHINE
   readonly logs: Record<string, unknown>[] = []
 
   /** A new agent, as after a restart of its process; the one before must be stopped. */
@@ -33,7 +47,10 @@ export class FakeHost {
         consoleDir: join(tmpdir(), `vpe-agent-fake-${this.hostId}`),
         bridge: undefined,
       },
+      stateDir: '/var/lib/vpe-agent',
       epoch: () => 1,
+      readMachine: async () => this.machine,
+      bus: { url: 'nats://fake', roundTripMs: () => this.natsRoundTrip() },
       neighbours: async () => new Map(),
       clock: this.clock,
       log: pino({ level: 'debug' }, { write: (line) => this.logs.push(JSON.parse(line)) }),

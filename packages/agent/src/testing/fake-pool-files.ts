@@ -50,6 +50,7 @@ export class FakePoolFiles implements PoolFiles {
     const snapshotUuid = args.snapshotUuid ?? ''
     return {
       check: () => ({ capacityBytes: 1e12, availableBytes: 5e11 }),
+      probe: () => ({ latencyMs: 2 }),
       'import-image': () => {
         this.images.add(uuid)
         return IMAGE

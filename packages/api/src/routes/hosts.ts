@@ -1,10 +1,21 @@
 // /hosts: hosts in the style of dialect 1.
 
-import type { ControllerServiceClient } from '@vpe/proto'
+import { type ControllerServiceClient, HostState } from '@vpe/proto'
 import type { AddEndpoint } from '../endpoint.ts'
-import { CreateHostBody, HostAnswer, HostListAnswer, HostUuidAnswer } from '../schemas/host.ts'
-import { CompanionListQuery } from '../schemas/list.ts'
+import {
+  CreateHostBody,
+  HostAnswer,
+  HostListAnswer,
+  HostListQuery,
+  HostUuidAnswer,
+  UpdateHostBody,
+} from '../schemas/host.ts'
 import { given, showHost } from '../view.ts'
+
+const STATES = { up: HostState.UP, down: HostState.DOWN } as const
+
+/** How long a look at a host may take beyond what any answer may: what hangs there is waited for. */
+const PREFLIGHT_MS = 20_000
 
 export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient): void {
   add(
@@ -12,11 +23,12 @@ export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient
       method: 'get',
       path: '/hosts',
       summary: 'List hosts by name',
-      query: CompanionListQuery,
+      query: HostListQuery,
       answer: HostListAnswer,
     },
     async ({ query }, { read }) => {
-      const answer = await read((options) => controller.listHosts(query, options))
+      const request = { name: query.name, state: query.state ? STATES[query.state] : HostState.UNSPECIFIED }
+      const answer = await read((options) => controller.listHosts(request, options))
       return { hosts: answer.hosts.map(showHost) }
     },
   )
@@ -46,6 +58,37 @@ export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient
     },
     async ({ body }, { change }) => {
       const answer = await change((options) => controller.createHost(body.host, options))
+      return { host: showHost(given(answer.host, 'the host')) }
+    },
+  )
+
+  add(
+    {
+      method: 'put',
+      path: '/hosts/{uuid}',
+      summary: 'Rename a host, or change its address, at which its agent must answer',
+      body: UpdateHostBody,
+      answer: HostAnswer,
+      codes: ['NAME_TAKEN', 'CONFLICT', 'HOST_UNREACHABLE'],
+      fields: { name: 'host.name', address: 'host.address' },
+    },
+    async ({ params, body }, { change }) => {
+      const request = { ...params, ...body.host }
+      const answer = await change((options) => controller.updateHost(request, options))
+      return { host: showHost(given(answer.host, 'the host')) }
+    },
+  )
+
+  add(
+    {
+      method: 'post',
+      path: '/hosts/{uuid}/preflight',
+      summary: 'Look now whether a host is fit, and show it with what was found',
+      answer: HostAnswer,
+      codes: ['HOST_UNREACHABLE'],
+    },
+    async ({ params }, { read }) => {
+      const answer = await read((options) => controller.preflightHost(params, options), PREFLIGHT_MS)
       return { host: showHost(given(answer.host, 'the host')) }
     },
   )

@@ -1,18 +1,53 @@
 // Hosts, in the style of dialect 1.
 
 import { z } from '@hono/zod-openapi'
-import { AgentAddress, Moment, Name, Uuid } from './fields.ts'
+import { FINDING_STATUSES } from '@vpe/core'
+import { AgentAddress, Fault, Moment, Name, NameQuery, Uuid } from './fields.ts'
+
+const HOST_STATES = ['up', 'down'] as const
 
 const Facts = z.object({
   hostname: z.string(),
   cpus: z.int(),
   memory_mib: z.int(),
-  cpu_model: z.string(),
+  cpu_model: z
+    .string()
+    .openapi({ description: 'The closest that libvirt has a name for, of those that guests can be given' }),
+  cpu_features: z
+    .array(z.string())
+    .openapi({ description: "All that guests can have here, in libvirt's names" }),
   arch: z.string(),
   domain_type: z.string().openapi({ description: 'kvm, or qemu where only software emulation works' }),
   libvirt_version: z.string(),
   hypervisor_version: z.string(),
+  agent_version: z.string(),
+  kernel: z.string(),
+  bridges: z.array(z.string()),
   boot_id: z.string(),
+})
+
+const Latency = z.number().nullable().openapi({ description: 'Milliseconds; null where it is not measured' })
+
+const Condition = z.object({
+  type: z.string().openapi({ example: 'KvmUsable', description: 'Of a disk pool: PoolWorks: and its name' }),
+  status: z.enum(FINDING_STATUSES),
+  message: z.string().openapi({ description: 'What was found, with its numbers' }),
+  cure: z.string().nullable().openapi({ description: 'What to do about it; null when it is ok' }),
+  latency_ms: Latency,
+  since: Moment.openapi({ description: 'Since when it has this status' }),
+  checked_at: Moment,
+})
+
+const PoolOfHost = z.object({
+  uuid: Uuid,
+  name: z.string(),
+  state: z.enum(['pending', 'ready', 'error']),
+  fault: Fault,
+  capacity_bytes: z.int(),
+  available_bytes: z.int(),
+  latency_ms: Latency.openapi({
+    description: 'To write, fsync and read back a little; null while not measured',
+  }),
 })
 
 export const HostView = z
@@ -20,10 +55,23 @@ export const HostView = z
     uuid: Uuid,
     name: z.string(),
     address: z.string(),
-    state: z.enum(['up', 'down']),
+    state: z.enum(HOST_STATES),
+    state_since: Moment,
     facts: Facts.nullable(),
     capacity: z.object({ vcpus: z.int(), memory_mib: z.int() }),
-    used: z.object({ vcpus: z.int(), memory_mib: z.int(), instances: z.int() }),
+    allocatable: z
+      .object({ vcpus: z.int(), memory_mib: z.int() })
+      .openapi({ description: 'What may be promised to instances, under overcommit' }),
+    used: z.object({
+      vcpus: z.int(),
+      memory_mib: z.int(),
+      instances: z.int(),
+      tasks: z.int().openapi({ description: 'Instances of it with which something is being done' }),
+    }),
+    conditions: z
+      .array(Condition)
+      .openapi({ description: 'Whether it is fit; empty until it has been looked at' }),
+    disk_pools: z.array(PoolOfHost),
     unknown_instances: z.array(z.string()).openapi({
       description: 'Domains on the host that carry the mark of vpe but that no record names; left alone',
     }),
@@ -39,3 +87,12 @@ export const HostUuidAnswer = z.object({ host: z.object({ uuid: Uuid }) })
 export const CreateHostBody = z
   .strictObject({ host: z.strictObject({ name: Name, address: AgentAddress }) })
   .openapi('CreateHost')
+
+export const UpdateHostBody = z
+  .strictObject({ host: z.strictObject({ name: Name.optional(), address: AgentAddress.optional() }) })
+  .openapi('UpdateHost')
+
+export const HostListQuery = z.strictObject({
+  name: NameQuery.default('').openapi({ description: 'Only the one of this name' }),
+  state: z.enum(HOST_STATES).optional().openapi({ description: 'Only those of which this is believed' }),
+})

@@ -234,9 +234,28 @@ function hostOf(
   if (known) return { ...known, name, address }
   assertBetween('cpus', cpus, 1, 1_000_000)
   assertBetween('memory_mib', memoryMib, 1, 1024 ** 3)
-  const unknown = { cpuModel: '', domainType: '', libvirtVersion: '', hypervisorVersion: '', bootId: '' }
-  const facts = { ...unknown, hostname: hostname.slice(0, 255), cpus, memoryMib, arch: arch.slice(0, 32) }
-  return { uuid: hostId, name, address, state: 'down', facts, createdAtMs: nowMs }
+  const facts = {
+    ...UNKNOWN_FACTS,
+    hostname: hostname.slice(0, 255),
+    cpus,
+    memoryMib,
+    arch: arch.slice(0, 32),
+  }
+  const since = { stateSinceMs: nowMs, createdAtMs: nowMs }
+  return { uuid: hostId, name, address, state: 'down', facts, conditions: [], ...since }
+}
+
+/** What its agent says once it runs. */
+const UNKNOWN_FACTS = {
+  cpuModel: '',
+  cpuFeatures: [],
+  domainType: '',
+  libvirtVersion: '',
+  hypervisorVersion: '',
+  agentVersion: '',
+  kernel: '',
+  bridges: [],
+  bootId: '',
 }
 
 const ADDRESS = /^(\[[0-9a-fA-F:]{2,39}\]|[A-Za-z0-9]([A-Za-z0-9.-]{0,252})):\d{1,5}$/

@@ -2,18 +2,28 @@
 
 import { randomUUID } from 'node:crypto'
 import type { EventKind, VpeEvent } from '@vpe/bus'
-import { type DiskPoolHost, type DiskPoolRecord, endOperation, type HostRecord, VpeError } from '@vpe/core'
 import {
-  ControllerServiceDefinition,
-  type ControllerServiceImplementation,
-  fromClientError,
-} from '@vpe/proto'
+  type DiskPoolHost,
+  type DiskPoolRecord,
+  endOperation,
+  type HostRecord,
+  type OvercommitPolicy,
+  VpeError,
+} from '@vpe/core'
+import { ControllerServiceDefinition, type ControllerServiceImplementation, HostState } from '@vpe/proto'
 import type { Agents } from '../agents.ts'
 import type { HostMonitor } from '../host-monitor.ts'
 import type { Store } from '../store/store.ts'
 import { type Change, change } from '../store/tables.ts'
-import { diskPoolToWire, factsFromWire, flavorToWire, hostToWire, systemDisksFromWire } from '../wire.ts'
-import { AGENT_TIMEOUT_MS, callAgent } from './agent-call.ts'
+import {
+  diskPoolToWire,
+  factsFromWire,
+  flavorToWire,
+  hostToWire,
+  poolsByHost,
+  systemDisksFromWire,
+} from '../wire.ts'
+import { callAgent, describeAgentAt } from './agent-call.ts'
 import { type Mutations, startOperation } from './mutation.ts'
 import {
   assertBetween,
@@ -38,19 +48,20 @@ export interface ResourceServiceDeps {
   readonly mutations: Mutations
   readonly agents: Agents
   readonly monitor: HostMonitor
+  readonly policy: OvercommitPolicy
   readonly now: () => number
 }
 
 export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
-  const { store, mutations, agents, monitor, now } = deps
+  const { store, mutations, agents, monitor, policy, now } = deps
   const { methods } = ControllerServiceDefinition
 
   /** An operation that has succeeded by the very commit that records it. */
   const doneOperation = (kind: string, uuid: string) =>
     endOperation(startOperation(kind, uuid, now()), 'succeeded', now())
 
-  const showHost = (host: HostRecord) =>
-    hostToWire(store, host, monitor.lastHeartbeatMs(host.uuid), monitor.unknownInstances(host.uuid))
+  const showHost = (host: HostRecord, pools = poolsByHost(store)) =>
+    hostToWire(store, policy, host, monitor.sightOf(host), pools.get(host.uuid) ?? [])
 
   function assertNoDisks(what: string, uuid: string): void {
     const disks = store.diskIndex.countAt(uuid)
@@ -162,13 +173,15 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
     createHost: mutations.method(methods.createHost, async (request) => {
       assertName('name', request.name)
       assertNameFree(store.hosts, 'host', request.name)
-      const described = await describe(request.address)
+      const described = await describeAgentAt(agents, request.address)
       const host: HostRecord = {
         uuid: described.hostId,
         name: request.name,
         address: request.address,
         state: 'up',
+        stateSinceMs: now(),
         facts: factsFromWire(described.facts),
+        conditions: [],
         createdAtMs: now(),
       }
       return () => {
@@ -191,9 +204,7 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
     }),
     deleteHost: mutations.method(methods.deleteHost, ({ uuid }) => {
       const host = getOr404(store.hosts, 'host', uuid)
-      const { instances } = store.usage.ofHost(uuid)
-      if (instances > 0)
-        throw new VpeError('IN_USE', `host ${host.name} has ${instances} instance(s); delete them first`)
+      assertNoInstances(store, host)
       for (const image of store.images.values()) {
         if (image.hostId === uuid && !store.diskPools.get(image.diskPoolUuid)?.shared)
           throw new VpeError('IN_USE', `host ${host.name} alone has image ${image.name}; delete it first`)
@@ -221,9 +232,13 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
       await store.durable()
       return { host: showHost(getOr404(store.hosts, 'host', uuid)) }
     },
-    async listHosts({ name }) {
+    async listHosts({ name, state }) {
       await store.durable()
-      return { hosts: listByName(store.hosts, name).map(showHost) }
+      const pools = poolsByHost(store)
+      const hosts = listByName(store.hosts, name).filter(
+        (host) => state === HostState.UNSPECIFIED || (host.state === 'up') === (state === HostState.UP),
+      )
+      return { hosts: hosts.map((host) => showHost(host, pools)) }
     },
   }
 
@@ -233,22 +248,6 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
     const image = [...store.images.values()].find(({ diskPoolUuid }) => diskPoolUuid === pool.uuid)
     if (image)
       throw new VpeError('IN_USE', `disk pool ${pool.name} holds image ${image.name}; delete it first`)
-  }
-
-  async function describe(address: string) {
-    const connection = agents.dial(address)
-    try {
-      return await connection.client.describeHost({}, { signal: AbortSignal.timeout(AGENT_TIMEOUT_MS) })
-    } catch (cause) {
-      const { message } = fromClientError(cause)
-      throw new VpeError(
-        'HOST_UNREACHABLE',
-        `no agent answers at ${address}: ${message}; check that vpe-agent runs there and that the address is right`,
-        { cause },
-      )
-    } finally {
-      connection.close()
-    }
   }
 }
 
@@ -276,6 +275,24 @@ export function assertUnused(
   const users = store.usage.references(uuid)
   if (users > 0)
     throw new VpeError('IN_USE', `${kind} ${name} is used by ${users} instance(s); delete them first`)
+}
+
+/** @throws VpeError IN_USE while instances are on a host, or may be */
+function assertNoInstances(store: Store, { uuid, name }: HostRecord): void {
+  const here = [...store.usage.instancesOfHost(uuid)].flatMap((each) => store.instances.get(each) ?? [])
+  const leaving = here.filter(({ leavingHostId }) => leavingHostId === uuid).length
+  if (here.length > leaving) {
+    throw new VpeError(
+      'IN_USE',
+      `host ${name} has ${here.length - leaving} instance(s): drain it first (POST /hosts/${uuid}/drain), or delete them`,
+    )
+  }
+  if (leaving > 0) {
+    throw new VpeError(
+      'IN_USE',
+      `${leaving} instance(s) are moving away from host ${name}, which may still run them: wait until it has let go of them`,
+    )
+  }
 }
 
 function pendingOn(hostId: string): DiskPoolHost {

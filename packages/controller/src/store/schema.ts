@@ -7,6 +7,7 @@ import {
   DISK_STATUSES,
   type DiskPoolHost,
   type DiskSource,
+  type HostCondition,
   type HostFacts,
   type HostVerdict,
   INSTANCE_STATUSES,
@@ -81,6 +82,8 @@ export const hosts = sqliteTable('hosts', {
   name: text().notNull().unique(),
   address: text().notNull(),
   state: text({ enum: ['up', 'down'] }).notNull(),
+  stateSinceMs: integer().notNull(),
+  conditions: text({ mode: 'json' }).$type<readonly HostCondition[]>().notNull(),
   facts: text({ mode: 'json' }).$type<HostFacts>().notNull(),
   createdAtMs: integer().notNull(),
 })

@@ -8,6 +8,8 @@ import {
   type AgentServiceImplementation,
   createRpcServer,
   DiskFormat,
+  type HostCondition,
+  type HostFacts,
   type InstanceReport,
   type InstanceSpec,
   Power,
@@ -42,6 +44,14 @@ export class FakeAgent {
   /** The snapshots that disks were reverted to, in order; and those that there are. */
   readonly reverts: string[] = []
   readonly snapshots = new Set<string>()
+  /** Facts that differ from the usual ones. */
+  facts: Partial<HostFacts> = {}
+  /** What its next look finds; a `look` makes it known. */
+  findings: Omit<HostCondition, 'sinceMs' | 'checkedAtMs'>[] = []
+  clockOffsetMs = 0
+  /** How often it was asked what it is. */
+  descriptions = 0
+  #looks = 0
   bootId = randomUUID()
   address = '127.0.0.1:0'
   /** Called before an apply is carried out; what it throws or waits for is what the caller sees. */
@@ -85,6 +95,15 @@ export class FakeAgent {
     this.#server?.forceShutdown()
   }
 
+  /** Looks at itself, which makes for another digest. */
+  look(): void {
+    this.#looks++
+  }
+
+  get digest(): string {
+    return `look ${this.#looks}`
+  }
+
   /** Something happens to a domain without anybody having asked for it. */
   disturb(uuid: string, change: Partial<InstanceReport>): void {
     const domain = this.domains.get(uuid)
@@ -95,8 +114,18 @@ export class FakeAgent {
   #service(): AgentServiceImplementation {
     const agent = this
     return {
-      async describeHost() {
-        return { hostId: agent.hostId, facts: agent.#facts(), agentVersion: '0' }
+      async describeHost({ refresh }) {
+        agent.descriptions++
+        if (refresh) agent.look()
+        const findings = agent.findings.map((finding) => ({ ...finding, sinceMs: 0, checkedAtMs: 1 }))
+        return {
+          hostId: agent.hostId,
+          facts: agent.#facts(),
+          agentVersion: '0',
+          findings,
+          digest: agent.digest,
+          clockMs: Date.now() + agent.clockOffsetMs,
+        }
       },
       async ensureDiskPool({ epoch }) {
         agent.#assertEpoch(epoch)
@@ -250,7 +279,12 @@ export class FakeAgent {
       domainType: 'qemu',
       libvirtVersion: '9.0.0',
       hypervisorVersion: '7.2.0',
+      agentVersion: '0',
+      kernel: '6.1.0',
+      cpuFeatures: ['aes'],
+      bridges: [],
       bootId: this.bootId,
+      ...this.facts,
     }
   }
 

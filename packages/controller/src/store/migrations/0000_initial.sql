@@ -41,6 +41,8 @@ CREATE TABLE `hosts` (
 	`name` text NOT NULL,
 	`address` text NOT NULL,
 	`state` text NOT NULL,
+	`state_since_ms` integer NOT NULL,
+	`conditions` text NOT NULL,
 	`facts` text NOT NULL,
 	`created_at_ms` integer NOT NULL
 );
