@@ -16,6 +16,7 @@ import {
   CreateWebhookRequest,
   Disk,
   DiskPool,
+  ExplainPlacementRequest,
   Flavor,
   Host,
   Image,
@@ -25,7 +26,7 @@ import {
   type JoinToken,
   ListInstancesRequest,
   Operation,
-  type Placement,
+  Placement,
   Snapshot,
   UpdateInstanceRequest,
   UpdateWebhookRequest,
@@ -232,6 +233,12 @@ export function createFakeController(): FakeController {
     return { instance, operationUuid: begin(kind, instance.uuid, false) }
   }
 
+  function setSchedulable(uuid: string | undefined, schedulable: boolean) {
+    const host = { ...hosts.get(uuid), schedulable }
+    hosts.things.set(host.uuid, host)
+    return { host, operationUuid: begin(schedulable ? 'host.uncordon' : 'host.cordon', host.uuid, true) }
+  }
+
   return {
     consoles,
     calls,
@@ -308,6 +315,27 @@ export function createFakeController(): FakeController {
       })
       instances.things.set(uuid, instance)
       return { instance, operationUuid: begin('instance.create', uuid, false) }
+    }),
+    explainPlacement: serve('explainPlacement', (partial) => {
+      const { create } = ExplainPlacementRequest.fromPartial(partial)
+      images.resolve(create?.image ?? '', 'image')
+      const [host] = hosts.list('')
+      const [pool] = pools.list('')
+      if (!host || !pool) throw new VpeError('NO_HOST_FITS', 'no host fits: no host is registered')
+      const { uuid: hostId, name: hostName, schedulable: passed } = host
+      const rule = passed ? '' : 'maintenance'
+      const reason = passed ? '' : 'the host is cordoned'
+      return {
+        placement: Placement.fromPartial({
+          ...(passed && { hostId, diskPoolUuid: pool.uuid }),
+          hosts: [{ hostId, hostName, passed, rule, reason, score: passed ? 3.25 : 0 }],
+          hostsTotal: 1,
+          hostsPassed: passed ? 1 : 0,
+          byRule: passed ? [] : [{ rule, hosts: 1 }],
+          refusal: passed ? '' : `no host fits: 1 of 1 are cordoned (${hostName}: ${reason})`,
+          createdAtMs: CREATED_AT_MS,
+        }),
+      }
     }),
     getInstance: serve('getInstance', ({ uuid }) => ({ instance: instances.get(uuid) })),
     findInstance: serve('findInstance', (request) => ({ instance: named(request) })),
@@ -603,6 +631,7 @@ export function createFakeController(): FakeController {
           ...request,
           uuid,
           state: 'HOST_STATE_UP',
+          schedulable: true,
           facts: { hostname: request.name, cpus: 8, memoryMib: 16_384, domainType: 'kvm' },
           createdAtMs: CREATED_AT_MS,
         }),
@@ -642,6 +671,8 @@ export function createFakeController(): FakeController {
       ]
       return { host }
     }),
+    cordonHost: serve('cordonHost', ({ uuid }) => setSchedulable(uuid, false)),
+    uncordonHost: serve('uncordonHost', ({ uuid }) => setSchedulable(uuid, true)),
     deleteHost: serve('deleteHost', ({ uuid }) => {
       if (instances.things.size > 0)
         throw new VpeError('IN_USE', `${instances.things.size} instances are on it`)

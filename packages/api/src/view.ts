@@ -306,6 +306,7 @@ export function showHost(host: Host): z.input<typeof HostView> {
     address: host.address,
     state: HOST_STATE_WORDS[host.state],
     state_since: moment(host.stateSinceMs),
+    schedulable: host.schedulable,
     facts: facts
       ? {
           hostname: facts.hostname,
@@ -372,10 +373,15 @@ export function showOperation(operation: Operation): z.input<typeof OperationVie
 
 export function showPlacement(placement: Placement): z.input<typeof PlacementView> {
   return {
-    uuid: placement.uuid,
-    instance_uuid: placement.instanceUuid,
+    uuid: placement.uuid || null,
+    instance_uuid: placement.instanceUuid || null,
     host_uuid: placement.hostId || null,
     disk_pool_uuid: placement.diskPoolUuid || null,
+    refusal: placement.refusal || null,
+    hosts_total: placement.hostsTotal,
+    hosts_passed: placement.hostsPassed,
+    by_rule: Object.fromEntries(placement.byRule.map(({ rule, hosts }) => [rule, hosts])),
+    is_summary: placement.isSummary,
     hosts: placement.hosts.map((verdict) => ({
       host_uuid: verdict.hostId,
       host: verdict.hostName,

@@ -20,6 +20,7 @@ import { type AgentDialer, Agents, agentDialer } from './agents.ts'
 import { DiskKeeper } from './disk-keeper.ts'
 import { DiskPoolKeeper } from './disk-pool-keeper.ts'
 import { HostMonitor } from './host-monitor.ts'
+import { keepHostTable } from './host-table-keeper.ts'
 import { ImageImporter } from './image-importer.ts'
 import { ImageUploads } from './image-uploads.ts'
 import { InstanceReconciler } from './instance-reconciler.ts'
@@ -94,6 +95,7 @@ export function createController({
   addresses = { enrolment: [], controller: '', nats: '' },
   dialAgent = agentDialer(security?.folder),
 }: ControllerDeps): Controller {
+  const hosts = keepHostTable(store, policy)
   const agents = new Agents(dialAgent)
   const importer = new ImageImporter(store, agents, now, log, onFatal)
   const uploads = new ImageUploads(store, agents, now)
@@ -115,13 +117,13 @@ export function createController({
 
   const troubles = () => (isBusConnected ? [] : ['NATS is not connected: events wait in the outbox'])
   const service: ControllerServiceImplementation = {
-    ...instanceMethods({ store, mutations, policy, imagesGoing, now }),
-    ...lifecycleMethods({ store, mutations, policy, imagesGoing, now }),
+    ...instanceMethods({ store, mutations, hosts, imagesGoing, now }),
+    ...lifecycleMethods({ store, mutations, hosts, imagesGoing, now }),
     ...diskMethods({ store, mutations, policy, now }),
     ...imageMethods({ store, mutations, agents, importer, uploads, imagesGoing, now }),
     ...hostMethods({ store, mutations, agents, monitor, policy, now }),
     ...resourceMethods({ store, mutations, agents, monitor, policy, now }),
-    ...snapshotMethods({ store, mutations, policy, imagesGoing, now }),
+    ...snapshotMethods({ store, mutations, hosts, imagesGoing, now }),
     ...metricsMethods(store, agents),
     ...operationMethods({ store, reconciler, importer, diskKeeper, snapshotKeeper, troubles }),
     ...consoleMethods({ store, agents, now }),

@@ -11,7 +11,6 @@ import {
   type FlavorRecord,
   type HostCondition as HostConditionRecord,
   type HostRecord,
-  type HostVerdict as HostVerdictRecord,
   type ImageRecord,
   type InstanceRecord,
   type InstanceReport as InstanceReportRecord,
@@ -20,6 +19,8 @@ import {
   type OvercommitPolicy,
   poolFindingType,
   poolOfFinding,
+  type PlacementResult,
+  type PlacementVerdict,
   type SnapshotRecord,
   VpeError,
   type WebhookRecord,
@@ -380,13 +381,31 @@ export function operationToWire(operation: OperationRecord, step: string): Opera
 }
 
 export function placementToWire(placement: PlacementRecord): Placement {
+  const { verdict, ...rest } = placement
+  return { ...rest, ...verdictToWire(verdict), refusal: '' }
+}
+
+/** What would become of a placement that is not made. */
+export function resultToWire(result: PlacementResult, createdAtMs: number): Placement {
+  const chosen = result.hostId === null ? { hostId: '', diskPoolUuid: '' } : result
   return {
-    uuid: placement.uuid,
-    instanceUuid: placement.instanceUuid,
-    hostId: placement.hostId,
-    diskPoolUuid: placement.diskPoolUuid,
-    hosts: placement.verdicts.map((verdict: HostVerdictRecord) => ({ ...verdict })),
-    createdAtMs: placement.createdAtMs,
+    uuid: '',
+    instanceUuid: '',
+    hostId: chosen.hostId,
+    diskPoolUuid: chosen.diskPoolUuid,
+    ...verdictToWire(result.verdict),
+    createdAtMs,
+    refusal: result.hostId === null ? result.refusal : '',
+  }
+}
+
+function verdictToWire({ hostsTotal, hostsPassed, byRule, hosts, isSummary }: PlacementVerdict) {
+  return {
+    hosts: hosts.map((host) => ({ ...host })),
+    hostsTotal,
+    hostsPassed,
+    byRule: byRule.map((count) => ({ ...count })),
+    isSummary,
   }
 }
 

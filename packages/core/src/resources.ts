@@ -88,6 +88,8 @@ export interface HostRecord {
   readonly address: string
   readonly state: 'up' | 'down'
   readonly stateSinceMs: number
+  /** False while it is cordoned: it keeps what it has and gets nothing more. */
+  readonly schedulable: boolean
   readonly facts: HostFacts
   readonly conditions: readonly HostCondition[]
   readonly createdAtMs: number

@@ -128,8 +128,12 @@ export function aHost(over: Partial<HostCandidate> = {}): HostCandidate {
     memoryMib: 8192,
     vcpusUsed: 0,
     memoryMibUsed: 0,
+    schedulable: true,
+    cpuFeatures: [],
     runningTasks: 0,
+    haInstances: 0,
     pools: [aPool()],
+    groups: {},
     ...over,
   }
 }
@@ -140,9 +144,14 @@ export function aRequest(over: Partial<PlacementRequest> = {}): PlacementRequest
     memoryMib: 512,
     diskBytes: 1024 ** 3,
     hostIds: [],
+    excludeHostIds: [],
     diskPoolUuid: null,
     sharedPoolOnly: false,
+    imageHome: null,
     dataDisks: [],
+    cpuFeatures: [],
+    ha: false,
+    groups: [],
     ...over,
   }
 }

@@ -10,6 +10,7 @@ import {
   HostUuidAnswer,
   UpdateHostBody,
 } from '../schemas/host.ts'
+import { EmptyBody } from '../schemas/instance.ts'
 import { given, showHost } from '../view.ts'
 
 const STATES = { up: HostState.UP, down: HostState.DOWN } as const
@@ -89,6 +90,34 @@ export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient
     },
     async ({ params }, { read }) => {
       const answer = await read((options) => controller.preflightHost(params, options), PREFLIGHT_MS)
+      return { host: showHost(given(answer.host, 'the host')) }
+    },
+  )
+
+  add(
+    {
+      method: 'post',
+      path: '/hosts/{uuid}/cordon',
+      summary: 'Keep new instances off a host; what it has stays',
+      body: EmptyBody,
+      answer: HostAnswer,
+    },
+    async ({ params }, { change }) => {
+      const answer = await change((options) => controller.cordonHost(params, options))
+      return { host: showHost(given(answer.host, 'the host')) }
+    },
+  )
+
+  add(
+    {
+      method: 'post',
+      path: '/hosts/{uuid}/uncordon',
+      summary: 'Let new instances come to a host again',
+      body: EmptyBody,
+      answer: HostAnswer,
+    },
+    async ({ params }, { change }) => {
+      const answer = await change((options) => controller.uncordonHost(params, options))
       return { host: showHost(given(answer.host, 'the host')) }
     },
   )

@@ -6,7 +6,9 @@ import { InstanceLists } from '../instance-list.ts'
 import {
   ChangedInstanceAnswer,
   CloneInstanceBody,
+  CreateInstanceAnswer,
   CreateInstanceBody,
+  CreateInstanceQuery,
   DeletedInstanceAnswer,
   EmptyBody,
   InstanceAnswer,
@@ -15,7 +17,7 @@ import {
   UpdateInstanceBody,
 } from '../schemas/instance.ts'
 import { InstanceListQuery } from '../schemas/list.ts'
-import { given, STATUS_CODES, showChangedInstance, showInstance } from '../view.ts'
+import { given, STATUS_CODES, showChangedInstance, showInstance, showPlacement } from '../view.ts'
 
 export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceClient): void {
   const lists = new InstanceLists(controller, showInstance)
@@ -64,8 +66,9 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
       method: 'post',
       path: '/instances',
       summary: 'Create an instance; it goes on after the answer',
+      query: CreateInstanceQuery,
       body: CreateInstanceBody,
-      answer: ChangedInstanceAnswer,
+      answer: CreateInstanceAnswer,
       codes: ['NAME_TAKEN', 'NO_HOST_FITS', 'CONFLICT'],
       fields: {
         name: 'instance.name',
@@ -75,7 +78,7 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
         disks: 'instance.disks',
       },
     },
-    async ({ body: { instance } }, { change }) => {
+    async ({ query, body: { instance } }, { change, read }) => {
       const request = {
         name: instance.name,
         flavor: instance.flavor_uuid,
@@ -87,6 +90,10 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
         hostname: instance.hostname ?? '',
         sshKeys: instance.ssh_keys,
         userData: instance.user_data ?? '',
+      }
+      if (query.dry_run === 'true') {
+        const tried = await read((options) => controller.explainPlacement({ create: request }, options))
+        return { placement: showPlacement(given(tried.placement, 'the placement')) }
       }
       const answer = await change((options) => controller.createInstance(request, options))
       return { instance: showChangedInstance(given(answer.instance, 'the instance')) }

@@ -57,6 +57,9 @@ export const HostView = z
     address: z.string(),
     state: z.enum(HOST_STATES),
     state_since: Moment,
+    schedulable: z
+      .boolean()
+      .openapi({ description: 'False while it is cordoned: it keeps what it has and gets nothing more' }),
     facts: Facts.nullable(),
     capacity: z.object({ vcpus: z.int(), memory_mib: z.int() }),
     allocatable: z

@@ -4,6 +4,7 @@
 import { z } from '@hono/zod-openapi'
 import { DISKS_PER_INSTANCE_MAX, INSTANCE_STATUSES, INSTANCE_TASKS } from '@vpe/core'
 import { Fault, Hostname, Moment, Name, Reference, SshKeys, Tags, UserData, Uuid } from './fields.ts'
+import { PlacementAnswer } from './operation.ts'
 
 export const Status = z.enum(INSTANCE_STATUSES).openapi({ description: 'What is observed' })
 
@@ -104,6 +105,14 @@ export const CreateInstanceBody = z
     }),
   })
   .openapi('CreateInstance')
+
+export const CreateInstanceQuery = z.strictObject({
+  dry_run: z.enum(['true', 'false']).optional().openapi({
+    description: 'Only tell where it would go, and why: `placement` instead of `instance`. Nothing is made',
+  }),
+})
+
+export const CreateInstanceAnswer = z.union([ChangedInstanceAnswer, PlacementAnswer])
 
 export const CloneInstanceBody = z
   .strictObject({

@@ -35,10 +35,19 @@ const HostVerdict = z.object({
 
 export const PlacementView = z
   .object({
-    uuid: Uuid,
-    instance_uuid: Uuid,
+    uuid: Uuid.nullable().openapi({ description: 'null for one that was only tried' }),
+    instance_uuid: Uuid.nullable(),
     host_uuid: Uuid.nullable().openapi({ description: 'null when no host fitted' }),
     disk_pool_uuid: Uuid.nullable(),
+    refusal: z.string().nullable().openapi({ description: 'Why no host fitted' }),
+    hosts_total: z.int(),
+    hosts_passed: z.int(),
+    by_rule: z
+      .record(z.string(), z.int())
+      .openapi({ description: 'How many hosts each rule refused; each is charged with the first' }),
+    is_summary: z.boolean().openapi({
+      description: 'Of many hosts, `hosts` has only the best, and the first that each rule refused',
+    }),
     hosts: z.array(HostVerdict),
     created_at: Moment,
   })

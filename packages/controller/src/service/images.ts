@@ -1,7 +1,14 @@
 // Calls about images: where they come from, which pools have them, and how they go.
 
 import { randomUUID } from 'node:crypto'
-import { type DiskPoolRecord, endOperation, type HostRecord, type ImageRecord, VpeError } from '@vpe/core'
+import {
+  type DiskPoolRecord,
+  endOperation,
+  type HostRecord,
+  type ImageHome,
+  type ImageRecord,
+  VpeError,
+} from '@vpe/core'
 import {
   ControllerServiceDefinition,
   type ControllerServiceImplementation,
@@ -306,6 +313,12 @@ export function assertNotCaptured(
 export function isAvailable(image: ImageRecord, pool: DiskPoolRecord, hostId: string): boolean {
   if (image.hostId === '') return true
   return pool.uuid === image.diskPoolUuid && (pool.shared || hostId === image.hostId)
+}
+
+/** The only place where an image can be had; null when any pool can get it. */
+export function imageHomeOf(store: Store, { hostId, diskPoolUuid }: ImageRecord): ImageHome | null {
+  if (hostId === '') return null
+  return { diskPoolUuid, hostId: store.diskPools.get(diskPoolUuid)?.shared ? null : hostId }
 }
 
 /** The pool for an image whose creator names none: a ready one, by name. */

@@ -13,14 +13,14 @@ import {
   decideUpdate,
   defaultHostname,
   type FlavorRecord,
-  type HostCandidate,
-  type HostRecord,
+  groupsOf,
+  groupTagFault,
+  type HostTable,
   hostnameFault,
   hostsOf,
   type ImageRecord,
   type InstanceRecord,
   type InstanceSize,
-  type OvercommitPolicy,
   type PlacementResult,
   place,
   type Seed,
@@ -37,19 +37,19 @@ import {
   type UpdateInstanceRequest,
 } from '@vpe/proto'
 import { joinCommits } from '../disk-commit.ts'
+import { reservationOf } from '../host-table-keeper.ts'
 import { commitOfDecision } from '../instance-commit.ts'
 import { disksOf } from '../instance-disks.ts'
 import type { Store } from '../store/store.ts'
 import { change, type PlacementRecord } from '../store/tables.ts'
-import { instanceToWire } from '../wire.ts'
+import { instanceToWire, resultToWire } from '../wire.ts'
 import { attachToNew, disksForInstance, reachOf } from './disks.ts'
 import { generateName } from './generated-name.ts'
-import { isAvailable } from './images.ts'
+import { imageHomeOf, isAvailable } from './images.ts'
 import { listInstances } from './instance-list.ts'
 import { InstanceMessages } from './instance-messages.ts'
 import { createCarryOut } from './instance-wish.ts'
 import { type Mutations, startOperation } from './mutation.ts'
-import { poolOnHost } from './pool-on-host.ts'
 import { assertBetween, assertName, getOr404, invalid, refer, referHosts } from './references.ts'
 
 const GIB = 1024 ** 3
@@ -61,6 +61,7 @@ const DEFAULT_FLAVOR = 'default'
 type InstanceMethods = Pick<
   ControllerServiceImplementation,
   | 'createInstance'
+  | 'explainPlacement'
   | 'getInstance'
   | 'findInstance'
   | 'listInstances'
@@ -73,19 +74,21 @@ type InstanceMethods = Pick<
 export interface InstanceServiceDeps {
   readonly store: Store
   readonly mutations: Mutations
-  readonly policy: OvercommitPolicy
+  /** All hosts, as placement reads them. */
+  readonly hosts: HostTable
   /** Images that are being deleted. */
   readonly imagesGoing: ReadonlySet<string>
   readonly now: () => number
 }
 
 export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
-  const { store, mutations, policy, imagesGoing, now } = deps
+  const { store, mutations, hosts, imagesGoing, now } = deps
   const { methods } = ControllerServiceDefinition
   const messages = new InstanceMessages(store)
   const carryOut = createCarryOut(store, now)
 
-  function create(request: CreateInstanceRequest) {
+  /** Everything about a new instance but where it goes. */
+  function draw(request: CreateInstanceRequest) {
     const namespace = request.namespace || DEFAULT_NAMESPACE
     assertName('name', request.name)
     assertName('namespace', namespace)
@@ -110,13 +113,23 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
       {
         ...size,
         hostIds: source ? [source.hostId] : hostIds,
+        excludeHostIds: [],
         diskPoolUuid: pool?.uuid ?? null,
         sharedPoolOnly: request.shareStorage,
+        imageHome: imageHomeOf(store, image),
         dataDisks: disks.map((disk) => ({ name: disk.name, ...reachOf(store, disk) })),
+        cpuFeatures: [],
+        ha: request.ha,
+        groups: groupsOf(namespace, request.tags),
       },
-      hostCandidates(store, image),
-      policy,
+      hosts,
     )
+    return { namespace, origin, disks, hostIds, result }
+  }
+
+  function create(request: CreateInstanceRequest) {
+    const { namespace, origin, disks, hostIds, result } = draw(request)
+    const { image, size, source } = origin
     if (result.hostId === null) throw new VpeError('NO_HOST_FITS', result.refusal)
     const uuid = randomUUID()
     const instance: InstanceRecord = {
@@ -229,6 +242,11 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
       const instance = getOr404(store.instances, 'instance', uuid)
       return carryOut('instance.stop', instance, decideStop(instance))
     }),
+    async explainPlacement({ create: request }) {
+      await store.durable()
+      if (!request) throw invalid('create', 'create: an instance must be given')
+      return { placement: resultToWire(draw(request).result, now()) }
+    },
     async getInstance({ uuid }) {
       await store.durable()
       return { instance: instanceToWire(store, getOr404(store.instances, 'instance', uuid)) }
@@ -258,7 +276,7 @@ interface NewHost {
 
 /** One of the hosts that may run an instance, other than the one where it is; its system disk stays where it lies. */
 function chooseNewHost(
-  { store, policy, now }: InstanceServiceDeps,
+  { store, hosts, now }: InstanceServiceDeps,
   instance: InstanceRecord,
   hostIds: readonly string[],
 ): NewHost {
@@ -286,33 +304,32 @@ function chooseNewHost(
       `instance ${instance.name} cannot move: its disk ${local.name} lies in a disk pool that is local to ${reachOf(store, local).home}; detach that disk first`,
     )
   }
-  // The pool holds the system disk already, wherever it is used from.
-  const candidates = hostCandidates(store).map((host) => ({
-    ...host,
-    pools: host.pools.map((each) =>
-      each.uuid === diskPoolUuid ? { ...each, reservedBytes: each.reservedBytes - instance.diskBytes } : each,
-    ),
-  }))
   const request = {
     vcpus,
     memoryMib,
+    // The pool holds the system disk already, wherever it is used from.
     diskBytes: 0,
     hostIds,
+    excludeHostIds: [],
     diskPoolUuid,
     sharedPoolOnly: true,
+    imageHome: null,
     dataDisks: disks.map((disk) => ({ name: disk.name, ...reachOf(store, disk) })),
+    cpuFeatures: [],
+    ha: instance.ha,
+    groups: groupsOf(instance.namespace, instance.tags),
   }
-  const result = place(request, candidates, policy)
+  const result = hosts.without(hostsOf(instance), reservationOf(instance), () => place(request, hosts))
   if (result.hostId === null) throw new VpeError('NO_HOST_FITS', result.refusal)
   return { hostId: result.hostId, placement: placementRecord(instance.uuid, result, now()) }
 }
 
 function placementRecord(
   instanceUuid: string,
-  { hostId, diskPoolUuid, verdicts }: Extract<PlacementResult, { hostId: string }>,
+  { hostId, diskPoolUuid, verdict }: Extract<PlacementResult, { hostId: string }>,
   createdAtMs: number,
 ): PlacementRecord {
-  return { uuid: randomUUID(), instanceUuid, hostId, diskPoolUuid, verdicts, createdAtMs }
+  return { uuid: randomUUID(), instanceUuid, hostId, diskPoolUuid, verdict, createdAtMs }
 }
 
 /** By generated name, which is unique for ever, or by the user's name in one namespace or in all. */
@@ -347,7 +364,11 @@ function assertInstanceNameFree(store: Store, namespace: string, name: string): 
 
 function assertTags(tags: readonly string[]): void {
   assertBetween('tags', tags.length, 0, TAGS_MAX)
-  for (const tag of tags) assertName('tags', tag)
+  for (const tag of tags) {
+    assertName('tags', tag)
+    const fault = groupTagFault(tag)
+    if (fault) throw invalid('tags', fault)
+  }
 }
 
 function assertSeed({ hostname, sshKeys, userData }: Seed): void {
@@ -505,32 +526,4 @@ function systemDiskBytes(flavor: FlavorRecord, image: ImageRecord): number {
 function diskTooSmall(image: ImageRecord, bytes: number): string {
   const gib = (size: number) => `${(size / GIB).toFixed(1)} GiB`
   return `image ${image.name} needs a system disk of ${gib(image.virtualSizeBytes)}, it would get ${gib(bytes)}`
-}
-
-function hostCandidates(store: Store, image: ImageRecord | null = null): HostCandidate[] {
-  return [...store.hosts.values()].map((host) => hostCandidate(store, host, image))
-}
-
-/** @param image only pools in which the host can have it count */
-export function hostCandidate(
-  store: Store,
-  host: HostRecord,
-  image: ImageRecord | null = null,
-): HostCandidate {
-  const usage = store.usage.ofHost(host.uuid)
-  return {
-    id: host.uuid,
-    name: host.name,
-    state: host.state,
-    cpus: host.facts.cpus,
-    memoryMib: host.facts.memoryMib,
-    vcpusUsed: usage.vcpus,
-    memoryMibUsed: usage.memoryMib,
-    runningTasks: usage.tasks,
-    pools: [...store.diskPools.values()].flatMap((pool) => {
-      const onHost = pool.hosts.find(({ hostId }) => hostId === host.uuid)
-      if (!onHost || (image && !isAvailable(image, pool, host.uuid))) return []
-      return poolOnHost(store, pool, onHost)
-    }),
-  }
 }

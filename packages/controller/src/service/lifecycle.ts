@@ -12,11 +12,13 @@ import {
   type FlavorRecord,
   type InstanceRecord,
   type InstanceSize,
+  type PlacementRequest,
   VpeError,
 } from '@vpe/core'
 import { ControllerServiceDefinition, type ControllerServiceImplementation, RebootKind } from '@vpe/proto'
+import { reservationOf } from '../host-table-keeper.ts'
 import { createCarryOut } from './instance-wish.ts'
-import { assertRebuildable, hostCandidate, type InstanceServiceDeps, rebuildImage } from './instances.ts'
+import { assertRebuildable, type InstanceServiceDeps, rebuildImage } from './instances.ts'
 import { getOr404, refer } from './references.ts'
 
 const GIB = 1024 ** 3
@@ -84,35 +86,38 @@ function sizeOf({ uuid, vcpus, memoryMib, diskGib }: FlavorRecord, instance: Ins
 
 /** By the rules of placement, on the host where it is, with its present size given back. */
 function assertFits(
-  { store, policy }: InstanceServiceDeps,
+  { store, hosts }: InstanceServiceDeps,
   instance: InstanceRecord,
   flavorName: string,
   { vcpus, memoryMib, diskBytes }: InstanceSize,
 ): void {
-  const host = hostCandidate(store, getOr404(store.hosts, 'host', instance.hostId))
-  const without = {
-    ...host,
-    vcpusUsed: host.vcpusUsed - instance.vcpus,
-    memoryMibUsed: host.memoryMibUsed - instance.memoryMib,
-    pools: host.pools.map((pool) =>
-      pool.uuid === instance.diskPoolUuid
-        ? { ...pool, reservedBytes: pool.reservedBytes - instance.diskBytes }
-        : pool,
-    ),
-  }
-  const request = {
-    vcpus,
-    memoryMib,
-    diskBytes,
-    hostIds: [],
-    diskPoolUuid: instance.diskPoolUuid,
-    sharedPoolOnly: false,
-    dataDisks: [],
-  }
-  const misfit = explainMisfit(request, without, policy)
+  const host = getOr404(store.hosts, 'host', instance.hostId)
+  const request = inPlace(instance, { vcpus, memoryMib, diskBytes })
+  const misfit = hosts.without([host.uuid], reservationOf(instance), () =>
+    explainMisfit(request, hosts, host.uuid),
+  )
   if (misfit === null) return
   throw new VpeError(
     'CONFLICT',
     `instance ${instance.uuid} cannot be resized to flavor ${flavorName} on host ${host.name}: ${misfit}`,
   )
+}
+
+/** What is asked of its host by an instance that stays there. */
+export function inPlace(
+  { diskPoolUuid }: InstanceRecord,
+  size: Pick<InstanceSize, 'vcpus' | 'memoryMib' | 'diskBytes'>,
+): PlacementRequest {
+  return {
+    ...size,
+    hostIds: [],
+    excludeHostIds: [],
+    diskPoolUuid,
+    sharedPoolOnly: false,
+    imageHome: null,
+    dataDisks: [],
+    cpuFeatures: [],
+    ha: false,
+    groups: [],
+  }
 }

@@ -6,7 +6,26 @@ import type { Store } from '../store/store.ts'
 export function poolOnHost(store: Store, pool: DiskPoolRecord, onHost: DiskPoolHost): PoolCandidate {
   const { uuid, name, shared } = pool
   const { hostId, state, fault, capacityBytes } = onHost
-  const reservedBytes =
-    store.usage.reservedBytes(uuid, hostId, shared) + store.diskIndex.reservedBytes(uuid, hostId, shared)
-  return { uuid, name, shared, state, fault, capacityBytes, reservedBytes }
+  return {
+    uuid,
+    name,
+    shared,
+    state,
+    fault,
+    capacityBytes,
+    reservedBytes: promisedBytes(store, pool, hostId),
+  }
+}
+
+/**
+ * Bytes that are promised of a pool: on a host, or of all of it where it is shared.
+ * @param hostId may be null for a shared pool
+ */
+export function promisedBytes(
+  store: Store,
+  { uuid, shared }: Pick<DiskPoolRecord, 'uuid' | 'shared'>,
+  hostId: string | null,
+): number {
+  const on = hostId ?? ''
+  return store.usage.reservedBytes(uuid, on, shared) + store.diskIndex.reservedBytes(uuid, on, shared)
 }

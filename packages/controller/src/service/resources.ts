@@ -41,6 +41,8 @@ type ResourceMethods = Pick<
   | 'listFlavors'
   | 'listDiskPools'
   | 'listHosts'
+  | 'cordonHost'
+  | 'uncordonHost'
 >
 
 export interface ResourceServiceDeps {
@@ -62,6 +64,20 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
 
   const showHost = (host: HostRecord, pools = poolsByHost(store)) =>
     hostToWire(store, policy, host, monitor.sightOf(host), pools.get(host.uuid) ?? [])
+
+  /** Already so is as good: the operation has succeeded, and nothing happened. */
+  function setSchedulable(uuid: string, schedulable: boolean) {
+    const host = getOr404(store.hosts, 'host', uuid)
+    const [kind, what] = schedulable ? ['host.uncordon', 'uncordoned'] : ['host.cordon', 'cordoned']
+    const operation = doneOperation(kind, uuid)
+    const next = { ...host, schedulable }
+    const isNews = host.schedulable !== schedulable
+    return {
+      changes: [...(isNews ? [change.host(next)] : []), change.operation(operation)],
+      events: isNews ? [resourceEvent('host', next, what)] : [],
+      response: { host: showHost(next), operationUuid: operation.uuid },
+    }
+  }
 
   function assertNoDisks(what: string, uuid: string): void {
     const disks = store.diskIndex.countAt(uuid)
@@ -180,6 +196,7 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
         address: request.address,
         state: 'up',
         stateSinceMs: now(),
+        schedulable: true,
         facts: factsFromWire(described.facts),
         conditions: [],
         createdAtMs: now(),
@@ -228,6 +245,8 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
         response: { host: showHost(host), operationUuid: operation.uuid },
       }
     }),
+    cordonHost: mutations.method(methods.cordonHost, ({ uuid }) => setSchedulable(uuid, false)),
+    uncordonHost: mutations.method(methods.uncordonHost, ({ uuid }) => setSchedulable(uuid, true)),
     async getHost({ uuid }) {
       await store.durable()
       return { host: showHost(getOr404(store.hosts, 'host', uuid)) }

@@ -16,7 +16,8 @@ import { commitOfSnapshotDecision } from '../snapshot-commit.ts'
 import { change } from '../store/tables.ts'
 import { snapshotToWire } from '../wire.ts'
 import { createCarryOut } from './instance-wish.ts'
-import { hostCandidate, type InstanceServiceDeps } from './instances.ts'
+import type { InstanceServiceDeps } from './instances.ts'
+import { inPlace } from './lifecycle.ts'
 import { startOperation } from './mutation.ts'
 import { assertName, getOr404 } from './references.ts'
 
@@ -86,22 +87,11 @@ export function snapshotMethods(deps: InstanceServiceDeps): SnapshotMethods {
 }
 
 /** What a snapshot may come to hold back is as large as the disk, and is promised like that. */
-function assertRoom({ store, policy }: InstanceServiceDeps, instance: InstanceRecord): void {
-  const host = hostCandidate(store, getOr404(store.hosts, 'host', instance.hostId))
-  const misfit = explainMisfit(
-    {
-      vcpus: 0,
-      memoryMib: 0,
-      diskBytes: instance.diskBytes,
-      hostIds: [],
-      diskPoolUuid: instance.diskPoolUuid,
-      sharedPoolOnly: false,
-      dataDisks: [],
-    },
-    // One that is down now may make it later.
-    { ...host, state: 'up' },
-    policy,
-  )
+function assertRoom({ store, hosts }: InstanceServiceDeps, instance: InstanceRecord): void {
+  const host = getOr404(store.hosts, 'host', instance.hostId)
+  const request = inPlace(instance, { vcpus: 0, memoryMib: 0, diskBytes: instance.diskBytes })
+  // One that is down now may make it later.
+  const misfit = explainMisfit(request, hosts, host.uuid, true)
   if (misfit === null) return
   throw new VpeError(
     'CONFLICT',

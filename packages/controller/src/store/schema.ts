@@ -9,10 +9,10 @@ import {
   type DiskSource,
   type HostCondition,
   type HostFacts,
-  type HostVerdict,
   INSTANCE_STATUSES,
   INSTANCE_TASKS,
   type JoinTokenUse,
+  type PlacementVerdict,
   SNAPSHOT_STATUSES,
 } from '@vpe/core'
 import { blob, index, integer, sqliteTable, text } from 'drizzle-orm/sqlite-core'
@@ -84,6 +84,7 @@ export const hosts = sqliteTable('hosts', {
   state: text({ enum: ['up', 'down'] }).notNull(),
   stateSinceMs: integer().notNull(),
   conditions: text({ mode: 'json' }).$type<readonly HostCondition[]>().notNull(),
+  schedulable: integer({ mode: 'boolean' }).notNull(),
   facts: text({ mode: 'json' }).$type<HostFacts>().notNull(),
   createdAtMs: integer().notNull(),
 })
@@ -174,7 +175,7 @@ export const placements = sqliteTable(
     instanceUuid: text().notNull(),
     hostId: text().notNull(),
     diskPoolUuid: text().notNull(),
-    verdicts: text({ mode: 'json' }).$type<readonly HostVerdict[]>().notNull(),
+    verdict: text({ mode: 'json' }).$type<PlacementVerdict>().notNull(),
     createdAtMs: integer().notNull(),
   },
   (table) => [index('placements_by_time').on(table.createdAtMs)],

@@ -39,9 +39,9 @@ export interface StoreListener {
   /** Called right after memory shows a change; `before` is null for a new row, `after` for a deleted one. */
   onInstance?(before: InstanceRecord | null, after: InstanceRecord | null): void
   onImage?(image: ImageRecord | null): void
-  onDiskPool?(pool: DiskPoolRecord | null): void
-  onDisk?(disk: DiskRecord | null): void
-  onSnapshot?(snapshot: SnapshotRecord | null): void
+  onDiskPool?(pool: DiskPoolRecord | null, before: DiskPoolRecord | null): void
+  onDisk?(disk: DiskRecord | null, before: DiskRecord | null): void
+  onSnapshot?(snapshot: SnapshotRecord | null, before: SnapshotRecord | null): void
   onHost?(before: HostRecord | null, after: HostRecord | null): void
   onWebhook?(uuid: string): void
   onOperationEnded?(operation: OperationRecord): void
@@ -196,14 +196,18 @@ export class Store {
         setOrDelete(this.images, change.key, change.row)
         for (const listener of this.#listeners) listener.onImage?.(change.row)
         return
-      case 'diskPools':
+      case 'diskPools': {
+        const before = this.diskPools.get(change.key) ?? null
         setOrDelete(this.diskPools, change.key, change.row)
-        for (const listener of this.#listeners) listener.onDiskPool?.(change.row)
+        for (const listener of this.#listeners) listener.onDiskPool?.(change.row, before)
         return
-      case 'disks':
+      }
+      case 'disks': {
+        const before = this.disks.get(change.key) ?? null
         this.#showDisk(change.key, change.row)
-        for (const listener of this.#listeners) listener.onDisk?.(change.row)
+        for (const listener of this.#listeners) listener.onDisk?.(change.row, before)
         return
+      }
       case 'hosts': {
         const before = this.hosts.get(change.key) ?? null
         setOrDelete(this.hosts, change.key, change.row)
@@ -219,10 +223,12 @@ export class Store {
         setOrDelete(this.webhooks, change.key, change.row)
         for (const listener of this.#listeners) listener.onWebhook?.(change.key)
         return
-      case 'snapshots':
+      case 'snapshots': {
+        const before = this.snapshots.get(change.key) ?? null
         this.#showSnapshot(change.key, change.row)
-        for (const listener of this.#listeners) listener.onSnapshot?.(change.row)
+        for (const listener of this.#listeners) listener.onSnapshot?.(change.row, before)
         return
+      }
       case 'operations': {
         const { row } = change
         if (!row) return

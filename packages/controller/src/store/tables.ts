@@ -6,12 +6,12 @@ import type {
   FlavorRecord,
   HostId,
   HostRecord,
-  HostVerdict,
   ImageRecord,
   InstanceRecord,
   JoinTokenRecord,
   MemberRecord,
   OperationRecord,
+  PlacementVerdict,
   SnapshotRecord,
   WebhookRecord,
 } from '@vpe/core'
@@ -21,7 +21,7 @@ export interface PlacementRecord {
   readonly instanceUuid: string
   readonly hostId: HostId
   readonly diskPoolUuid: string
-  readonly verdicts: readonly HostVerdict[]
+  readonly verdict: PlacementVerdict
   readonly createdAtMs: number
 }
 

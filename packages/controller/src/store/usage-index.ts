@@ -9,9 +9,11 @@ export interface HostUsage {
   readonly instances: number
   /** Instances with a task. */
   readonly tasks: number
+  /** Instances that are kept highly available. */
+  readonly ha: number
 }
 
-const NO_USAGE: HostUsage = { vcpus: 0, memoryMib: 0, instances: 0, tasks: 0 }
+const NO_USAGE: HostUsage = { vcpus: 0, memoryMib: 0, instances: 0, tasks: 0, ha: 0 }
 
 export class UsageIndex {
   readonly #hosts = new Map<string, HostUsage>()
@@ -92,6 +94,7 @@ export class UsageIndex {
       memoryMib: usage.memoryMib + sign * instance.memoryMib,
       instances: usage.instances + sign,
       tasks: usage.tasks + (instance.task === null ? 0 : sign),
+      ha: usage.ha + (instance.ha ? sign : 0),
     })
     const onHost = this.#instancesOfHost.get(hostId) ?? new Set()
     if (sign === 1) this.#instancesOfHost.set(hostId, onHost.add(instance.uuid))

@@ -1,4 +1,4 @@
-import { choosePool, freeBytes, usablePools } from './pool-choice.ts'
+import { roomiest } from './pool-choice.ts'
 import type { PlacementFilter } from './rules.ts'
 
 const GIB = 1024 ** 3
@@ -7,9 +7,9 @@ const GIB = 1024 ** 3
 export const filterDiskSpace: PlacementFilter = {
   name: 'disk-space',
   summary: 'lack disk space',
-  refuse: (request, host, policy) => {
-    if (choosePool(request, host, policy)) return null
-    const largest = Math.max(...usablePools(request, host).map((pool) => freeBytes(pool, policy)))
-    return `needs ${(request.diskBytes / GIB).toFixed(1)} GiB of disk, ${(Math.max(0, largest) / GIB).toFixed(1)} GiB are free`
+  explain: (table, ask, row) => {
+    const largest = roomiest(table.pools, ask.usablePools, row)
+    const needed = (ask.request.diskBytes / GIB).toFixed(1)
+    return `needs ${needed} GiB of disk, ${(Math.max(0, largest) / GIB).toFixed(1)} GiB are free`
   },
 }

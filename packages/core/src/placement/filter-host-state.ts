@@ -1,8 +1,10 @@
-import type { PlacementFilter } from './rules.ts'
+import { MARK } from './marks.ts'
+import type { MarkingFilter } from './rules.ts'
 
 /** Only hosts that answer get new instances. */
-export const filterHostState: PlacementFilter = {
+export const filterHostState: MarkingFilter = {
   name: 'host-state',
   summary: 'are down',
-  refuse: (_request, host) => (host.state === 'up' ? null : 'the host is down'),
+  bit: MARK.down,
+  explain: () => 'the host is down',
 }

@@ -1,18 +1,15 @@
-import type { HostCandidate, OvercommitPolicy, PlacementFilter } from './rules.ts'
+import type { PlacementFilter } from './rules.ts'
 
-/** Memory of a host that may be promised to guests, in MiB. */
-export function memoryMibTotal(host: HostCandidate, policy: OvercommitPolicy): number {
-  return Math.max(0, (host.memoryMib - policy.hostReservedMib) * policy.memoryRatio)
+export function lacksMemory(asked: number, total: number, used: number): boolean {
+  return asked > Math.floor(total - used)
 }
 
-/** The host must have memory left under the overcommit ratio. */
+/** The host must have memory left under the overcommit ratio, in MiB. */
 export const filterMemory: PlacementFilter = {
   name: 'memory',
   summary: 'lack memory',
-  refuse: (request, host, policy) => {
-    const free = Math.floor(memoryMibTotal(host, policy) - host.memoryMibUsed)
-    return request.memoryMib <= free
-      ? null
-      : `needs ${request.memoryMib} MiB, ${Math.max(0, free)} MiB are free`
+  explain: (table, { request }, row) => {
+    const free = Math.floor((table.memoryTotal[row] as number) - (table.memoryUsed[row] as number))
+    return `needs ${request.memoryMib} MiB, ${Math.max(0, free)} MiB are free`
   },
 }

@@ -1,0 +1,118 @@
+// Keeps the table that placement reads as the records are: filled once, then changed with each commit, in the same
+// turn of the event loop. So two decisions never share the last place, and none builds anything anew.
+
+import {
+  type DiskPoolRecord,
+  type DiskRecord,
+  groupsOf,
+  type HostRecord,
+  HostTable,
+  hostsOf,
+  type InstanceRecord,
+  type OvercommitPolicy,
+  type Reservation,
+} from '@vpe/core'
+import { poolOnHost, promisedBytes } from './service/pool-on-host.ts'
+import type { Store } from './store/store.ts'
+
+/** A table that follows the store from now on. */
+export function keepHostTable(store: Store, policy: OvercommitPolicy): HostTable {
+  const table = new HostTable(policy)
+
+  function showHost(host: HostRecord): void {
+    const { uuid: id, name, state, schedulable, facts } = host
+    const { cpus, memoryMib } = facts
+    table.setHost({ id, name, state, schedulable, cpus, memoryMib, cpuFeatures: [] })
+  }
+
+  function showUse(hostId: string): void {
+    const { vcpus, memoryMib, tasks, ha } = store.usage.ofHost(hostId)
+    table.setUse(hostId, { vcpusUsed: vcpus, memoryMibUsed: memoryMib, runningTasks: tasks, haInstances: ha })
+  }
+
+  function showReserved(poolUuid: string, hostId: string | null): void {
+    const pool = store.diskPools.get(poolUuid)
+    if (pool) table.setReserved(hostId, poolUuid, promisedBytes(store, pool, hostId))
+  }
+
+  function showPool(pool: DiskPoolRecord, before: DiskPoolRecord | null): void {
+    const isSame = before?.name === pool.name
+    for (const [index, onHost] of pool.hosts.entries()) {
+      if (isSame && onHost === before.hosts[index]) continue
+      table.setPool(onHost.hostId, poolOnHost(store, pool, onHost))
+    }
+    if (before) dropHosts(before, pool)
+  }
+
+  function dropHosts(before: DiskPoolRecord, { uuid, hosts }: DiskPoolRecord): void {
+    if (
+      hosts.length === before.hosts.length &&
+      hosts.every(({ hostId }, i) => hostId === before.hosts[i]?.hostId)
+    )
+      return
+    const kept = new Set(hosts.map(({ hostId }) => hostId))
+    for (const { hostId } of before.hosts) if (!kept.has(hostId)) table.removePool(hostId, uuid)
+  }
+
+  function countMember(instance: InstanceRecord, amount: number): void {
+    const groups = groupsOf(instance.namespace, instance.tags)
+    for (const hostId of hostsOf(instance))
+      for (const { key } of groups) table.countMember(hostId, key, amount)
+  }
+
+  function showInstance(before: InstanceRecord | null, after: InstanceRecord | null): void {
+    if (before) countMember(before, -1)
+    if (after) countMember(after, 1)
+    const touched = [before, after].filter((each) => each !== null)
+    for (const hostId of new Set(touched.flatMap((each) => hostsOf(each)))) {
+      showUse(hostId)
+      for (const { diskPoolUuid } of touched) showReserved(diskPoolUuid, hostId)
+    }
+  }
+
+  function addHost(host: HostRecord): void {
+    showHost(host)
+    showUse(host.uuid)
+    for (const pool of store.diskPools.values()) {
+      const onHost = pool.hosts.find(({ hostId }) => hostId === host.uuid)
+      if (onHost) table.setPool(host.uuid, poolOnHost(store, pool, onHost))
+    }
+  }
+
+  for (const host of store.hosts.values()) {
+    showHost(host)
+    showUse(host.uuid)
+  }
+  for (const pool of store.diskPools.values()) showPool(pool, null)
+  for (const instance of store.instances.values()) countMember(instance, 1)
+
+  store.listen({
+    onHost(before, after) {
+      if (!after) {
+        if (before) table.removeHost(before.uuid)
+      } else if (before) showHost(after)
+      else addHost(after)
+    },
+    onDiskPool(after, before) {
+      if (after) showPool(after, before)
+      else for (const { hostId } of before?.hosts ?? []) table.removePool(hostId, before?.uuid ?? '')
+    },
+    onInstance: showInstance,
+    onDisk(after, before) {
+      for (const disk of [before, after] as (DiskRecord | null)[])
+        if (disk) showReserved(disk.diskPoolUuid, disk.hostId)
+    },
+    onSnapshot(after, before) {
+      const instance = store.instances.get((after ?? before)?.instanceUuid ?? '')
+      if (instance) for (const hostId of hostsOf(instance)) showReserved(instance.diskPoolUuid, hostId)
+    },
+  })
+  return table
+}
+
+/** What an instance takes of each host that it is on. */
+export function reservationOf(instance: InstanceRecord): Reservation {
+  const { vcpus, memoryMib, diskBytes, diskPoolUuid, ha, task, namespace, tags } = instance
+  const groups = groupsOf(namespace, tags).map(({ key }) => key)
+  return { vcpus, memoryMib, diskBytes, diskPoolUuid, ha, hasTask: task !== null, groups }
+}
