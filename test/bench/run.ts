@@ -7,9 +7,21 @@ import { measureAcceptedCreates } from './accepted-creates.ts'
 import { measureCreateToRunning } from './create-to-running.ts'
 import { show } from './figures.ts'
 import { measureList } from './list.ts'
+import { measurePlacements } from './placement.ts'
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '20' } } })
 const print = (line: string) => process.stdout.write(`${line}\n`)
+
+print('placements among 10,000 hosts with 100,000 instances (decision, verdict and reservation, one thread):')
+for (const [what, count, isSingled] of [
+  ['amounts and pools', 50_000, false],
+  ['anti-affinity groups', 2_000, true],
+] as const) {
+  const { perSecond, perCpuSecond, latencyUs } = measurePlacements(count, isSingled)
+  print(
+    `  ${what}: ${perSecond.toFixed(0)}/s, ${perCpuSecond.toFixed(0)} a CPU second, ${show(latencyUs, 'µs')}`,
+  )
+}
 
 print('accepted creations (durable, pretended hosts):')
 for (const concurrency of [1, 16, 256]) {

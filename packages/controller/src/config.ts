@@ -1,10 +1,20 @@
 // Settings, from the environment. A wrong one is refused with its name, what it is, and what it may be.
 
-import { VpeError } from '@vpe/core'
+import { DEFAULT_OVERCOMMIT, type OvercommitPolicy, VpeError } from '@vpe/core'
 import { assertLoopback } from '@vpe/proto'
 import { z } from 'zod'
 
 const address = z.string().regex(/^.+:\d{1,5}$/, 'must be host:port')
+
+/** How many times what there is may be promised. */
+function ratio(fallback: number) {
+  return z
+    .string()
+    .regex(/^\d{1,3}(\.\d{1,3})?$/, 'must be a number such as 1.5')
+    .transform(Number)
+    .refine((value) => value >= 0.1 && value <= 100, 'must be 0.1 to 100')
+    .default(fallback)
+}
 
 const schema = z.object({
   VPE_CONTROLLER_LISTEN: address.default('127.0.0.1:7701'),
@@ -21,6 +31,14 @@ const schema = z.object({
   VPE_NATS_URL: z.string().default('nats://127.0.0.1:4222'),
   VPE_NATS_ADVERTISE: z.string().optional(),
   VPE_NATS_CREDS: z.string().startsWith('/', 'must be an absolute path').optional(),
+  VPE_OVERCOMMIT_VCPU: ratio(DEFAULT_OVERCOMMIT.vcpuRatio),
+  VPE_OVERCOMMIT_MEMORY: ratio(DEFAULT_OVERCOMMIT.memoryRatio),
+  VPE_OVERCOMMIT_DISK: ratio(DEFAULT_OVERCOMMIT.diskRatio),
+  VPE_HOST_RESERVED_MIB: z
+    .string()
+    .regex(/^\d{1,7}$/, 'must be a whole number of MiB')
+    .transform(Number)
+    .default(DEFAULT_OVERCOMMIT.hostReservedMib),
   VPE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info'),
 })
 
@@ -40,6 +58,8 @@ export interface ControllerConfig {
     readonly nats: string
   }
   readonly logLevel: string
+  /** How much more than the hardware is promised. */
+  readonly overcommit: OvercommitPolicy
 }
 
 /** @throws VpeError INVALID_ARGUMENT that names every wrong setting */
@@ -75,6 +95,12 @@ export function readConfig(environment: NodeJS.ProcessEnv): ControllerConfig {
     stateDir: settings.VPE_CONTROLLER_STATE_DIR,
     natsUrl: settings.VPE_NATS_URL,
     logLevel: settings.VPE_LOG_LEVEL,
+    overcommit: {
+      vcpuRatio: settings.VPE_OVERCOMMIT_VCPU,
+      memoryRatio: settings.VPE_OVERCOMMIT_MEMORY,
+      diskRatio: settings.VPE_OVERCOMMIT_DISK,
+      hostReservedMib: settings.VPE_HOST_RESERVED_MIB,
+    },
   }
 }
 

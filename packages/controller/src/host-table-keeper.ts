@@ -54,10 +54,9 @@ export function keepHostTable(store: Store, policy: OvercommitPolicy): HostTable
     for (const { hostId } of before.hosts) if (!kept.has(hostId)) table.removePool(hostId, uuid)
   }
 
-  function countMember(instance: InstanceRecord, amount: number): void {
+  function countMember(instance: InstanceRecord, amount: number, hostIds = hostsOf(instance)): void {
     const groups = groupsOf(instance.namespace, instance.tags)
-    for (const hostId of hostsOf(instance))
-      for (const { key } of groups) table.countMember(hostId, key, amount)
+    for (const hostId of hostIds) for (const { key } of groups) table.countMember(hostId, key, amount)
   }
 
   function showInstance(before: InstanceRecord | null, after: InstanceRecord | null): void {
@@ -76,6 +75,10 @@ export function keepHostTable(store: Store, policy: OvercommitPolicy): HostTable
     for (const pool of store.diskPools.values()) {
       const onHost = pool.hosts.find(({ hostId }) => hostId === host.uuid)
       if (onHost) table.setPool(host.uuid, poolOnHost(store, pool, onHost))
+    }
+    for (const uuid of store.usage.instancesOfHost(host.uuid)) {
+      const instance = store.instances.get(uuid)
+      if (instance) countMember(instance, 1, [host.uuid])
     }
   }
 

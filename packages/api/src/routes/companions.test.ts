@@ -67,6 +67,7 @@ const COMPANIONS = [
       address: '127.0.0.1:7712',
       state: 'up',
       state_since: '1970-01-01 00:00:00',
+      schedulable: true,
       facts: {
         hostname: 'h2',
         cpus: 8,

@@ -119,10 +119,14 @@ test('GET /placements/{uuid} shows the verdict on every host', async () => {
         hostId: bed.ids.pool,
         hostName: 'h2',
         passed: false,
-        rule: 'has-memory',
-        reason: '64 of 256 MiB are left',
+        rule: 'memory',
+        reason: 'needs 256 MiB, 64 MiB are free',
       },
     ],
+    hostsTotal: 900,
+    hostsPassed: 800,
+    byRule: [{ rule: 'memory', hosts: 100 }],
+    isSummary: true,
   })
   bed.controller.placements.set(uuid, { ...placement })
   const answer = await bed.send('GET', `/placements/${uuid}`)
@@ -132,18 +136,73 @@ test('GET /placements/{uuid} shows the verdict on every host', async () => {
       instance_uuid: bed.ids.host,
       host_uuid: bed.ids.host,
       disk_pool_uuid: bed.ids.pool,
+      refusal: null,
+      hosts_total: 900,
+      hosts_passed: 800,
+      by_rule: { memory: 100 },
+      is_summary: true,
       hosts: [
         { host_uuid: bed.ids.host, host: 'h1', passed: true, rule: null, reason: null, score: 0.75 },
         {
           host_uuid: bed.ids.pool,
           host: 'h2',
           passed: false,
-          rule: 'has-memory',
-          reason: '64 of 256 MiB are left',
+          rule: 'memory',
+          reason: 'needs 256 MiB, 64 MiB are free',
           score: null,
         },
       ],
       created_at: '2026-01-02 03:04:05',
     },
   })
+})
+
+test('POST /instances?dry_run=true tells where it would go, makes nothing and takes no key', async () => {
+  const { flavor, image, host, pool } = bed.ids
+  const body = { instance: { name: 'vm', flavor_uuid: flavor, image_uuid: image } }
+  const send = () => bed.send('POST', '/instances?dry_run=true', body, { 'idempotency-key': 'k1' })
+  const answer = await send()
+  expect(answer.status).toBe(200)
+  expect(answer.headers.get('operation-id')).toBeNull()
+  expect(answer.body).toEqual({
+    placement: {
+      uuid: null,
+      instance_uuid: null,
+      host_uuid: host,
+      disk_pool_uuid: pool,
+      refusal: null,
+      hosts_total: 1,
+      hosts_passed: 1,
+      by_rule: {},
+      is_summary: false,
+      hosts: [{ host_uuid: host, host: 'h1', passed: true, rule: null, reason: null, score: 3.25 }],
+      created_at: '2016-11-22 10:22:32',
+    },
+  })
+  expect(bed.controller.calls.at(-1)).toMatchObject({ method: 'explainPlacement', idempotencyKey: undefined })
+  expect(bed.controller.instances.size).toBe(0)
+
+  await bed.send('POST', `/hosts/${host}/cordon`)
+  expect((await send()).body.placement).toMatchObject({
+    host_uuid: null,
+    disk_pool_uuid: null,
+    refusal: 'no host fits: 1 of 1 are cordoned (h1: the host is cordoned)',
+    by_rule: { maintenance: 1 },
+  })
+  expect((await bed.send('POST', '/instances?dry_run=false', body)).body.instance.name).toBe('vm')
+  expect((await bed.send('POST', '/instances?dry_run=1', body)).status).toBe(400)
+})
+
+test('POST /hosts/{uuid}/cordon and /uncordon show the host as it is then', async () => {
+  const { host } = bed.ids
+  for (const [verb, schedulable] of [
+    ['cordon', false],
+    ['cordon', false],
+    ['uncordon', true],
+  ] as const) {
+    const answer = await bed.send('POST', `/hosts/${host}/${verb}`)
+    expect(answer.status).toBe(200)
+    expect(answer.headers.get('operation-id')).not.toBeNull()
+    expect(answer.body.host).toMatchObject({ uuid: host, schedulable })
+  }
 })
