@@ -64,6 +64,7 @@ test('bodies carry their rules', async () => {
   expect(refused.description).toBe('STALE_EPOCH, NO_HOST_FITS, INTERNAL, UNAVAILABLE')
   expect(refused.content['application/json'].schema).toEqual({ $ref: '#/components/schemas/EnvelopeFailure' })
   expect(create.parameters).toEqual([
+    expect.objectContaining({ name: 'dry_run', in: 'query', required: false }),
     expect.objectContaining({ name: 'Idempotency-Key', in: 'header', required: false }),
   ])
   expect(paths['/instances/{uuid}/start'].post.requestBody.required).toBe(false)

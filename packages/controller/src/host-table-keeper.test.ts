@@ -39,6 +39,10 @@ const facts = {
   libvirtVersion: '',
   hypervisorVersion: '',
   bootId: 'b',
+  cpuFeatures: ['aes'],
+  agentVersion: '',
+  kernel: '',
+  bridges: [],
 }
 
 const hostIds = fc.constantFrom(...HOSTS)

@@ -21,8 +21,8 @@ export function keepHostTable(store: Store, policy: OvercommitPolicy): HostTable
 
   function showHost(host: HostRecord): void {
     const { uuid: id, name, state, schedulable, facts } = host
-    const { cpus, memoryMib } = facts
-    table.setHost({ id, name, state, schedulable, cpus, memoryMib, cpuFeatures: [] })
+    const { cpus, memoryMib, cpuFeatures } = facts
+    table.setHost({ id, name, state, schedulable, cpus, memoryMib, cpuFeatures })
   }
 
   function showUse(hostId: string): void {

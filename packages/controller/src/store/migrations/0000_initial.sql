@@ -43,6 +43,7 @@ CREATE TABLE `hosts` (
 	`state` text NOT NULL,
 	`state_since_ms` integer NOT NULL,
 	`conditions` text NOT NULL,
+	`schedulable` integer NOT NULL,
 	`facts` text NOT NULL,
 	`created_at_ms` integer NOT NULL
 );
@@ -167,7 +168,7 @@ CREATE TABLE `placements` (
 	`instance_uuid` text NOT NULL,
 	`host_id` text NOT NULL,
 	`disk_pool_uuid` text NOT NULL,
-	`verdicts` text NOT NULL,
+	`verdict` text NOT NULL,
 	`created_at_ms` integer NOT NULL
 );
 --> statement-breakpoint
