@@ -58,6 +58,7 @@ const hostChanges = fc
   .map(({ uuid, state, schedulable, cpus }) =>
     change.host({
       ...{ uuid, name: uuid, address: '', state, schedulable, createdAtMs: 0 },
+      ...{ stateSinceMs: 0, conditions: [] },
       facts: { ...facts, cpus, memoryMib: 1024 * cpus },
     } satisfies HostRecord),
   )

@@ -33,6 +33,8 @@ test('one wins, and the other is told why, each time', async () => {
     name: 'h1',
     address: agent.address,
     state: 'up',
+    stateSinceMs: 0,
+    conditions: [],
     schedulable: true,
     facts: {
       hostname: 'h1',

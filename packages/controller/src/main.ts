@@ -58,7 +58,15 @@ log.info({ epoch: store.epoch, hosts: store.hosts.size, instances: store.instanc
 
 const security = config.isTls ? await openSecurity(config, Date.now()) : null
 const addresses = config.advertised
-const controller = createController({ store, now: Date.now, log, onFatal: die, security, addresses, policy: config.overcommit })
+const controller = createController({
+  store,
+  now: Date.now,
+  log,
+  onFatal: die,
+  security,
+  addresses,
+  policy: config.overcommit,
+})
 await controller.listen(config.listen)
 log.info({ address: config.listen, tls: config.isTls }, 'listening')
 if (config.enrolmentListen !== undefined) {
