@@ -1,14 +1,15 @@
 // Who is at the other end of a connection: a role, and which one of that role. A certificate of the cluster
-// carries it as a URI among its alternative names: vpe://controller, vpe://agent/<host id>, vpe://api/<name>.
+// carries it as a URI among its alternative names: vpe://controller, vpe://agent/<host id>, vpe://api/<name>, vpe://nats.
 // Who may call what is one table here, and the server middleware in rpc.ts holds every call to it.
 
-export const ROLES = ['controller', 'agent', 'api'] as const
+/** What NATS has a certificate for is to be called by the others; it calls nobody. */
+export const ROLES = ['controller', 'agent', 'api', 'nats'] as const
 
 export type Role = (typeof ROLES)[number]
 
 export interface Peer {
   readonly role: Role
-  /** An agent's host id, an API node's name; empty for the controller. */
+  /** An agent's host id, an API node's name; empty for the controller and for NATS. */
   readonly name: string
 }
 
@@ -32,10 +33,10 @@ const CALLERS: Readonly<Record<string, readonly Role[] | 'anyone'>> = {
 /** What a connection tells of its other end: this process's machine, a certificate, or nothing. */
 export type Caller = 'loopback' | 'stranger' | Peer
 
-const URI = /^vpe:\/\/(controller|(?:agent|api)\/[A-Za-z0-9][A-Za-z0-9._-]{0,63})$/
+const URI = /^vpe:\/\/(controller|nats|(?:agent|api)\/[A-Za-z0-9][A-Za-z0-9._-]{0,63})$/
 
 export function peerUri({ role, name }: Peer): string {
-  return role === 'controller' ? 'vpe://controller' : `vpe://${role}/${name}`
+  return name === '' ? `vpe://${role}` : `vpe://${role}/${name}`
 }
 
 /** Who a URI names; null when it names nobody. */
@@ -70,7 +71,7 @@ export function refuseCaller(caller: Caller, methodPath: string): string | null 
 export function refusePeer(peer: Peer | null, expected: ExpectedPeer): string | null {
   if (peer?.role === expected.role && (expected.name === undefined || peer.name === expected.name))
     return null
-  const name = expected.name ?? (expected.role === 'controller' ? '' : '<any>')
-  const meant = peerUri({ role: expected.role, name })
+  const isNamed = expected.role === 'agent' || expected.role === 'api'
+  const meant = peerUri({ role: expected.role, name: expected.name ?? (isNamed ? '<any>' : '') })
   return `the certificate there is of ${peer ? peerUri(peer) : 'no role of vpe'}, the call is meant for ${meant}`
 }

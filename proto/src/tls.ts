@@ -36,8 +36,9 @@ export class TlsFolder implements experimental.CertificateProvider {
     return this.#material.peer
   }
 
-  get caFile(): string {
-    return join(this.path, 'ca.pem')
+  /** For a connection to the cluster's NATS. */
+  get forNats() {
+    return { caFile: join(this.path, 'ca.pem'), ...verifyPeer({ role: 'nats' }) }
   }
 
   get key(): string {

@@ -73,7 +73,7 @@ async function run(config: AgentConfig): Promise<void> {
       `the certificate in ${tls.path} is of ${peerUri(tls.peer)}, and this is the agent of host ${hostId}; join again with a new token`,
     )
   }
-  const access = { credentials: config.natsCredentials, ca: tls?.caFile }
+  const access = { credentials: config.natsCredentials, tls: tls?.forNats }
   const publisher = openNatsPublisher(natsUrl, `vpe-agent ${hostId}`, log, access)
   const hypervisor = await waitForLibvirt(libvirtUri)
   const { capabilities, libvirtVersion, hypervisorVersion } = await hypervisor.facts()

@@ -53,7 +53,7 @@ const registry = new Registry()
 collectDefaultMetrics({ register: registry })
 const limits = { stopping: stopping.signal }
 const { controllerAddress, natsUrl, natsCredentials } = config
-const events = connectToLog(natsUrl, log, { credentials: natsCredentials, ca: folder?.caFile })
+const events = connectToLog(natsUrl, log, { credentials: natsCredentials, tls: folder?.forNats })
 const stopRenewing = folder && keepRenewed({ folder, natsCredentials, controllerAddress, now: Date.now, log })
 const app = createApp({ controller, log, limits, registry, currentLog: events.current })
 const server = createHttpServer(app)

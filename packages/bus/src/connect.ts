@@ -2,15 +2,22 @@
 // because NATS is away.
 
 import { readFileSync } from 'node:fs'
+import type { PeerCertificate } from 'node:tls'
 import type { NatsConnection } from '@nats-io/nats-core'
 import { connect, credsAuthenticator } from '@nats-io/transport-node'
+
+export interface BusTls {
+  readonly caFile: string
+  /** What is wrong with the certificate that the server shows. */
+  readonly checkServerIdentity: (host: string, certificate: PeerCertificate) => Error | undefined
+}
 
 /** What a process shows and believes, where NATS does not take everyone. */
 export interface BusAccess {
   /** Path of a credentials file; read at each connection, so that a renewed one counts. */
   readonly credentials?: string | undefined
-  /** Path of the CA that NATS has its certificate of; needed for tls:// URLs. */
-  readonly ca?: string | undefined
+  /** For tls:// URLs: the CA that NATS has its certificate of, and how it is told from others that have one. */
+  readonly tls?: BusTls | undefined
 }
 
 /**
@@ -25,7 +32,7 @@ export async function connectBus(
   onStatus: (status: 'disconnect' | 'reconnect') => void = () => {},
   access: BusAccess = {},
 ): Promise<NatsConnection> {
-  const { credentials, ca } = access
+  const { credentials, tls } = access
   const connection = await connect({
     servers: url.split(','),
     name,
@@ -35,7 +42,7 @@ export async function connectBus(
     pingInterval: 5_000,
     maxPingOut: 2,
     ...(credentials !== undefined && { authenticator: credsAuthenticator(() => readFileSync(credentials)) }),
-    ...(url.startsWith('tls://') && { tls: ca === undefined ? {} : { caFile: ca } }),
+    ...(url.startsWith('tls://') && { tls: tls ?? {} }),
   })
   void watchStatus(connection, onStatus)
   return connection

@@ -79,7 +79,7 @@ const onBusStatus = (status: 'disconnect' | 'reconnect') => {
   log.warn({ status }, 'NATS')
   controller.noteBus(status === 'reconnect')
 }
-const access = { credentials: config.natsCredentials, ca: security?.folder.caFile }
+const access = { credentials: config.natsCredentials, tls: security?.folder.forNats }
 const bus = connectBus(config.natsUrl, 'vpe-controller', onBusStatus, access)
 void bus.then((connection) => {
   controller.attachBus(connection)

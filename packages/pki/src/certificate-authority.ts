@@ -33,8 +33,7 @@ export const CERTIFICATE_DAYS = 90
 const CLOCK_OFFSET_MS = 3_600_000
 
 export interface CertificateOrder {
-  /** Null for one that has no role with vpe's own processes. */
-  readonly peer: Peer | null
+  readonly peer: Peer
   /** Names and IP addresses, without ports. */
   readonly addresses: readonly string[]
   readonly key: RequestedKey
@@ -82,14 +81,14 @@ export class CertificateAuthority {
   /** A certificate, PEM, with the CA's behind it. */
   async issue({ peer, addresses, key, nowMs, days = CERTIFICATE_DAYS }: CertificateOrder): Promise<string> {
     const names: JsonGeneralName[] = [
-      ...(peer ? [{ type: 'url' as const, value: peerUri(peer) }] : []),
+      { type: 'url', value: peerUri(peer) },
       ...[...new Set(addresses)].map(
         (value): JsonGeneralName => ({ type: isIP(value) ? 'ip' : 'dns', value }),
       ),
     ]
     const certificate = await X509CertificateGenerator.create({
       serialNumber: serialNumber(),
-      subject: `CN=${peer ? peerUri(peer).slice('vpe://'.length) : 'nats'},O=vpe`,
+      subject: `CN=${peerUri(peer).slice('vpe://'.length)},O=vpe`,
       issuer: this.#root.subject,
       notBefore: new Date(nowMs - CLOCK_OFFSET_MS),
       notAfter: new Date(Math.min(nowMs + days * DAY_MS, this.#root.notAfter.getTime())),

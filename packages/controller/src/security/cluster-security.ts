@@ -114,12 +114,12 @@ export class ClusterSecurity {
     }
   }
 
-  /** A certificate for nats-server, which has no role with anyone. Returns its folder. */
+  /** A certificate for nats-server. Returns its folder. */
   async makeNatsCertificate(nowMs: number): Promise<string> {
     const tlsDir = join(this.natsAccounts.folder, 'tls')
     const key = await keyIn(join(tlsDir, 'key.pem'))
     await writeCertificate(this.#ca, tlsDir, key, {
-      peer: null,
+      peer: { role: 'nats', name: '' },
       addresses: this.#settings.names,
       nowMs,
       days: NATS_CERTIFICATE_DAYS,
