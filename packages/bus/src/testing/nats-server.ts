@@ -10,11 +10,17 @@ const START_TIMEOUT_MS = 10_000
 
 export class TestNatsServer {
   readonly #dir = mkdtempSync(join(tmpdir(), 'vpe-nats-'))
+  readonly #more: readonly string[]
   #process: ChildProcess | null = null
   #port = -1
 
-  static async start(): Promise<TestNatsServer> {
-    const server = new TestNatsServer()
+  private constructor(more: readonly string[]) {
+    this.#more = more
+  }
+
+  /** @param more arguments beside address, port and JetStream */
+  static async start(more: readonly string[] = []): Promise<TestNatsServer> {
+    const server = new TestNatsServer(more)
     await server.start()
     return server
   }
@@ -35,6 +41,7 @@ export class TestNatsServer {
       this.#dir,
       '--ports_file_dir',
       this.#dir,
+      ...this.#more,
     ]
     const child = spawn('nats-server', args, { stdio: 'ignore' })
     this.#process = child

@@ -1,0 +1,137 @@
+// A real nats-server by the configuration that is written for it: who may publish and hear what there.
+
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { NatsConnection } from '@nats-io/nats-core'
+import {
+  type BusAccess,
+  changedSubject,
+  connectBus,
+  EventLog,
+  EventStream,
+  HEARTBEAT_SUBJECTS,
+  heartbeatSubject,
+} from '@vpe/bus'
+import { TestNatsServer } from '@vpe/bus/testing'
+import { writeDurably } from '@vpe/pki'
+import { TestCluster } from '@vpe/pki/testing'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { NatsAccounts, type NatsUser } from './nats-accounts.ts'
+
+const DAY_MS = 86_400_000
+
+let cluster: TestCluster
+let accounts: NatsAccounts
+let server: TestNatsServer
+let url: string
+const open: NatsConnection[] = []
+
+beforeAll(async () => {
+  cluster = await TestCluster.make()
+  accounts = await NatsAccounts.open(join(cluster.dir, 'nats'))
+  const { path: tlsDir } = await cluster.member('nats-tls', { role: 'nats', name: '' })
+  // Which port it gets is the test server's business.
+  const text = (await accounts.serverConfiguration({ listen: '127.0.0.1:4222', tlsDir })).replace(
+    /^listen.*$/m,
+    '',
+  )
+  const configuration = join(cluster.dir, 'nats-server.conf')
+  await writeDurably(configuration, text)
+  server = await TestNatsServer.start(['-c', configuration])
+  url = server.url.replace('nats://', 'tls://')
+})
+afterAll(async () => {
+  await Promise.all(open.map((connection) => connection.close()))
+  await server?.[Symbol.asyncDispose]()
+  cluster?.[Symbol.dispose]()
+})
+
+interface User {
+  readonly connection: NatsConnection
+  /** Subjects that the server refused. */
+  readonly refused: string[]
+}
+
+async function connectAs(user: NatsUser, untilMs: number | null = Date.now() + DAY_MS): Promise<User> {
+  const name = `${user.kind}-${open.length}`
+  const credentials = join(cluster.dir, `${name}.creds`)
+  await writeDurably(credentials, await accounts.credentials(user, untilMs))
+  const tls = await cluster.member(name, { role: 'api', name })
+  const access: BusAccess = { credentials, tls: tls.forNats }
+  const connection = await connectBus(url, name, () => {}, access)
+  open.push(connection)
+  const refused: string[] = []
+  void (async () => {
+    for await (const status of connection.status())
+      if (status.type === 'error') refused.push(String(status.error.message))
+  })()
+  return { connection, refused }
+}
+
+test('an agent speaks for its own host, and hears nobody', async () => {
+  const controller = await connectAs({ kind: 'controller' }, null)
+  const heard: string[] = []
+  controller.connection.subscribe('vpe.>', { callback: (_error, { subject }) => heard.push(subject) })
+  await controller.connection.flush()
+  const agent = await connectAs({ kind: 'agent', hostId: 'a' })
+
+  agent.connection.publish(heartbeatSubject('b'), 'x')
+  agent.connection.publish('vpe.events.host.a.created', 'x')
+  agent.connection.publish(changedSubject('a'), '')
+  agent.connection.publish(heartbeatSubject('a'), 'x')
+  await expect.poll(() => heard).toEqual([changedSubject('a'), heartbeatSubject('a')])
+  await expect.poll(() => agent.refused.length).toBe(2)
+  expect(agent.refused.join()).toMatch(/publish.*vpe\.host\.b\.heartbeat/i)
+
+  for (const subject of [HEARTBEAT_SUBJECTS, 'vpe.events.>', '_INBOX.>']) {
+    const subscription = agent.connection.subscribe(subject)
+    await expect.poll(() => subscription.isClosed()).toBe(true)
+  }
+})
+
+test('the controller keeps the event stream; a watcher reads and replays it, and changes nothing', async () => {
+  const controller = await connectAs({ kind: 'controller' }, null)
+  const stream = await EventStream.open(controller.connection, 'store')
+  await stream.lastPublished()
+  const event = { kind: 'host', id: 'h', what: 'created', data: {} } as const
+  await stream.publish([1, 2, 3].map((position) => ({ position, atMs: 0, event })))
+
+  const watcher = await connectAs({ kind: 'watcher', name: 'w' })
+  const log = await EventLog.open(watcher.connection)
+  const { epoch, last } = await log.bounds()
+  expect(last).toBe(3)
+  expect(await log.positionAt(Date.now() + DAY_MS)).toEqual({ epoch, sequence: 3 })
+  const done = new AbortController()
+  const replayed: number[] = []
+  for await (const item of log.follow({ epoch, sequence: 0 }, { signal: done.signal })) {
+    replayed.push(item.position.sequence)
+    if (replayed.length === 3) done.abort()
+  }
+  expect(replayed).toEqual([1, 2, 3])
+
+  const live: string[] = []
+  watcher.connection.subscribe('vpe.events.>', { callback: (_error, { subject }) => live.push(subject) })
+  await watcher.connection.flush()
+  await stream.publish([{ position: 4, atMs: 0, event }])
+  await expect.poll(() => live).toEqual(['vpe.events.host.h.created'])
+
+  const before = watcher.refused.length
+  watcher.connection.publish('vpe.events.host.h.created', 'forged')
+  watcher.connection.publish('$JS.API.STREAM.PURGE.VPE_EVENTS', '')
+  watcher.connection.publish('$JS.API.STREAM.DELETE.VPE_EVENTS', '')
+  watcher.connection.publish(heartbeatSubject('h'), 'forged')
+  await expect.poll(() => watcher.refused.length - before).toBe(4)
+  expect((await log.bounds()).last).toBe(4)
+  const subscription = watcher.connection.subscribe(HEARTBEAT_SUBJECTS)
+  await expect.poll(() => subscription.isClosed()).toBe(true)
+})
+
+test('keys are made once: the configuration and old credentials stay good', async () => {
+  const again = await NatsAccounts.open(accounts.folder)
+  const key = (text: string) => /resolver_preload \{\n {2}(\w+):/.exec(text)?.[1]
+  const [one, two] = await Promise.all(
+    [accounts, again].map((each) => each.serverConfiguration({ listen: '127.0.0.1:1', tlsDir: null })),
+  )
+  expect(key(two ?? '')).toBe(key(one ?? ''))
+  expect(readFileSync(join(accounts.folder, 'account.nk'), 'utf8')).toMatch(/^SA/)
+})
