@@ -48,9 +48,10 @@ describe('dependencies point one way', () => {
     core: [],
     'node-libvirt': [],
     bus: ['core'],
-    controller: ['core', 'bus', 'proto'],
-    agent: ['core', 'bus', 'proto', 'node-libvirt'],
-    api: ['core', 'bus', 'proto'],
+    pki: ['core', 'proto'],
+    controller: ['core', 'bus', 'proto', 'pki'],
+    agent: ['core', 'bus', 'proto', 'pki', 'node-libvirt'],
+    api: ['core', 'bus', 'proto', 'pki'],
   }
 
   test.each(Object.keys(allowed))('%s', (name) => {

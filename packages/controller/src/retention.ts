@@ -1,18 +1,25 @@
 // Forgets what nobody asks for any more: ended operations and placements after a week, the answers kept
-// for idempotency keys after a day.
+// for idempotency keys after a day, and join tokens a week after they have expired.
 
 import type { Logger } from 'pino'
 import type { Store } from './store/store.ts'
+import { change } from './store/tables.ts'
 
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS
 const OPERATIONS_MS = 7 * DAY_MS
 const PLACEMENTS_MS = 7 * DAY_MS
 const IDEMPOTENCY_KEYS_MS = DAY_MS
+const JOIN_TOKENS_MS = 7 * DAY_MS
 
 /** Prunes now and every hour, until the returned function is called. */
 export function startRetention(store: Store, now: () => number, log: Logger): () => void {
   const prune = () => {
+    const old = [...store.joinTokens.values()].filter(
+      ({ expiresAtMs }) => expiresAtMs < now() - JOIN_TOKENS_MS,
+    )
+    // A store that fails is told of by itself.
+    void store.commit(old.map(({ uuid }) => change.remove('joinTokens', uuid)))
     store.backend
       .prune({
         operationsBeforeMs: now() - OPERATIONS_MS,

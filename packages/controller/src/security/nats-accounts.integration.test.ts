@@ -30,11 +30,9 @@ beforeAll(async () => {
   cluster = await TestCluster.make()
   accounts = await NatsAccounts.open(join(cluster.dir, 'nats'))
   const { path: tlsDir } = await cluster.member('nats-tls', { role: 'nats', name: '' })
-  // Which port it gets is the test server's business.
-  const text = (await accounts.serverConfiguration({ listen: '127.0.0.1:4222', tlsDir })).replace(
-    /^listen.*$/m,
-    '',
-  )
+  // Port and folder are the test server's business.
+  const written = await accounts.serverConfiguration({ listen: '127.0.0.1:4222', tlsDir })
+  const text = written.replace(/^(listen|jetstream).*$/gm, '')
   const configuration = join(cluster.dir, 'nats-server.conf')
   await writeDurably(configuration, text)
   server = await TestNatsServer.start(['-c', configuration])
