@@ -25,7 +25,7 @@ export async function preflightCommand(config: AgentConfig, folders: readonly st
   const { stateDir, libvirtUri, natsUrl, bridge, imageDirs, imageBytesMax, tlsDir } = config
   const access = {
     credentials: config.natsCredentials,
-    ca: tlsDir === undefined ? undefined : new TlsFolder(tlsDir).caFile,
+    tls: tlsDir === undefined ? undefined : new TlsFolder(tlsDir).forNats,
   }
   const clock = systemClock
   const log = pino({ level: 'silent' })

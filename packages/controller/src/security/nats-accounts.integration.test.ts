@@ -69,7 +69,7 @@ async function connectAs(user: NatsUser, untilMs: number | null = Date.now() + D
 test('an agent speaks for its own host, and hears nobody', async () => {
   const controller = await connectAs({ kind: 'controller' }, null)
   const heard: string[] = []
-  controller.connection.subscribe('vpe.>', { callback: (_error, { subject }) => heard.push(subject) })
+  controller.connection.subscribe('vpe.>', { callback: (_error, { subject }) => void heard.push(subject) })
   await controller.connection.flush()
   const agent = await connectAs({ kind: 'agent', hostId: 'a' })
 
@@ -108,7 +108,7 @@ test('the controller keeps the event stream; a watcher reads and replays it, and
   expect(replayed).toEqual([1, 2, 3])
 
   const live: string[] = []
-  watcher.connection.subscribe('vpe.events.>', { callback: (_error, { subject }) => live.push(subject) })
+  watcher.connection.subscribe('vpe.events.>', { callback: (_error, { subject }) => void live.push(subject) })
   await watcher.connection.flush()
   await stream.publish([{ position: 4, atMs: 0, event }])
   await expect.poll(() => live).toEqual(['vpe.events.host.h.created'])
