@@ -6,11 +6,20 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { connectBus, decodeHeartbeat } from '@vpe/bus'
 import { TestNatsServer } from '@vpe/bus/testing'
-import { fromClientError, type InstanceSpec, Power, RebootKind, StopCause, SystemDiskKind } from '@vpe/proto'
+import {
+  DiskPoolSpec,
+  fromClientError,
+  type InstanceSpec,
+  Power,
+  RebootKind,
+  StopCause,
+  SystemDiskKind,
+} from '@vpe/proto'
 import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { AgentProcess } from './testing/agent-process.ts'
 import { TestLab, until } from './testing/lab.ts'
+import { markedPool } from './testing/marked-pool.ts'
 
 let lab: TestLab
 let nats: TestNatsServer
@@ -19,12 +28,16 @@ let agent: AgentProcess
 const subjects: string[] = []
 let digest = ''
 
-const pool = { uuid: randomUUID(), kind: 'dir', path: '', systemDisks: SystemDiskKind.OVERLAY }
+const pool = DiskPoolSpec.fromPartial({
+  uuid: randomUUID(),
+  kind: 'dir',
+  systemDisks: SystemDiskKind.OVERLAY,
+})
 const image = { uuid: randomUUID(), url: '', sha256: '' }
 
 beforeAll(async () => {
   ;[lab, nats] = await Promise.all([TestLab.start(), TestNatsServer.start()])
-  pool.path = join(lab.dir, 'pool')
+  Object.assign(pool, markedPool(join(lab.dir, 'pool'), pool.uuid))
   const file = join(lab.folder('images'), 'empty.qcow2')
   await execa('qemu-img', ['create', '-q', '-f', 'qcow2', file, '16M'])
   image.url = `file://${file}`

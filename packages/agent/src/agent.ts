@@ -27,6 +27,7 @@ import { InstanceTurns, type Job } from './instance-turns.ts'
 import { digestOf, Inventory } from './inventory.ts'
 import { GuestMetrics, METRICS_INTERVAL_MS } from './metrics/guest-metrics.ts'
 import type { Neighbours } from './neighbours.ts'
+import { classifyFile } from './pool/pool-files.ts'
 import type { PoolArguments, PoolImage, PoolResult } from './pool/pool-protocol.ts'
 import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
 import { HostCheck, type HostState } from './preflight/host-check.ts'
@@ -301,6 +302,29 @@ export class Agent {
     if (holder) throw new VpeError('IN_USE', `disk ${uuid} is in the domain of instance ${holder.mark.uuid}`)
     await this.diskPools.ensure(diskPool)
     await this.#deps.files.request(diskPool, 'remove-data-disk', { diskUuid: uuid })
+  }
+
+  async listPoolFiles(pool: DesiredDiskPool): Promise<PoolResult<'list-files'>> {
+    await this.diskPools.ensure(pool)
+    return this.#deps.files.request(pool, 'list-files', {})
+  }
+
+  /**
+   * Deletes a file of a pool that no record owns; or only says whether something here uses it.
+   * @throws VpeError IN_USE while a domain of this host, whoever made it, may need it, or a process has it open
+   */
+  async removePoolFile(pool: DesiredDiskPool, name: string, checkOnly: boolean): Promise<void> {
+    const { hypervisor, files, log } = this.#deps
+    const ownerUuid = classifyFile(name)?.ownerUuid ?? ''
+    const domains = await hypervisor.listDomains()
+    // The uuid of a disk in a mark, or of the domain itself: in doubt it is needed.
+    const user = domains.find(({ uuid, markXml }) => uuid === ownerUuid || markXml?.includes(ownerUuid))
+    if (ownerUuid !== '' && user) {
+      throw new VpeError('IN_USE', `domain ${user.name} needs ${name}; if it is not wanted, remove it first`)
+    }
+    await this.diskPools.ensure(pool)
+    await files.request(pool, 'remove-file', { name, checkOnly })
+    if (!checkOnly) log.info({ disk_pool: pool.uuid, file: name }, 'orphan removed')
   }
 
   /** @param isFresh look at everything anew first */

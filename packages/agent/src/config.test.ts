@@ -13,6 +13,7 @@ describe('the settings', () => {
       natsUrl: 'nats://127.0.0.1:4222',
       imageDirs: [],
       imageBytesMax: 2 ** 41,
+      mountDir: '/var/lib/vpe/mnt',
       bridge: undefined,
       logLevel: 'info',
     })

@@ -30,6 +30,7 @@ const environmentSchema = z.object({
     .transform((text) => text.split(':').filter((dir) => dir !== ''))
     .pipe(z.array(absolutePath)),
   VPE_AGENT_IMAGE_GIB_MAX: z.coerce.number().int().min(1).max(16_384).default(2_048),
+  VPE_AGENT_MOUNT_DIR: absolutePath.default('/var/lib/vpe/mnt').transform((path) => path.replace(/\/+$/, '')),
   VPE_AGENT_BRIDGE: z
     .string()
     // IFNAMSIZ, and what the kernel takes in the name of an interface.
@@ -53,6 +54,8 @@ export interface AgentConfig {
   readonly imageDirs: readonly string[]
   /** The largest virtual size that an image may have. */
   readonly imageBytesMax: number
+  /** Below it the exports of disk pools are mounted. */
+  readonly mountDir: string
   readonly bridge: string | undefined
   readonly logLevel: string
 }
@@ -86,6 +89,7 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     natsUrl: data.VPE_NATS_URL,
     imageDirs: data.VPE_AGENT_IMAGE_DIRS,
     imageBytesMax: data.VPE_AGENT_IMAGE_GIB_MAX * 1024 ** 3,
+    mountDir: data.VPE_AGENT_MOUNT_DIR,
     bridge: data.VPE_AGENT_BRIDGE,
     logLevel: data.VPE_LOG_LEVEL,
   }

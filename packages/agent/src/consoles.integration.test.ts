@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import {
   type AttachConsoleRequest,
   ConsoleKind,
+  DiskPoolSpec,
   fromClientError,
   type InstanceSpec,
   Power,
@@ -17,6 +18,7 @@ import {
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { AgentProcess } from './testing/agent-process.ts'
 import { TestLab, until } from './testing/lab.ts'
+import { type MarkedPool, markedPool } from './testing/marked-pool.ts'
 
 // Waits for a byte (line status, bit 0), takes it, waits until it may send (bit 5), sends it, begins again.
 const ECHO = Buffer.from('bafd03eca80174fbbaf803ec88c4bafd03eca82074fbbaf80388e0eeebe2', 'hex')
@@ -24,9 +26,11 @@ const ECHO = Buffer.from('bafd03eca80174fbbaf803ec88c4bafd03eca82074fbbaf80388e0
 let lab: TestLab
 let agent: AgentProcess
 let guest: InstanceSpec
+let pool: MarkedPool
 
 beforeAll(async () => {
   lab = await TestLab.start()
+  pool = markedPool(join(lab.dir, 'pool'))
   const disk = Buffer.alloc(1024 * 1024)
   disk.set(ECHO)
   disk.set([0x55, 0xaa], 510)
@@ -62,9 +66,10 @@ function spec(changes: Partial<InstanceSpec>): InstanceSpec {
     diskBytes: 0,
     image: guest?.image,
     diskPool: {
-      uuid: '0a1b2c3d-0000-4000-8000-00000000000c',
+      ...DiskPoolSpec.create(),
+      uuid: pool.uuid,
       kind: 'dir',
-      path: join(lab.dir, 'pool'),
+      path: pool.path,
       systemDisks: SystemDiskKind.OVERLAY,
     },
     stopGraceMs: 100,

@@ -101,7 +101,8 @@ export async function removeInstance(
   const { uuid, generation } = removal
   const domain = await host.inventory.look(uuid)
   // The mark knows where the disk is; without a domain only the caller does.
-  const pool = domain ? poolOf(domain) : removal.diskPool
+  const pool =
+    !domain || domain.mark.diskPoolUuid === removal.diskPool.uuid ? removal.diskPool : poolOf(domain)
   const context = stepContext(uuid, pool, null, host, signal, progress)
   for (const step of stepsOf(uuid, planRemoval(generation, domain))) await carryOut(step, context, host)
   await host.inventory.look(uuid)

@@ -45,6 +45,8 @@ type ServiceParts = Pick<
   | 'writeImagePart'
   | 'captureImage'
   | 'findImage'
+  | 'listPoolFiles'
+  | 'removePoolFile'
   | 'removeImage'
   | 'makeDisk'
   | 'growDisk'
@@ -71,16 +73,17 @@ export function createAgentService(
       }
     },
 
-    async ensureDiskPool({ epoch, diskPool }) {
+    async ensureDiskPool({ epoch, diskPool, proposedMarker }) {
       const pool = diskPoolFromWire(diskPool)
       await admit(epoch)
-      return agent.diskPools.inspect(pool)
+      return agent.diskPools.inspect(pool, proposedMarker)
     },
 
     async removeDiskPool(request) {
       const uuid = uuidFromWire(request.uuid, 'uuid')
+      const pool = request.diskPool && diskPoolFromWire(request.diskPool)
       await admit(request.epoch)
-      await agent.diskPools.remove(uuid)
+      await agent.diskPools.remove(uuid, pool, request.removeMarker)
       return {}
     },
 
@@ -118,6 +121,17 @@ export function createAgentService(
       const [uuid, pool] = [uuidFromWire(request.imageUuid, 'image_uuid'), diskPoolFromWire(request.diskPool)]
       await admit(request.epoch)
       await agent.removeImage(pool, uuid)
+      return {}
+    },
+
+    async listPoolFiles({ diskPool }) {
+      return agent.listPoolFiles(diskPoolFromWire(diskPool))
+    },
+
+    async removePoolFile({ epoch, diskPool, name, checkOnly }) {
+      const pool = diskPoolFromWire(diskPool)
+      await admit(epoch)
+      await agent.removePoolFile(pool, name, checkOnly)
       return {}
     },
 

@@ -1,4 +1,4 @@
-import { type InstanceSpec, Power, RebootKind, SystemDiskKind } from '@vpe/proto'
+import { DiskPoolSpec, type InstanceSpec, Power, RebootKind, SystemDiskKind } from '@vpe/proto'
 import { describe, expect, test } from 'vitest'
 import { desiredFromWire } from './wire.ts'
 
@@ -13,6 +13,7 @@ const spec: InstanceSpec = {
   diskBytes: 0,
   image: { uuid: '0a1b2c3d-0000-4000-8000-00000000000b', url: 'http://images/1', sha256: '' },
   diskPool: {
+    ...DiskPoolSpec.create(),
     uuid: '0a1b2c3d-0000-4000-8000-00000000000c',
     kind: 'dir',
     path: '/pool',
@@ -68,7 +69,7 @@ describe('a spec from the wire', () => {
     ['spec.image', { image: undefined }],
     ['spec.diskPool', { diskPool: undefined }],
     ['spec.image.sha256', { image: { uuid: spec.uuid, url: 'x', sha256: 'ABC' } }],
-    ['spec.diskPool.kind', { diskPool: { ...spec.diskPool, kind: 'rbd' } as InstanceSpec['diskPool'] }],
+    ['spec.diskPool.kind', { diskPool: { ...spec.diskPool, kind: 'iscsi' } as InstanceSpec['diskPool'] }],
   ])('is refused for its %s', (field, changes) => {
     const refused = () => desiredFromWire({ ...spec, ...changes }, 1)
     expect(refused).toThrow(

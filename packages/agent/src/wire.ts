@@ -16,6 +16,9 @@ import {
   hostnameFault,
   type InstanceRelease,
   type InstanceReport as InstanceReportRecord,
+  nfsExportFault,
+  nfsOptionsFault,
+  nfsServerFault,
   SSH_KEYS_MAX,
   sshKeyFault,
   userDataFault,
@@ -56,11 +59,39 @@ const STOP_GRACE_MS_MAX = 24 * 3_600_000
 const generation = z.int().positive()
 const uuid = z.uuid()
 
+const faultless = (faultOf: (value: string) => string | null) =>
+  z.string().check((context) => {
+    const message = faultOf(context.value)
+    if (message !== null) context.issues.push({ code: 'custom', message, input: context.value })
+  })
+
+const nfsSchema = z
+  .object({
+    server: faultless(nfsServerFault),
+    export: faultless(nfsExportFault),
+    options: faultless(nfsOptionsFault),
+  })
+  .optional()
+  .transform((nfs) => nfs ?? null)
+
+const rbdSchema = z
+  .object({
+    monitors: z.array(z.string()).min(1),
+    pool: z.string().min(1),
+    user: z.string(),
+    secretUuid: uuid,
+  })
+  .optional()
+  .transform((rbd) => rbd ?? null)
+
 const diskPoolSchema = z.object({
   uuid,
-  // Another kind than a folder is a later version's.
-  kind: z.literal('dir'),
-  path: z.string().min(1),
+  // Another kind is a later version's.
+  kind: z.enum(['dir', 'nfs', 'rbd']),
+  path: z.string(),
+  marker: z.string(),
+  nfs: nfsSchema,
+  rbd: rbdSchema,
   systemDisks: z
     .enum([SystemDiskKind.OVERLAY, SystemDiskKind.COPY])
     .transform((kind) => (kind === SystemDiskKind.OVERLAY ? ('overlay' as const) : ('copy' as const))),
@@ -75,12 +106,6 @@ const imageSchema = z.object({
 })
 
 const POWER_WORDS = { [Power.ON]: 'on', [Power.OFF]: 'off', [Power.PAUSED]: 'paused' } as const
-
-const faultless = (faultOf: (value: string) => string | null) =>
-  z.string().check((context) => {
-    const message = faultOf(context.value)
-    if (message !== null) context.issues.push({ code: 'custom', message, input: context.value })
-  })
 
 const seedSchema = z
   .object({

@@ -190,9 +190,9 @@ const FIELDS: [string, string, object, object, string, string][] = [
     '/disk_pools',
     'disk_pool',
     POOL,
-    { kind: 'nfs' },
+    { kind: 'lvm' },
     'disk_pool.kind',
-    'expected "dir", got the string "nfs"',
+    'expected one of "dir", "nfs", "rbd", got the string "lvm"',
   ],
   [
     '/disk_pools',

@@ -25,8 +25,9 @@ export interface EndpointSpec<
   Answer extends z.ZodType,
 > {
   readonly method: 'get' | 'post' | 'put' | 'delete'
-  /** Parameters in braces; every one is a uuid. */
+  /** Parameters in braces; every one is a uuid, but those of `texts`. */
   readonly path: Path
+  readonly texts?: readonly string[]
   readonly summary: string
   readonly query?: Query
   /** Without one, what a client sends as a body is not looked at. */
@@ -95,7 +96,12 @@ export function createAddEndpoint(app: OpenAPIHono<ApiEnv>, limits: CallLimits):
     const repeatable = repeatableNames(query)
     app.on(spec.method.toUpperCase(), spec.path.replaceAll(/\{(.+?)\}/g, ':$1'), async (context) => {
       const input = {
-        params: Object.fromEntries(names.map((name) => [name, parseId(context.req.param(name) ?? '')])),
+        params: Object.fromEntries(
+          names.map((name) => {
+            const value = context.req.param(name) ?? ''
+            return [name, spec.texts?.includes(name) ? value : parseId(value)]
+          }),
+        ),
         query: parseInput(query, readQuery(context.req.url, repeatable), 'query'),
         body: spec.body && parseInput(spec.body, await readJsonBody(context.req.raw), 'body'),
         pieces: () => uploadPieces(context.req.raw),

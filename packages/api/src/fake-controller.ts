@@ -16,6 +16,7 @@ import {
   CreateWebhookRequest,
   Disk,
   DiskPool,
+  DiskPoolHost,
   ExplainPlacementRequest,
   Flavor,
   Host,
@@ -26,6 +27,7 @@ import {
   type JoinToken,
   ListInstancesRequest,
   Operation,
+  type Orphan,
   Placement,
   Snapshot,
   UpdateInstanceRequest,
@@ -49,6 +51,8 @@ export interface FakeController extends ControllerServiceClient {
   /** Methods that never answer. */
   readonly hanging: Set<string>
   readonly instances: Map<string, Instance>
+  /** Files without an owner, by disk pool. */
+  readonly orphans: Map<string, Orphan[]>
   /** What has been uploaded, by image. */
   readonly uploads: Map<string, { id: number; bytes: Buffer }>
   readonly placements: Map<string, Placement & { name?: string }>
@@ -149,6 +153,7 @@ export function createFakeController(): FakeController {
   const waiters = new Set<() => void>()
   const consoles = new Set<AbortController>()
   const tokens = new Set<string>()
+  const orphans = new Map<string, Orphan[]>()
   const uploads = new Map<string, { id: number; bytes: Buffer }>()
 
   function begin(kind: string, resourceUuid: string, isDone: boolean): string {
@@ -241,6 +246,7 @@ export function createFakeController(): FakeController {
 
   return {
     consoles,
+    orphans,
     calls,
     failures,
     hanging,
@@ -568,6 +574,34 @@ export function createFakeController(): FakeController {
       diskPool: pools.remove(uuid),
       operationUuid: begin('disk_pool.delete', uuid ?? '', true),
     })),
+
+    attachDiskPoolHost: serve('attachDiskPoolHost', ({ uuid, host = '' }) => {
+      const diskPool = pools.get(uuid)
+      const { uuid: hostId } = hosts.resolve(host, 'host')
+      diskPool.hosts = [...diskPool.hosts, DiskPoolHost.fromPartial({ hostId })]
+      return { diskPool, operationUuid: begin('disk_pool.attach', diskPool.uuid, true) }
+    }),
+    detachDiskPoolHost: serve('detachDiskPoolHost', ({ uuid, hostUuid = '' }) => {
+      const diskPool = pools.get(uuid)
+      hosts.get(hostUuid)
+      diskPool.hosts = diskPool.hosts.filter(({ hostId }) => hostId !== hostUuid)
+      return { diskPool, operationUuid: begin('disk_pool.detach', diskPool.uuid, true) }
+    }),
+    listOrphans: serve('listOrphans', ({ uuid }) => ({
+      orphans: orphans.get(pools.get(uuid).uuid) ?? [],
+      foreign: 2,
+      silentHosts: [],
+    })),
+    deleteOrphan: serve('deleteOrphan', ({ uuid, file = '' }) => {
+      const diskPool = pools.get(uuid)
+      const left = orphans.get(diskPool.uuid) ?? []
+      if (!left.some((orphan) => orphan.file === file)) throw new VpeError('NOT_FOUND', `no orphan ${file}`)
+      orphans.set(
+        diskPool.uuid,
+        left.filter((orphan) => orphan.file !== file),
+      )
+      return { diskPool, operationUuid: begin('disk_pool.delete_orphan', diskPool.uuid, true) }
+    }),
 
     createDisk: serve('createDisk', (partial) => {
       const request = CreateDiskRequest.fromPartial(partial)

@@ -38,7 +38,11 @@ export function describeEndpoint(registry: Registry, spec: AnyEndpoint): void {
     tags: [tagOf(spec.path)],
     summary: spec.summary,
     request: {
-      ...(names.length > 0 && { params: z.object(Object.fromEntries(names.map((name) => [name, Uuid]))) }),
+      ...(names.length > 0 && {
+        params: z.object(
+          Object.fromEntries(names.map((name) => [name, spec.texts?.includes(name) ? z.string() : Uuid])),
+        ),
+      }),
       ...(spec.query && { query: spec.query }),
       ...(spec.body && {
         body: {

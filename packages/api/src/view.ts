@@ -23,6 +23,7 @@ import {
   JoinTokenRole,
   type Operation,
   type OperationStatus,
+  type Orphan,
   type Placement,
   type Snapshot,
   type SnapshotStatus,
@@ -30,7 +31,7 @@ import {
   type Webhook,
 } from '@vpe/proto'
 import type { DiskView } from './schemas/disk.ts'
-import type { DiskPoolView } from './schemas/disk-pool.ts'
+import type { DiskPoolView, OrphanView } from './schemas/disk-pool.ts'
 import type { FlavorView } from './schemas/flavor.ts'
 import type { HostView } from './schemas/host.ts'
 import type { ImageCopiesAnswer, ImageView } from './schemas/image.ts'
@@ -255,6 +256,16 @@ export function showDiskPool(pool: DiskPool): z.input<typeof DiskPoolView> {
     kind: pool.kind,
     path: pool.path,
     shared: pool.shared,
+    nfs: pool.nfs ? { ...pool.nfs } : null,
+    rbd: pool.rbd
+      ? {
+          monitors: pool.rbd.monitors,
+          pool: pool.rbd.pool,
+          user: pool.rbd.user,
+          secret_uuid: pool.rbd.secretUuid,
+        }
+      : null,
+    orphans: pool.orphans,
     system_disks: SYSTEM_DISK_WORDS[pool.systemDisks],
     hosts: pool.hosts.map((host) => ({
       host_uuid: host.hostId,
@@ -264,6 +275,19 @@ export function showDiskPool(pool: DiskPool): z.input<typeof DiskPoolView> {
       available_bytes: host.availableBytes,
     })),
     created_at: moment(pool.createdAtMs),
+  }
+}
+
+export function showOrphan(orphan: Orphan): z.input<typeof OrphanView> {
+  return {
+    file: orphan.file,
+    host_uuid: orphan.hostId || null,
+    host: orphan.hostName || null,
+    kind: orphan.kind as z.input<typeof OrphanView>['kind'],
+    owner_uuid: orphan.ownerUuid,
+    size_bytes: orphan.sizeBytes,
+    modified_at: moment(orphan.modifiedAtMs),
+    since: moment(orphan.sinceMs),
   }
 }
 

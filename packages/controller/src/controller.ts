@@ -24,11 +24,13 @@ import { keepHostTable } from './host-table-keeper.ts'
 import { ImageImporter } from './image-importer.ts'
 import { ImageUploads } from './image-uploads.ts'
 import { InstanceReconciler } from './instance-reconciler.ts'
+import { OrphanFinder } from './orphan-finder.ts'
 import { OutboxPublisher } from './outbox-publisher.ts'
 import { startRetention } from './retention.ts'
 import type { ClusterSecurity } from './security/cluster-security.ts'
 import { RequestRate } from './security/request-rate.ts'
 import { consoleMethods } from './service/consoles.ts'
+import { diskPoolMethods } from './service/disk-pools.ts'
 import { diskMethods } from './service/disks.ts'
 import {
   type ClusterAddresses,
@@ -100,7 +102,7 @@ export function createController({
   const importer = new ImageImporter(store, agents, now, log, onFatal)
   const uploads = new ImageUploads(store, agents, now)
   const reconciler = new InstanceReconciler(store, agents, now, log, onFatal)
-  const pools = new DiskPoolKeeper(store, agents, log, onFatal)
+  const pools = new DiskPoolKeeper(store, agents, log, onFatal, (hostId) => reconciler.lookAtHost(hostId))
   const diskKeeper = new DiskKeeper(store, agents, now, log, onFatal)
   const snapshotKeeper = new SnapshotKeeper(store, agents, now, log, onFatal)
   const monitor = new HostMonitor(store, agents, now, log, (hostId) => {
@@ -111,6 +113,7 @@ export function createController({
   })
   const outbox = new OutboxPublisher(store, log)
   const deliveries = new WebhookDeliveries({ store, policy: webhookPolicy, now, log })
+  const orphans = new OrphanFinder(store, agents, now, log, onFatal)
   const mutations = new Mutations(store, now)
   const imagesGoing = new Set<string>()
   let isBusConnected = false
@@ -121,6 +124,7 @@ export function createController({
     ...lifecycleMethods({ store, mutations, hosts, imagesGoing, now }),
     ...diskMethods({ store, mutations, policy, now }),
     ...imageMethods({ store, mutations, agents, importer, uploads, imagesGoing, now }),
+    ...diskPoolMethods({ store, mutations, agents, orphans, now }),
     ...hostMethods({ store, mutations, agents, monitor, policy, now }),
     ...resourceMethods({ store, mutations, agents, monitor, policy, now }),
     ...snapshotMethods({ store, mutations, hosts, imagesGoing, now }),
@@ -160,6 +164,7 @@ export function createController({
       const port = await server.listen(address)
       monitor.start()
       pools.start()
+      orphans.start()
       importer.lookAtAll()
       reconciler.lookAtAll()
       diskKeeper.lookAtAll()
@@ -185,6 +190,7 @@ export function createController({
       monitor.close()
       deliveries.close()
       pools.close()
+      orphans.close()
       importer.close()
       reconciler.close()
       diskKeeper.close()

@@ -2,11 +2,12 @@
 // way of a host that reaches them. What is wanted of an attached disk is its instance's affair. Finds all
 // of it in the records, so a restart at any line takes it up again.
 
-import { type DiskRecord, decideDiskFailed, decideDiskSettled, type HostRecord, VpeError } from '@vpe/core'
+import { decideDiskFailed, decideDiskSettled, VpeError } from '@vpe/core'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
 import { commitDiskDecision } from './disk-commit.ts'
 import { KeyedWork } from './keyed-work.ts'
+import { byWayOf } from './pool-reach.ts'
 import type { Store } from './store/store.ts'
 import { diskSpecToWire } from './wire.ts'
 
@@ -82,13 +83,16 @@ export class DiskKeeper {
     const disk = this.#store.disks.get(uuid)
     const task = this.#taskOf(uuid)
     if (!disk || task === null) return
-    const host = this.#hostOf(disk)
-    const client = this.#agents.client(host)
-    const request = { epoch: this.#store.epoch, disk: diskSpecToWire(this.#store, disk) }
-    const options = { signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]) }
-    if (task === 'creating') await client.ensureDisk(request, options)
-    else if (task === 'resizing') await client.growDisk(request, options)
-    else await client.removeDisk(request, options)
+    const pool = this.#store.diskPools.get(disk.diskPoolUuid)
+    if (!pool) throw new VpeError('INTERNAL', `disk pool ${disk.diskPoolUuid} of disk ${uuid} has no record`)
+    await byWayOf(this.#store, pool, disk.hostId, signal, async (host) => {
+      const client = this.#agents.client(host)
+      const request = { epoch: this.#store.epoch, disk: diskSpecToWire(this.#store, disk, host.uuid) }
+      const options = { signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]) }
+      if (task === 'creating') await client.ensureDisk(request, options)
+      else if (task === 'resizing') await client.growDisk(request, options)
+      else await client.removeDisk(request, options)
+    })
     this.#troubles.delete(uuid)
     // What was done counts for what was asked: a disk that is to go by now is not made, and so on.
     const now = this.#store.disks.get(uuid)
@@ -104,20 +108,5 @@ export class DiskKeeper {
     const decision = isOver && disk && this.#taskOf(uuid) ? decideDiskFailed(disk, error.message) : null
     if (disk && decision) commitDiskDecision(this.#store, disk, decision, this.#now(), this.#log)
     if (this.#taskOf(uuid) === null) this.#troubles.delete(uuid)
-  }
-
-  /** The host that it lies on, or for a shared pool one that is up and reaches it. */
-  #hostOf(disk: DiskRecord): HostRecord {
-    const pool = this.#store.diskPools.get(disk.diskPoolUuid)
-    if (!pool)
-      throw new VpeError('INTERNAL', `disk pool ${disk.diskPoolUuid} of disk ${disk.uuid} has no record`)
-    const hosts = [...pool.hosts]
-      .filter(({ hostId }) => disk.hostId === null || hostId === disk.hostId)
-      .sort((a, b) => Number(b.state === 'ready') - Number(a.state === 'ready'))
-      .flatMap(({ hostId }) => this.#store.hosts.get(hostId) ?? [])
-    const host = hosts.find(({ state }) => state === 'up')
-    if (host) return host
-    const names = hosts.map(({ name }) => name).join(', ')
-    throw new VpeError('UNAVAILABLE', `no host that reaches disk pool ${pool.name} is up (${names})`)
   }
 }

@@ -1,16 +1,18 @@
 // Makes every disk pool usable on every host it belongs to, and keeps what is known of its size
 // current: when a pool or a host appears, when a host comes back, and every minute.
 
-import type { DiskPoolHost, DiskPoolRecord } from '@vpe/core'
+import { randomUUID } from 'node:crypto'
+import type { DiskPoolHost, DiskPoolRecord, HostRecord } from '@vpe/core'
 import { fromClientError } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
 import type { Store } from './store/store.ts'
 import { change } from './store/tables.ts'
-import { diskPoolSpecToWire } from './wire.ts'
+import { diskPoolSpecToWire, markerOn } from './wire.ts'
 
 const REFRESH_MS = 60_000
-const TIMEOUT_MS = 30_000
+/** Longer than what an agent gives a mount and a worker. */
+const TIMEOUT_MS = 90_000
 /** A smaller share of the pool's size is not worth a row and an fsync. */
 const NOTEWORTHY_SHARE = 0.01
 
@@ -19,15 +21,28 @@ export class DiskPoolKeeper {
   readonly #agents: Agents
   readonly #log: Logger
   readonly #onFatal: (error: unknown) => void
+  readonly #onReady: (hostId: string) => void
   readonly #underWay = new Set<string>()
+  /** Shared pools that a host is being asked to mark. */
+  readonly #marking = new Map<string, Promise<void>>()
   #timer: NodeJS.Timeout | null = null
 
-  /** @param onFatal told of a defect, or of a store that failed: the process must end */
-  constructor(store: Store, agents: Agents, log: Logger, onFatal: (error: unknown) => void) {
+  /**
+   * @param onFatal told of a defect, or of a store that failed: the process must end
+   * @param onReady told of a host on which a pool has become ready
+   */
+  constructor(
+    store: Store,
+    agents: Agents,
+    log: Logger,
+    onFatal: (error: unknown) => void,
+    onReady: (hostId: string) => void,
+  ) {
     this.#store = store
     this.#agents = agents
     this.#log = log
     this.#onFatal = onFatal
+    this.#onReady = onReady
     store.listen({
       onDiskPool: (pool) => {
         for (const host of pool?.hosts ?? []) {
@@ -63,34 +78,55 @@ export class DiskPoolKeeper {
     this.#underWay.add(key)
     try {
       await this.#store.durable()
+      // A shared pool is marked by one host: the others must find what that has written. Of two that mark at
+      // once, one may be without the share, and mark the folder below.
+      while (this.#marking.has(poolUuid)) await this.#marking.get(poolUuid)
       const pool = this.#store.diskPools.get(poolUuid)
       const host = this.#store.hosts.get(hostId)
       if (!pool || !host) return
-      const seen = await this.#ask(pool, host)
-      if (seen) this.#note(poolUuid, { hostId, ...seen })
+      if (pool.shared && pool.marker === '') await this.#mark(pool, host)
+      else await this.#look(pool, host)
     } finally {
       this.#underWay.delete(key)
     }
   }
 
-  async #ask(
-    pool: DiskPoolRecord,
-    host: { uuid: string; address: string },
-  ): Promise<Omit<DiskPoolHost, 'hostId'> | null> {
+  async #mark(pool: DiskPoolRecord, host: HostRecord): Promise<void> {
+    // The others would wait for one that does not answer; it is asked when it is back.
+    if (host.state !== 'up') return
+    const over = Promise.withResolvers<void>()
+    this.#marking.set(pool.uuid, over.promise)
     try {
-      const answer = await this.#agents
-        .client(host)
-        .ensureDiskPool(
-          { epoch: this.#store.epoch, diskPool: diskPoolSpecToWire(pool) },
-          { signal: AbortSignal.timeout(TIMEOUT_MS) },
-        )
+      await this.#look(pool, host)
+    } finally {
+      this.#marking.delete(pool.uuid)
+      over.resolve()
+    }
+  }
+
+  async #look(pool: DiskPoolRecord, host: HostRecord): Promise<void> {
+    const seen = await this.#ask(pool, host)
+    if (seen) this.#note(pool.uuid, { hostId: host.uuid, ...seen })
+  }
+
+  async #ask(pool: DiskPoolRecord, host: HostRecord): Promise<Omit<DiskPoolHost, 'hostId'> | null> {
+    try {
+      const answer = await this.#agents.client(host).ensureDiskPool(
+        {
+          epoch: this.#store.epoch,
+          diskPool: diskPoolSpecToWire(pool, host.uuid),
+          proposedMarker: markerOn(pool, host.uuid) === '' ? randomUUID() : '',
+        },
+        { signal: AbortSignal.timeout(TIMEOUT_MS) },
+      )
       return { state: 'ready', fault: '', ...answer }
     } catch (cause) {
       const error = fromClientError(cause)
       this.#log.warn({ disk_pool: pool.uuid, host: host.uuid, code: error.code }, error.message)
       // A host that does not answer says nothing about the pool; it is asked again when it is back.
       if (error.code === 'UNAVAILABLE') return null
-      return { state: 'error', fault: error.message, capacityBytes: 0, availableBytes: 0 }
+      const marker = pool.hosts.find(({ hostId }) => hostId === host.uuid)?.marker ?? ''
+      return { state: 'error', fault: error.message, capacityBytes: 0, availableBytes: 0, marker }
     }
   }
 
@@ -98,7 +134,8 @@ export class DiskPoolKeeper {
     const pool = this.#store.diskPools.get(poolUuid)
     const before = pool?.hosts.find((host) => host.hostId === seen.hostId)
     if (!pool || !before || !isNews(before, seen)) return
-    const next = { ...pool, hosts: pool.hosts.map((host) => (host === before ? seen : host)) }
+    const hosts = pool.hosts.map((host) => (host === before ? seen : host))
+    const next = { ...pool, marker: pool.marker || (pool.shared ? seen.marker : ''), hosts }
     const events =
       before.state === seen.state
         ? []
@@ -111,6 +148,7 @@ export class DiskPoolKeeper {
             },
           ]
     void this.#store.commit([change.diskPool(next)], events)
+    if (seen.state === 'ready' && before.state !== 'ready') this.#onReady(seen.hostId)
   }
 }
 
@@ -118,6 +156,7 @@ function isNews(before: DiskPoolHost, seen: DiskPoolHost): boolean {
   if (
     before.state !== seen.state ||
     before.fault !== seen.fault ||
+    before.marker !== seen.marker ||
     before.capacityBytes !== seen.capacityBytes
   ) {
     return true

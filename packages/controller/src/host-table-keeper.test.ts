@@ -72,7 +72,8 @@ const poolChanges = fc
         state: fc.constantFrom('pending', 'ready', 'error'),
         fault: fc.constant(''),
         capacityBytes: fc.constantFrom(0, GIB),
-        availableBytes: fc.constant(0),
+        availableBytes: fc.constantFrom(0, GIB / 2),
+        marker: fc.constant(''),
       }),
       { selector: ({ hostId }) => hostId },
     ),
@@ -80,7 +81,7 @@ const poolChanges = fc
   .map(({ uuid, hosts }) =>
     change.diskPool({
       ...{ uuid, name: uuid, kind: 'dir', path: '/', shared: POOLS[uuid], systemDisks: 'overlay' },
-      ...{ everyHost: false, hosts, createdAtMs: 0 },
+      ...{ everyHost: false, hosts, createdAtMs: 0, nfs: null, rbd: null, marker: '', orphans: [] },
     } satisfies DiskPoolRecord),
   )
 

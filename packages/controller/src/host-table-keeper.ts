@@ -12,7 +12,7 @@ import {
   type OvercommitPolicy,
   type Reservation,
 } from '@vpe/core'
-import { poolOnHost, promisedBytes } from './service/pool-on-host.ts'
+import { poolOnHost, takenBytes } from './service/pool-on-host.ts'
 import type { Store } from './store/store.ts'
 
 /** A table that follows the store from now on. */
@@ -32,7 +32,7 @@ export function keepHostTable(store: Store, policy: OvercommitPolicy): HostTable
 
   function showReserved(poolUuid: string, hostId: string | null): void {
     const pool = store.diskPools.get(poolUuid)
-    if (pool) table.setReserved(hostId, poolUuid, promisedBytes(store, pool, hostId))
+    if (pool) table.setReserved(hostId, poolUuid, takenBytes(store, pool, hostId))
   }
 
   function showPool(pool: DiskPoolRecord, before: DiskPoolRecord | null): void {
@@ -42,6 +42,8 @@ export function keepHostTable(store: Store, policy: OvercommitPolicy): HostTable
       table.setPool(onHost.hostId, poolOnHost(store, pool, onHost))
     }
     if (before) dropHosts(before, pool)
+    // What a host that is gone had measured of it counts no more.
+    if (pool.shared) showReserved(pool.uuid, null)
   }
 
   function dropHosts(before: DiskPoolRecord, { uuid, hosts }: DiskPoolRecord): void {

@@ -7,6 +7,7 @@ import type { ImportedImage } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
 import { KeyedWork } from './keyed-work.ts'
+import { byWayOf } from './pool-reach.ts'
 import type { Store } from './store/store.ts'
 import { type Change, change } from './store/tables.ts'
 import { diskFormatFromWire, diskPoolSpecToWire, imageSourceToWire } from './wire.ts'
@@ -91,9 +92,20 @@ export class ImageImporter {
     const pool = this.#store.diskPools.get(image.diskPoolUuid)
     if (!pool)
       throw new VpeError('INTERNAL', `disk pool ${image.diskPoolUuid} of image ${image.uuid} has no record`)
-    const host = this.#hostFor(image, pool)
+    // For an image without a URL, only the host that took it in.
+    return byWayOf(this.#store, pool, image.hostId || null, signal, (host) =>
+      this.#importBy(host, image, pool, signal),
+    )
+  }
+
+  async #importBy(
+    host: HostRecord,
+    image: ImageRecord,
+    pool: DiskPoolRecord,
+    signal: AbortSignal,
+  ): Promise<ImportedImage> {
     const client = this.#agents.client(host)
-    const [epoch, diskPool] = [this.#store.epoch, diskPoolSpecToWire(pool)]
+    const [epoch, diskPool] = [this.#store.epoch, diskPoolSpecToWire(pool, host.uuid)]
     const { uuid: imageUuid, instanceUuid } = image
     const updates = instanceUuid
       ? client.captureImage({ epoch, diskPool, imageUuid, instanceUuid }, { signal })
@@ -103,21 +115,6 @@ export class ImageImporter {
       if (update?.$case === 'imported') return update.value
     }
     throw new VpeError('UNAVAILABLE', `${host.name} ended the import without a result`)
-  }
-
-  /** One that reaches the pool; for an image without a URL, the one that took it in. */
-  #hostFor(image: ImageRecord, pool: DiskPoolRecord): HostRecord {
-    const host = [...pool.hosts]
-      .filter(({ hostId }) => image.hostId === '' || hostId === image.hostId)
-      .sort((a, b) => Number(b.state === 'ready') - Number(a.state === 'ready'))
-      .map(({ hostId }) => this.#store.hosts.get(hostId))
-      .find((candidate): candidate is HostRecord => candidate?.state === 'up')
-    if (host) return host
-    const which = image.hostId === '' ? 'no host that reaches' : 'the host that has it in'
-    throw new VpeError(
-      'UNAVAILABLE',
-      `${which} disk pool ${pool.name} is ${image.hostId === '' ? 'up' : 'down'}`,
-    )
   }
 
   #end(uuid: string, conclude: (now: ImageRecord) => ImageRecord): void {

@@ -53,20 +53,27 @@ export class ImageUploads {
    */
   async begin(image: ImageRecord, offset: number): Promise<number> {
     assertUploading(image)
+    // Whoever goes on from the wrong place takes nothing over: the one that runs is none the worse for it.
+    if (offset > 0) await this.#assertReceived(image, offset)
     const before = this.#uploads.get(image.uuid)
     // Rises also over restarts of this process, and from one controller to the next.
     this.#lastId = Math.max(this.#lastId + 1, this.#now())
     const upload = { id: this.#lastId, receivedBytes: offset, busy: before?.busy ?? Promise.resolve() }
     this.#uploads.set(image.uuid, upload)
     await upload.busy.catch(() => {})
-    const received = offset === 0 ? 0 : await this.received(image)
-    if (received !== offset) {
-      throw new VpeError(
-        'CONFLICT',
-        `${received} bytes of image ${image.name} have arrived: go on from there, not from ${offset}`,
-      )
-    }
+    // The one that was taken over may have written once more.
+    if (offset > 0) await this.#assertReceived(image, offset)
     return upload.id
+  }
+
+  /** @throws VpeError CONFLICT when the end is elsewhere */
+  async #assertReceived(image: ImageRecord, offset: number): Promise<void> {
+    const received = await this.received(image)
+    if (received === offset) return
+    throw new VpeError(
+      'CONFLICT',
+      `${received} bytes of image ${image.name} have arrived: go on from there, not from ${offset}`,
+    )
   }
 
   async write(image: ImageRecord, uploadId: number, offset: number, data: Uint8Array): Promise<void> {
@@ -140,7 +147,7 @@ export class ImageUploads {
   ): Promise<Answer> {
     const { host, pool } = this.#placeOf(image)
     try {
-      const common = { epoch: this.#store.epoch, diskPool: diskPoolSpecToWire(pool) }
+      const common = { epoch: this.#store.epoch, diskPool: diskPoolSpecToWire(pool, host.uuid) }
       return await call(this.#agents.client(host), common, AbortSignal.timeout(AGENT_TIMEOUT_MS))
     } catch (cause) {
       const fault = fromClientError(cause)

@@ -210,7 +210,7 @@ export class InstanceReconciler {
         epoch: this.#store.epoch,
         uuid: instance.uuid,
         generation: instance.generation,
-        diskPool: diskPoolSpecToWire(pool),
+        diskPool: diskPoolSpecToWire(pool, host.uuid),
       },
       { signal },
     )

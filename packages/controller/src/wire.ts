@@ -16,9 +16,12 @@ import {
   type InstanceReport as InstanceReportRecord,
   type JoinTokenRecord,
   type OperationRecord,
+  type Orphan as OrphanRecord,
   type OvercommitPolicy,
   type PlacementResult,
   type PlacementVerdict,
+  POOL_FILE_KINDS,
+  type PoolFileRecord,
   poolFindingType,
   poolOfFinding,
   type SnapshotRecord,
@@ -52,7 +55,9 @@ import {
   JoinTokenRole,
   type Operation,
   OperationStatus,
+  type Orphan,
   type Placement,
+  type PoolFile,
   Power,
   RebootKind,
   type Snapshot,
@@ -156,10 +161,14 @@ export function diskToWire(store: Store, disk: DiskRecord): Disk {
 }
 
 /** A data disk, as the agent of a host that reaches it needs it. */
-export function diskSpecToWire(store: Store, { uuid, diskPoolUuid, sizeBytes }: DiskRecord): DiskSpec {
+export function diskSpecToWire(
+  store: Store,
+  { uuid, diskPoolUuid, sizeBytes }: DiskRecord,
+  hostId: string,
+): DiskSpec {
   const pool = store.diskPools.get(diskPoolUuid)
   if (!pool) throw new VpeError('INTERNAL', `disk pool ${diskPoolUuid} of disk ${uuid} has no record`)
-  return { uuid, diskPool: diskPoolSpecToWire(pool), sizeBytes }
+  return { uuid, diskPool: diskPoolSpecToWire(pool, hostId), sizeBytes }
 }
 
 /** The whole desired state of an instance, as its agent needs it. */
@@ -181,7 +190,7 @@ export function instanceSpecToWire(
     memoryMib: instance.memoryMib,
     diskBytes: instance.diskBytes,
     image: imageSourceToWire(image),
-    diskPool: diskPoolSpecToWire(pool),
+    diskPool: diskPoolSpecToWire(pool, instance.hostId),
     stopGraceMs: STOP_GRACE_MS,
     rebootGeneration: instance.rebootGeneration,
     rebootKind: REBOOT_KIND[instance.rebootKind],
@@ -190,7 +199,7 @@ export function instanceSpecToWire(
       ? { hostname: instance.hostname, sshKeys: [...instance.sshKeys], userData }
       : undefined,
     disks: disks.map(({ disk, target }) => ({
-      disk: diskSpecToWire(store, disk),
+      disk: diskSpecToWire(store, disk, instance.hostId),
       target,
     })),
     hasDisk: instance.settledGeneration > 0 && instance.diskGeneration <= instance.settledGeneration,
@@ -208,8 +217,27 @@ export function imageSourceToWire(image: ImageRecord): ImageSource {
   return { uuid: image.uuid, url: image.url, sha256: image.sha256 }
 }
 
-export function diskPoolSpecToWire(pool: DiskPoolRecord): DiskPoolSpec {
-  return { uuid: pool.uuid, kind: pool.kind, path: pool.path, systemDisks: SYSTEM_DISKS[pool.systemDisks] }
+/** A pool, as one of its hosts needs it. */
+export function diskPoolSpecToWire(pool: DiskPoolRecord, hostId: string): DiskPoolSpec {
+  return {
+    uuid: pool.uuid,
+    kind: pool.kind,
+    path: pool.path,
+    systemDisks: SYSTEM_DISKS[pool.systemDisks],
+    marker: markerOn(pool, hostId),
+    nfs: pool.nfs ?? undefined,
+    rbd: rbdToWire(pool),
+  }
+}
+
+/** What the pool's marker says on a host: of a shared pool, the same on all. */
+export function markerOn(pool: DiskPoolRecord, hostId: string): string {
+  if (pool.shared) return pool.marker
+  return pool.hosts.find((host) => host.hostId === hostId)?.marker ?? ''
+}
+
+function rbdToWire({ rbd }: DiskPoolRecord) {
+  return rbd ? { ...rbd, monitors: [...rbd.monitors] } : undefined
 }
 
 const SNAPSHOT_STATUS = {
@@ -254,9 +282,26 @@ const POOL_HOST_STATE = {
 export function diskPoolToWire(pool: DiskPoolRecord): DiskPool {
   return {
     ...pool,
+    nfs: pool.nfs ?? undefined,
+    rbd: rbdToWire(pool),
+    orphans: pool.orphans.length,
     systemDisks: SYSTEM_DISKS[pool.systemDisks],
     hosts: pool.hosts.map((host) => ({ ...host, state: POOL_HOST_STATE[host.state] })),
   }
+}
+
+/** A file of a pool, checked: it comes from another process. */
+export function poolFileFromWire(file: PoolFile): PoolFileRecord {
+  const kind = POOL_FILE_KINDS.find((known) => known === file.kind)
+  if (!kind)
+    throw new VpeError('INTERNAL', `the agent says that ${file.name} is a ${JSON.stringify(file.kind)}`)
+  const { name, ownerUuid, sizeBytes, modifiedAtMs } = file
+  return { name, kind, ownerUuid, sizeBytes, modifiedAtMs }
+}
+
+export function orphanToWire(store: Store, { name, hostId, ...orphan }: OrphanRecord): Orphan {
+  const hostName = store.hosts.get(hostId ?? '')?.name ?? ''
+  return { ...orphan, file: name, hostId: hostId ?? '', hostName }
 }
 
 const HOST_STATE = { up: HostState.UP, down: HostState.DOWN } as const

@@ -156,6 +156,7 @@ describe('operations', () => {
     ['disk.detach', aDisk(), ['succeeded', '']],
     ['disk.update', aDisk({ status: 'resizing' }), undefined],
     ['disk.update', attached, ['succeeded', '']],
+    ['disk.update', aDisk({ status: 'error' }), ['succeeded', '']],
     ['disk.delete', aDisk({ status: 'deleting' }), undefined],
     ['disk.delete', null, ['succeeded', '']],
   ] as const)('%s', (kind, next, expected) => {

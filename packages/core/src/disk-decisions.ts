@@ -175,6 +175,9 @@ function outcomeOf(
       if (next.status === 'in-use') return succeeded
       if (next.instanceUuid === null) return cancelled('the instance was deleted meanwhile')
       return next.status === 'detaching' ? cancelled('the disk is wanted detached meanwhile') : null
+    // One that has only been renamed has nothing to wait for, wherever the disk stands.
+    case 'disk.update':
+      return next.status === 'resizing' ? null : succeeded
     case 'disk.detach':
       return next.instanceUuid === null ? succeeded : null
     default:

@@ -18,7 +18,7 @@ import type { DiskSource } from './clone.ts'
 import type { VpeError } from './errors.ts'
 import type { DiskId, DiskPoolId, HostId, ImageId, InstanceId, SnapshotId } from './ids.ts'
 import type { InstanceReport, Power, RebootKind, StopCause } from './instance.ts'
-import type { SystemDiskKind } from './resources.ts'
+import type { DiskPoolKind, NfsSource, RbdSource, SystemDiskKind } from './resources.ts'
 import type { Seed } from './seed.ts'
 
 /** The desired state of one instance, as its host needs to know it. */
@@ -77,9 +77,13 @@ export interface DesiredImage {
 
 export interface DesiredDiskPool {
   readonly uuid: DiskPoolId
-  readonly kind: 'dir'
+  readonly kind: DiskPoolKind
   readonly path: string
   readonly systemDisks: SystemDiskKind
+  /** What its marker says here; empty or absent while that is not known, and any marker of this pool will do. */
+  readonly marker?: string
+  readonly nfs?: NfsSource | null
+  readonly rbd?: RbdSource | null
 }
 
 /** A data disk as its host needs to know it while it makes, grows or removes it. */

@@ -2,6 +2,7 @@
 
 import type { HostCondition } from './host-conditions.ts'
 import type { DiskPoolId, FlavorId, HostId, ImageId, InstanceId } from './ids.ts'
+import type { PoolFileRecord } from './orphans.ts'
 
 export interface FlavorRecord {
   readonly uuid: FlavorId
@@ -46,13 +47,49 @@ export interface DiskPoolHost {
   readonly fault: string
   readonly capacityBytes: number
   readonly availableBytes: number
+  /** What the pool's marker says there; empty until it has been made usable once. */
+  readonly marker: string
+}
+
+/** An export that each host mounts at the pool's path. */
+export interface NfsSource {
+  readonly server: string
+  readonly export: string
+  /** As mount -o takes them; empty for the client's own. */
+  readonly options: string
+}
+
+/** A pool of a Ceph cluster. */
+export interface RbdSource {
+  readonly monitors: readonly string[]
+  readonly pool: string
+  readonly user: string
+  /** The libvirt secret that holds the user's key. */
+  readonly secretUuid: string
+}
+
+export type DiskPoolKind = 'dir' | 'nfs' | 'rbd'
+
+/** A file of vpe in a pool that no record owns. */
+export interface Orphan extends PoolFileRecord {
+  /** Null in a shared pool. */
+  readonly hostId: HostId | null
+  /** When it was first found without an owner. */
+  readonly sinceMs: number
 }
 
 export interface DiskPoolRecord {
   readonly uuid: DiskPoolId
   readonly name: string
-  readonly kind: 'dir'
+  readonly kind: DiskPoolKind
+  /** The folder on each of its hosts; empty for kinds that have none. */
   readonly path: string
+  readonly nfs: NfsSource | null
+  readonly rbd: RbdSource | null
+  /** What the marker of a shared pool says; empty until a host has made it usable once, and for others. */
+  readonly marker: string
+  /** As the last look found them. */
+  readonly orphans: readonly Orphan[]
   readonly shared: boolean
   readonly systemDisks: SystemDiskKind
   /** Belongs to every host, also to those that are registered later. */

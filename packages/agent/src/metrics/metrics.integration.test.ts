@@ -4,13 +4,21 @@
 import { randomUUID } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type InstanceMetrics, type InstanceSpec, Power, RebootKind, SystemDiskKind } from '@vpe/proto'
+import {
+  DiskPoolSpec,
+  type InstanceMetrics,
+  type InstanceSpec,
+  Power,
+  RebootKind,
+  SystemDiskKind,
+} from '@vpe/proto'
 import { execa } from 'execa'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { freePorts } from '../../../../deploy/src/ports.ts'
 import { macAddress } from '../domain-xml.ts'
 import { AgentProcess } from '../testing/agent-process.ts'
 import { TestLab, until } from '../testing/lab.ts'
+import { markedPool } from '../testing/marked-pool.ts'
 
 const bridge = `vpet${process.pid}`
 const spec: InstanceSpec = {
@@ -23,7 +31,11 @@ const spec: InstanceSpec = {
   memoryMib: 64,
   diskBytes: 0,
   image: { uuid: randomUUID(), url: '', sha256: '' },
-  diskPool: { uuid: randomUUID(), kind: 'dir', path: '', systemDisks: SystemDiskKind.OVERLAY },
+  diskPool: DiskPoolSpec.fromPartial({
+    uuid: randomUUID(),
+    kind: 'dir',
+    systemDisks: SystemDiskKind.OVERLAY,
+  }),
   stopGraceMs: 1,
   rebootGeneration: 0,
   rebootKind: RebootKind.UNSPECIFIED,
@@ -51,7 +63,7 @@ beforeAll(async () => {
   const file = join(lab.folder('images'), 'busy.raw')
   writeFileSync(file, disk)
   Object.assign(spec.image ?? {}, { url: `file://${file}` })
-  Object.assign(spec.diskPool ?? {}, { path: join(lab.dir, 'pool') })
+  Object.assign(spec.diskPool ?? {}, markedPool(join(lab.dir, 'pool')))
   agent = await new AgentProcess({
     VPE_AGENT_STATE_DIR: lab.folder('state'),
     VPE_LIBVIRT_URI: lab.libvirtUri,

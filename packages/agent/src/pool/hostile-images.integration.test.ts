@@ -3,7 +3,6 @@
 
 import { randomUUID } from 'node:crypto'
 import {
-  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -18,7 +17,8 @@ import { execa } from 'execa'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../clock.ts'
-import { imageFile, systemDiskFile } from './pool-files.ts'
+import { markedPool } from '../testing/marked-pool.ts'
+import { imageFile, MARKER_FILE, systemDiskFile } from './pool-files.ts'
 import { PoolWorkers } from './pool-workers.ts'
 
 const MIB = 1024 ** 2
@@ -29,8 +29,7 @@ let hostile: string
 let workers: PoolWorkers
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'vpe-hostile-'))
-  pool = { uuid: randomUUID(), path: join(dir, 'pool') }
-  mkdirSync(pool.path)
+  pool = markedPool(join(dir, 'pool'))
   hostile = join(dir, 'image')
   const deps = { hostId: randomUUID(), imageDirs: [dir], imageBytesMax: 2 ** 41, clock: systemClock }
   workers = new PoolWorkers({ ...deps, log: pino({ level: 'silent' }) })
@@ -148,7 +147,10 @@ const HOSTILE: readonly [string, () => Promise<unknown>, RegExp][] = [
 ]
 
 const uuid = randomUUID()
-const inPool = () => readdirSync(pool.path).sort()
+const inPool = () =>
+  readdirSync(pool.path)
+    .filter((name) => name !== MARKER_FILE)
+    .sort()
 
 async function upload(path: string): Promise<void> {
   await workers.request(pool, 'write-image-part', { uuid, upload: 1, offset: 0, data: readFileSync(path) })

@@ -8,7 +8,8 @@ import { execa } from 'execa'
 import { pino } from 'pino'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { systemClock } from '../clock.ts'
-import { imageFile, imagePartFile } from './pool-files.ts'
+import { markedPool } from '../testing/marked-pool.ts'
+import { imageFile, imagePartFile, MARKER_FILE } from './pool-files.ts'
 import { PoolWorkers } from './pool-workers.ts'
 
 const MIB = 1024 ** 2
@@ -19,7 +20,7 @@ const sha256 = createHash('sha256').update(bytes).digest('hex')
 let pool: { uuid: string; path: string }
 let workers: PoolWorkers
 beforeEach(() => {
-  pool = { uuid: randomUUID(), path: mkdtempSync(join(tmpdir(), 'vpe-upload-')) }
+  pool = markedPool(mkdtempSync(join(tmpdir(), 'vpe-upload-')))
   workers = makeWorkers()
 })
 afterEach(() => {
@@ -46,7 +47,11 @@ test('pieces become an image, over the end of the worker between them', async ()
   await write(2 * MIB, bytes.subarray(2 * MIB))
   const image = await finish(sha256)
   expect(image).toEqual({ sha256, format: 'raw', sizeBytes: 3 * MIB, virtualSizeBytes: 3 * MIB })
-  expect(readdirSync(pool.path).sort()).toEqual([`image-${uuid}.json`, imageFile(uuid, 'raw')])
+  expect(
+    readdirSync(pool.path)
+      .filter((name) => name !== MARKER_FILE)
+      .sort(),
+  ).toEqual([`image-${uuid}.json`, imageFile(uuid, 'raw')])
   expect(statSync(join(pool.path, imageFile(uuid, 'raw'))).mode & 0o777).toBe(0o444)
   expect(await finish()).toEqual(image)
 })

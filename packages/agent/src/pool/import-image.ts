@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type DiskFormat, VpeError } from '@vpe/core'
 import { HEADER_BYTES, inspectHeader } from './image-header.ts'
 import { openImage } from './image-source.ts'
+import { withImageClaim } from './import-claim.ts'
 import { imageFile, imagePartFile, imageRecordFile } from './pool-files.ts'
 import { type PoolFolder, syncFile } from './pool-folder.ts'
 import { imageRecordSchema, type PoolArguments, type PoolImage } from './pool-protocol.ts'
@@ -33,7 +34,19 @@ export async function importImage(
 ): Promise<PoolImage> {
   const present = await findImage(folder, image.uuid)
   if (present) return expectHash(image, present.sha256, present)
-  return image.url === '' ? importUpload(folder, image, context) : importUrl(folder, image, context)
+  if (image.url === '') return importUpload(folder, image, context)
+  const find = () => findImage(folder, image.uuid)
+  const work = () => importUrl(folder, image, context)
+  // While another host brings it in, its progress is not ours to know; but that all is well is.
+  const imported = await withImageClaim(
+    folder,
+    image.uuid,
+    context.signal,
+    () => context.onProgress(0),
+    find,
+    work,
+  )
+  return expectHash(image, imported.sha256, imported)
 }
 
 async function importUrl(
@@ -180,6 +193,7 @@ async function readOnce(
   try {
     const either = AbortSignal.any([signal, stall.signal])
     const source = await openImage(image.url, folder.imageDirs, either)
+    if (source.sizeBytes !== null) await folder.assertRoom(source.sizeBytes, `image ${image.url}`)
     const hash = createHash('sha256')
     let sizeBytes = 0
     for await (const chunk of source.chunks) {

@@ -2,7 +2,7 @@
 // nothing else is ever opened, changed or deleted there.
 
 import { basename, join } from 'node:path'
-import type { DiskFormat } from '@vpe/core'
+import type { DiskFormat, PoolFileKind } from '@vpe/core'
 
 const uuid = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
 const temporary = new RegExp(
@@ -11,6 +11,33 @@ const temporary = new RegExp(
 const systemDisk = new RegExp(`^instance-(${uuid})\\.qcow2$`)
 const dataDisk = new RegExp(`^disk-(${uuid})\\.raw$`)
 const image = new RegExp(`^image-(${uuid})\\.(?:qcow2|raw)$`)
+
+/** Says which pool a folder is, so that the folder below an unmounted share is not taken for it. */
+export const MARKER_FILE = '.vpe-pool'
+
+const KINDS: readonly (readonly [RegExp, PoolFileKind])[] = [
+  [systemDisk, 'system-disk'],
+  [new RegExp(`^instance-(${uuid})\\.seed\\.iso$`), 'seed'],
+  [dataDisk, 'data-disk'],
+  [new RegExp(`^image-(${uuid})\\.(?:qcow2|raw|json)$`), 'image'],
+  [new RegExp(`^image-(${uuid})\\.(?:part|claim)$`), 'part'],
+  [new RegExp(`^(?:image|instance|disk)-(${uuid})\\..+\\.tmp$`), 'part'],
+]
+
+/** What a file is and whom its name belongs to; null for files of others. */
+export function classifyFile(name: string): { kind: PoolFileKind; ownerUuid: string } | null {
+  if (!/^[\w.-]+$/.test(name)) return null
+  for (const [pattern, kind] of KINDS) {
+    const ownerUuid = pattern.exec(name)?.[1]
+    if (ownerUuid) return { kind, ownerUuid }
+  }
+  return null
+}
+
+/** While an image is being brought in: who does it, so that nobody else does the same. */
+export function imageClaimFile(imageUuid: string): string {
+  return `image-${imageUuid}.claim`
+}
 
 /** Who writes a temporary file: another host of a shared pool must not take it for a leftover of its own. */
 export interface TemporaryOwner {

@@ -6,22 +6,29 @@ import { constants } from 'node:fs'
 import { open, readdir, readFile, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VpeError } from '@vpe/core'
-import { temporaryFile, temporaryOwner } from './pool-files.ts'
+import { type TemporaryOwner, temporaryFile, temporaryOwner } from './pool-files.ts'
 import type { WorkerSettings } from './pool-protocol.ts'
 
 const PROBE_BYTES = 4096
 
 export class PoolFolder {
+  readonly poolUuid: string
   readonly root: string
   readonly imageDirs: readonly string[]
   readonly imageBytesMax: number
-  readonly #owner: { hostId: string; pid: number; startTicks: string }
+  readonly #owner: TemporaryOwner
 
   constructor(settings: WorkerSettings, startTicks: string) {
+    this.poolUuid = settings.poolUuid
     this.root = settings.poolPath
     this.imageDirs = settings.imageDirs
     this.imageBytesMax = settings.imageBytesMax
     this.#owner = { hostId: settings.hostId, pid: process.pid, startTicks }
+  }
+
+  /** Who this process is to others that see the folder. */
+  get owner(): TemporaryOwner {
+    return this.#owner
   }
 
   path(name: string): string {
@@ -79,6 +86,14 @@ export class PoolFolder {
     } finally {
       await rm(path, { force: true })
     }
+  }
+
+  /** @throws VpeError DISK_POOL_FULL when so much cannot be written now; `what` begins a sentence */
+  async assertRoom(bytes: number, what: string): Promise<void> {
+    const { availableBytes } = await this.usage()
+    if (bytes <= availableBytes) return
+    const message = `${what} takes ${bytes} bytes, and ${this.root} has ${availableBytes} left; free some space there`
+    throw new VpeError('DISK_POOL_FULL', message)
   }
 
   async usage(): Promise<{ capacityBytes: number; availableBytes: number }> {

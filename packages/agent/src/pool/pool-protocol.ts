@@ -1,7 +1,7 @@
 // What an agent and the worker of a pool say to each other. Both check what they get: the worker lives
 // as close to foreign files as anything of vpe does.
 
-import { ERROR_CODES } from '@vpe/core'
+import { ERROR_CODES, POOL_FILE_KINDS } from '@vpe/core'
 import { z } from 'zod'
 
 const id = z.int().nonnegative()
@@ -9,6 +9,8 @@ const sizeBytes = z.int().nonnegative()
 
 /** The one argument of the worker, as JSON. */
 export const workerSettingsSchema = z.object({
+  /** What the marker of the folder must say; of a folder that is only tried out, nothing's. */
+  poolUuid: z.string(),
   poolPath: z.string().startsWith('/'),
   hostId: z.uuid(),
   /** Folders below which file:// images may lie. */
@@ -32,8 +34,33 @@ const snapshotArguments = z.object({ instanceUuid: z.uuid(), snapshotUuid: z.uui
 const operations = {
   /** Whether the folder is there, writable, and fit for guests' disks; and how full it is. */
   check: {
+    arguments: z.object({
+      /** What to mark the folder with if it has no marker; empty where it must have one. */
+      proposedMarker: z.string(),
+    }),
+    result: z.object({ capacityBytes: sizeBytes, availableBytes: sizeBytes, marker: z.string() }),
+  },
+  /** The pool is no more: its folder may become another's. */
+  'remove-marker': { arguments: z.object({}), result: z.object({}) },
+  'list-files': {
     arguments: z.object({}),
-    result: z.object({ capacityBytes: sizeBytes, availableBytes: sizeBytes }),
+    result: z.object({
+      files: z.array(
+        z.object({
+          name: z.string(),
+          kind: z.enum(POOL_FILE_KINDS),
+          ownerUuid: z.uuid(),
+          sizeBytes,
+          modifiedAtMs: z.number().nonnegative(),
+        }),
+      ),
+      foreign: z.int().nonnegative(),
+    }),
+  },
+  /** Deletes a file that belongs to nobody, unless somebody has it open here or a disk lies on it. */
+  'remove-file': {
+    arguments: z.object({ name: z.string(), checkOnly: z.boolean() }),
+    result: z.object({}),
   },
   /** Writes a little, durably, and reads it back. */
   probe: { arguments: z.object({}), result: z.object({ latencyMs: z.number().nonnegative() }) },
@@ -126,6 +153,8 @@ export type PoolRequest = {
   [O in PoolOperation]: {
     readonly id: number
     readonly operation: O
+    /** What the pool's marker is known to say; empty while that is not known. */
+    readonly marker: string
     readonly arguments: PoolArguments<O>
   }
 }[PoolOperation]
@@ -134,6 +163,7 @@ function requestOf<O extends PoolOperation>(operation: O): z.ZodType<Extract<Poo
   const schema = z.object({
     id,
     operation: z.literal(operation),
+    marker: z.string(),
     arguments: operations[operation].arguments,
   })
   // The table above says what the compiler cannot follow through a type parameter.
@@ -144,6 +174,9 @@ function requestOf<O extends PoolOperation>(operation: O): z.ZodType<Extract<Poo
 export const toWorkerSchema = z.union([
   requestOf('check'),
   requestOf('probe'),
+  requestOf('remove-marker'),
+  requestOf('list-files'),
+  requestOf('remove-file'),
   requestOf('import-image'),
   requestOf('write-image-part'),
   requestOf('capture-image'),

@@ -11,7 +11,9 @@ import { copySystemDisk } from './copy-system-disk.ts'
 import { growDataDisk, makeDataDisk, removeDataDisk } from './data-disk.ts'
 import { sizeOfImagePart, writeImagePart } from './image-part.ts'
 import { findImage, type ImportContext, importImage } from './import-image.ts'
+import { listFiles, removeFile } from './pool-content.ts'
 import { PoolFolder, startTicksOf } from './pool-folder.ts'
+import { assertPool, markPool, removeMarker } from './pool-marker.ts'
 import {
   type FromWorker,
   type PoolImage,
@@ -59,7 +61,7 @@ async function answer(request: PoolRequest): Promise<void> {
   underWay.set(request.id, abort)
   const onProgress = throttle((percent) => send({ id: request.id, kind: 'progress', percent }))
   try {
-    const result = await carryOut(request, { signal: abort.signal, onProgress })
+    const result = await answerFor(request, { signal: abort.signal, onProgress })
     send({ id: request.id, kind: 'done', result })
   } catch (error) {
     const { code, message } = describe(error)
@@ -69,17 +71,48 @@ async function answer(request: PoolRequest): Promise<void> {
   }
 }
 
-async function carryOut(request: PoolRequest, context: ImportContext): Promise<unknown> {
-  if (!isCleared) {
-    await folder.clearLeftovers()
-    isCleared = true
+/**
+ * Nothing is said of the content of a folder that is not the pool: below a share that is not mounted everything
+ * is absent, and absent would count as removed. Asked before and after, for a share may go in between.
+ */
+async function answerFor(request: PoolRequest, context: ImportContext): Promise<unknown> {
+  if (request.operation === 'check') {
+    await folder.check()
+    const marker = await markPool(folder, request.marker, request.arguments.proposedMarker)
+    await clearOnce()
+    return { ...(await folder.usage()), marker }
   }
+  if (request.operation === 'remove-marker') {
+    await removeMarker(folder)
+    return {}
+  }
+  // A folder may be tried out before it is a pool.
+  if (request.operation === 'probe' && request.marker === '') return carryOut(request, context)
+  await assertPool(folder, request.marker)
+  await clearOnce()
+  const result = await carryOut(request, context)
+  await assertPool(folder, request.marker)
+  return result
+}
+
+async function clearOnce(): Promise<void> {
+  if (isCleared) return
+  await folder.clearLeftovers()
+  isCleared = true
+}
+
+async function carryOut(
+  request: Exclude<PoolRequest, { operation: 'check' | 'remove-marker' }>,
+  context: ImportContext,
+): Promise<unknown> {
   switch (request.operation) {
-    case 'check':
-      await folder.check()
-      return folder.usage()
     case 'probe':
       return { latencyMs: await folder.probe() }
+    case 'list-files':
+      return listFiles(folder)
+    case 'remove-file':
+      await removeFile(folder, request.arguments)
+      return {}
     case 'import-image':
       return joinImport(request.arguments, context)
     case 'write-image-part':
@@ -166,13 +199,18 @@ function startImport(key: string, image: Parameters<typeof importImage>[1]): Sha
   return running
 }
 
-/** Whole percents, each once. */
+/** A percent of a large image takes long, and so may whoever else brings it in: that goes on is said meanwhile. */
+const SIGN_OF_LIFE_MS = 10_000
+
+/** Whole percents, each once and then now and again. */
 function throttle(tell: (percent: number) => void): (percent: number) => void {
   let told = -1
+  let toldMs = 0
   return (percent) => {
-    const whole = Math.floor(percent)
-    if (whole <= told) return
+    const whole = Math.max(told, Math.floor(percent))
+    if (whole === told && performance.now() - toldMs < SIGN_OF_LIFE_MS) return
     told = whole
+    toldMs = performance.now()
     tell(whole)
   }
 }
@@ -194,6 +232,8 @@ function describe(error: unknown): { code: VpeError['code']; message: string } {
   const { code: errno, message } = error as NodeJS.ErrnoException
   if (errno === undefined)
     return { code: 'INTERNAL', message: error instanceof Error ? message : String(error) }
+  if (errno === 'ENOSPC' || errno === 'EDQUOT')
+    return { code: 'DISK_POOL_FULL', message: `disk pool at ${folder.root}: ${message}; ${MENDS[errno]}` }
   const mend = MENDS[errno]
   return {
     code: 'DISK_POOL_FAILED',

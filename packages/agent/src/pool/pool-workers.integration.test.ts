@@ -21,7 +21,8 @@ import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../clock.ts'
 import { until } from '../testing/lab.ts'
-import { temporaryFile } from './pool-files.ts'
+import { markedPool } from '../testing/marked-pool.ts'
+import { MARKER_FILE, temporaryFile } from './pool-files.ts'
 import { startTicksOf } from './pool-folder.ts'
 import type { PoolOperation } from './pool-protocol.ts'
 import { PoolWorkers } from './pool-workers.ts'
@@ -36,9 +37,8 @@ let logs: Record<string, unknown>[]
 let workers: PoolWorkers
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'vpe-pool-'))
-  pool = { uuid: randomUUID(), path: join(dir, 'pool') }
+  pool = markedPool(join(dir, 'pool'))
   images = join(dir, 'images')
-  mkdirSync(pool.path)
   mkdirSync(images)
   logs = []
   workers = makeWorkers()
@@ -57,7 +57,10 @@ function makeWorkers(stallMs: Partial<Record<PoolOperation, number>> = {}): Pool
 
 const workerPids = () =>
   logs.flatMap(({ msg, pid }) => (msg === 'disk pool worker started' ? [Number(pid)] : []))
-const inPool = () => readdirSync(pool.path).sort()
+const inPool = () =>
+  readdirSync(pool.path)
+    .filter((name) => name !== MARKER_FILE)
+    .sort()
 
 async function qemuImage(name: string, ...options: readonly string[]): Promise<string> {
   const path = join(images, name)
@@ -453,7 +456,7 @@ describe('a data disk', () => {
 
 describe('a worker', () => {
   test('says how full the pool is', async () => {
-    const usage = await workers.request(pool, 'check', {})
+    const usage = await workers.request(pool, 'check', { proposedMarker: '' })
     expect(usage.capacityBytes).toBeGreaterThan(usage.availableBytes)
     expect(usage.availableBytes).toBeGreaterThan(0)
     expect(inPool()).toEqual([])
@@ -465,27 +468,27 @@ describe('a worker', () => {
     const foreign = { ...dead, hostId: randomUUID() }
     const files = [dead, alive, foreign].map((owner) => temporaryFile(`image-${randomUUID()}`, owner))
     for (const name of [...files, 'notes.tmp']) writeFileSync(join(pool.path, name), '')
-    await workers.request(pool, 'check', {})
+    await workers.request(pool, 'check', { proposedMarker: '' })
     expect(inPool()).toEqual([...files.slice(1), 'notes.tmp'].sort())
   })
 
   test('names the cure when the folder is not there', async () => {
     const nowhere = { uuid: randomUUID(), path: join(dir, 'nowhere') }
-    await expect(workers.request(nowhere, 'check', {})).rejects.toMatchObject(
+    await expect(workers.request(nowhere, 'check', { proposedMarker: '' })).rejects.toMatchObject(
       refusal('make the folder', 'DISK_POOL_FAILED'),
     )
   })
 
   test('that dies is replaced', async () => {
-    await workers.request(pool, 'check', {})
+    await workers.request(pool, 'check', { proposedMarker: '' })
     const [pid] = workerPids()
     process.kill(pid ?? 0, 'SIGKILL')
     await until('it is given up', () => logs.some(({ msg }) => msg === 'disk pool worker given up'))
-    await expect(workers.request(pool, 'check', {})).rejects.toMatchObject(
+    await expect(workers.request(pool, 'check', { proposedMarker: '' })).rejects.toMatchObject(
       refusal('does not answer', 'UNAVAILABLE'),
     )
     await until('another answers', () =>
-      workers.request(pool, 'check', {}).then(
+      workers.request(pool, 'check', { proposedMarker: '' }).then(
         () => true,
         () => false,
       ),
@@ -496,7 +499,7 @@ describe('a worker', () => {
     workers.close()
     workers = makeWorkers({ check: 1_000 })
     await until('it answers', () =>
-      workers.request(pool, 'check', {}).then(
+      workers.request(pool, 'check', { proposedMarker: '' }).then(
         () => true,
         () => false,
       ),
@@ -504,13 +507,13 @@ describe('a worker', () => {
     const pid = workerPids().at(-1) ?? 0
     process.kill(pid, 'SIGSTOP')
     const disk = workers.request(pool, 'find-system-disk', { instanceUuid: randomUUID() })
-    await expect(workers.request(pool, 'check', {})).rejects.toMatchObject(
+    await expect(workers.request(pool, 'check', { proposedMarker: '' })).rejects.toMatchObject(
       refusal('longer than 1 s', 'UNAVAILABLE'),
     )
     await expect(disk).rejects.toMatchObject({ code: 'UNAVAILABLE' })
     await until('it is gone', () => !existsSync(`/proc/${pid}`))
     await until('another answers', () =>
-      workers.request(pool, 'check', {}).then(
+      workers.request(pool, 'check', { proposedMarker: '' }).then(
         () => true,
         () => false,
       ),
@@ -518,7 +521,7 @@ describe('a worker', () => {
   })
 
   test('ends with the agent', async () => {
-    await workers.request(pool, 'check', {})
+    await workers.request(pool, 'check', { proposedMarker: '' })
     const [pid] = workerPids()
     workers.close()
     await until('it ends', () => !existsSync(`/proc/${pid}`))

@@ -5,9 +5,10 @@
 
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { VpeError } from '@vpe/core'
+import { type NfsSource, VpeError } from '@vpe/core'
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
+import { type MountTools, mountNfs, systemMountTools, unmountNfs } from './nfs-mount.ts'
 import {
   fromWorkerSchema,
   type PoolArguments,
@@ -25,6 +26,9 @@ const STALL_MS: Record<PoolOperation, number> = {
   check: 15_000,
   // Whoever asks gives up sooner; a slow pool is no reason to cut off what else goes on in it.
   probe: 60_000,
+  'remove-marker': 15_000,
+  'list-files': 60_000,
+  'remove-file': 60_000,
   'find-system-disk': 15_000,
   'make-seed': 60_000,
   'remove-system-disk': 60_000,
@@ -53,6 +57,8 @@ const PAUSE_LONGEST_MS = 30_000
 export interface PoolRef {
   readonly uuid: string
   readonly path: string
+  /** What the pool's marker says; empty or absent while that is not known. */
+  readonly marker?: string
 }
 
 export interface RequestOptions {
@@ -68,6 +74,9 @@ export interface PoolFiles {
     args: PoolArguments<O>,
     options?: RequestOptions,
   ): Promise<PoolResult<O>>
+  /** Mounts an export where a pool has it, unless it is mounted. */
+  mount(source: NfsSource, path: string): Promise<void>
+  unmount(source: NfsSource, path: string): Promise<void>
   /** Starts the worker of a pool ahead of need. */
   warm(pool: PoolRef): void
   /** Ends the worker of a pool that is no longer used. */
@@ -81,7 +90,10 @@ export interface PoolWorkersDeps {
   readonly imageBytesMax: number
   readonly clock: Clock
   readonly log: Logger
+  /** Below it exports are mounted; nowhere, where it is not given. */
+  readonly mountDir?: string
   /** Overrides for tests. */
+  readonly mountTools?: MountTools
   readonly stallMs?: Partial<Record<PoolOperation, number>>
 }
 
@@ -107,7 +119,17 @@ export class PoolWorkers implements PoolFiles {
     args: PoolArguments<O>,
     options: RequestOptions = {},
   ): Promise<PoolResult<O>> {
-    return this.#worker(pool).request(operation, args, options)
+    return this.#worker(pool).request(operation, args, pool.marker ?? '', options)
+  }
+
+  async mount(source: NfsSource, path: string): Promise<void> {
+    const { mountDir, mountTools = systemMountTools } = this.#deps
+    if (mountDir === undefined) throw new VpeError('DISK_POOL_FAILED', 'this host mounts nothing')
+    await mountNfs(source, path, mountDir, mountTools)
+  }
+
+  async unmount(source: NfsSource, path: string): Promise<void> {
+    await unmountNfs(source, path, this.#deps.mountTools ?? systemMountTools)
   }
 
   warm(pool: PoolRef): void {
@@ -136,6 +158,7 @@ export class PoolWorkers implements PoolFiles {
 
 class PoolWorker {
   readonly path: string
+  readonly #uuid: string
   readonly #deps: PoolWorkersDeps
   readonly #log: Logger
   readonly #pending = new Map<number, PendingRequest>()
@@ -146,6 +169,7 @@ class PoolWorker {
 
   constructor(pool: PoolRef, deps: PoolWorkersDeps) {
     this.path = pool.path
+    this.#uuid = pool.uuid
     this.#deps = deps
     this.#log = deps.log.child({ disk_pool: pool.uuid, path: pool.path })
   }
@@ -157,6 +181,7 @@ class PoolWorker {
   async request<O extends PoolOperation>(
     operation: O,
     args: PoolArguments<O>,
+    marker: string,
     { signal, onProgress }: RequestOptions,
   ): Promise<PoolResult<O>> {
     signal?.throwIfAborted()
@@ -175,7 +200,7 @@ class PoolWorker {
     const cancel = () => this.#send(child, { id, operation: 'cancel' })
     signal?.addEventListener('abort', cancel, { once: true })
     try {
-      this.#send(child, { id, operation, arguments: args } as ToWorker)
+      this.#send(child, { id, operation, marker, arguments: args } as ToWorker)
       const result = parseResult(operation, await promise)
       this.#failures = 0
       return result
@@ -199,6 +224,7 @@ class PoolWorker {
 
   #start(): ChildProcess {
     const settings: WorkerSettings = {
+      poolUuid: this.#uuid,
       poolPath: this.path,
       hostId: this.#deps.hostId,
       imageDirs: [...this.#deps.imageDirs],

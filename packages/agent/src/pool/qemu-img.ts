@@ -197,7 +197,9 @@ async function describeFailure(
     }
     if (error instanceof ExecaError && error.exitCode === COMMAND_NOT_FOUND)
       throw missingProgram('qemu-img', error)
-    throw new VpeError('DISK_POOL_FAILED', `qemu-img ${verb} failed: ${lastWords(error)}`, { cause: error })
+    const words = lastWords(error)
+    const code = /No space left|Disk quota exceeded/i.test(words) ? 'DISK_POOL_FULL' : 'DISK_POOL_FAILED'
+    throw new VpeError(code, `qemu-img ${verb} failed: ${words}`, { cause: error })
   }
 }
 

@@ -9,6 +9,7 @@ import { execa } from 'execa'
 import { pino } from 'pino'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { systemClock } from '../clock.ts'
+import { markedPool } from '../testing/marked-pool.ts'
 import { seedFile, seedPath } from './pool-files.ts'
 import { PoolWorkers } from './pool-workers.ts'
 import { seedFiles } from './seed.ts'
@@ -23,7 +24,7 @@ const SEED = {
 let pool: { uuid: string; path: string }
 let workers: PoolWorkers
 beforeEach(() => {
-  pool = { uuid: randomUUID(), path: mkdtempSync(join(tmpdir(), 'vpe-seed-=-')) }
+  pool = markedPool(mkdtempSync(join(tmpdir(), 'vpe-seed-=-')))
   const log = pino({ level: 'silent' })
   workers = new PoolWorkers({
     hostId: randomUUID(),

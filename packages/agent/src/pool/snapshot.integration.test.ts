@@ -1,23 +1,23 @@
 // Snapshots and copies of a disk that no guest has, by the real worker and qemu-img.
 
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { systemClock } from '../clock.ts'
+import { markedPool } from '../testing/marked-pool.ts'
 import { PoolWorkers } from './pool-workers.ts'
 
 const MIB = 1024 ** 2
 const dir = mkdtempSync(join(tmpdir(), 'vpe-snapshots-'))
-const pool = { uuid: randomUUID(), path: join(dir, 'pool') }
+const pool = markedPool(join(dir, 'pool'))
 const image = randomUUID()
 let workers: PoolWorkers
 
 beforeAll(async () => {
-  mkdirSync(pool.path)
   const path = join(dir, 'image.qcow2')
   await execa('qemu-img', ['create', '-q', '-f', 'qcow2', path, '8M'])
   await execa('qemu-io', ['-c', 'write -P 7 0 1M', path])

@@ -55,6 +55,7 @@ export async function makeSystemDisk(
       const backing = { backingFile: imageName, backingFormat: image.format }
       await createOverlay({ folder: folder.root, path: part, sizeBytes, ...backing }, signal)
     } else {
+      await folder.assertRoom(image.sizeBytes, `a copy of image ${imageUuid}`)
       const source = { source: imageName, sourceFormat: image.format }
       await convertToDisk({ folder: folder.root, path: part, ...source }, onProgress, signal)
       if (sizeBytes > image.virtualSizeBytes) await resizeDisk(part, sizeBytes, folder.root, signal)
@@ -111,6 +112,15 @@ export async function removeImage(
   folder: PoolFolder,
   { uuid }: PoolArguments<'remove-image'>,
 ): Promise<void> {
+  await assertNoDiskOn(folder, uuid)
+  const names = [imageFile(uuid, 'qcow2'), imageFile(uuid, 'raw'), imageRecordFile(uuid), imagePartFile(uuid)]
+  for (const name of names) {
+    await rm(folder.path(name), { force: true })
+  }
+}
+
+/** @throws VpeError IN_USE while a system disk in this pool lies on an image */
+export async function assertNoDiskOn(folder: PoolFolder, uuid: string): Promise<void> {
   for (const name of await readdir(folder.root)) {
     const instance = instanceOfSystemDisk(name)
     if (!instance) continue
@@ -122,10 +132,6 @@ export async function removeImage(
     if (backingFile !== null && imageOfFile(backingFile) === uuid) {
       throw new VpeError('IN_USE', `the system disk of instance ${instance} lies on image ${uuid}`)
     }
-  }
-  const names = [imageFile(uuid, 'qcow2'), imageFile(uuid, 'raw'), imageRecordFile(uuid), imagePartFile(uuid)]
-  for (const name of names) {
-    await rm(folder.path(name), { force: true })
   }
 }
 

@@ -4,6 +4,11 @@ import { VpeError } from '@vpe/core'
 import type { PoolArguments, PoolOperation, PoolResult } from '../pool/pool-protocol.ts'
 import type { PoolFiles, PoolRef, RequestOptions } from '../pool/pool-workers.ts'
 
+type FakeArguments = Partial<
+  Record<'uuid' | 'instanceUuid' | 'imageUuid' | 'sourceUuid' | 'diskUuid', string>
+> &
+  Partial<Record<'diskBytes' | 'sizeBytes', number>> & { snapshotUuid?: string | null }
+
 const IMAGE = { sha256: '0'.repeat(64), format: 'qcow2', sizeBytes: 1024, virtualSizeBytes: 2048 } as const
 
 export class FakePoolFiles implements PoolFiles {
@@ -34,23 +39,25 @@ export class FakePoolFiles implements PoolFiles {
     if (failure) throw failure.error
     this.calls.push(operation)
     if (operation === 'import-image') onProgress?.(50)
-    return this.#results(args)[operation]() as PoolResult<O>
+    return this.#results({ ...args } as FakeArguments)[operation]() as PoolResult<O>
   }
 
+  async mount(): Promise<void> {}
+  async unmount(): Promise<void> {}
   warm(): void {}
   release(): void {}
   close(): void {}
 
-  #results(
-    args: Partial<Record<'uuid' | 'instanceUuid' | 'imageUuid' | 'sourceUuid' | 'diskUuid', string>> &
-      Partial<Record<'diskBytes' | 'sizeBytes', number>> & { snapshotUuid?: string | null },
-  ): Record<PoolOperation, () => unknown> {
+  #results(args: FakeArguments): Record<PoolOperation, () => unknown> {
     const { uuid = '', instanceUuid = '', imageUuid = '', sourceUuid = '', diskBytes = 0 } = args
     const { diskUuid = '', sizeBytes = 0 } = args
     const snapshotUuid = args.snapshotUuid ?? ''
     return {
-      check: () => ({ capacityBytes: 1e12, availableBytes: 5e11 }),
       probe: () => ({ latencyMs: 2 }),
+      check: () => ({ capacityBytes: 1e12, availableBytes: 5e11, marker: 'fake' }),
+      'remove-marker': () => ({}),
+      'list-files': () => ({ files: [], foreign: 0 }),
+      'remove-file': () => ({}),
       'import-image': () => {
         this.images.add(uuid)
         return IMAGE

@@ -1,7 +1,8 @@
 // Flavors, images, disk pools and hosts: the same five requests on each, in the style of dialect 1.
 
+import { randomUUID } from 'node:crypto'
 import { VpeError } from '@vpe/core'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { createTestBed } from '../test-bed.ts'
 
 const UUID = expect.stringMatching(/^[0-9a-f-]{36}$/)
@@ -49,6 +50,9 @@ const COMPANIONS = [
       name: 'fast',
       kind: 'dir',
       path: '/srv/fast',
+      nfs: null,
+      rbd: null,
+      orphans: 0,
       shared: true,
       system_disks: 'copy',
       hosts: [
@@ -127,4 +131,64 @@ test('what is in use is not deleted, and the answer says by what', async () => {
   const answer = await bed.send('DELETE', `/flavors/${bed.ids.flavor}`)
   expect(answer.status).toBe(409)
   expect(answer.body).toMatchObject({ code: 'IN_USE', detail: 'instance vm1 uses it' })
+})
+
+describe('a disk pool', () => {
+  async function withPool() {
+    const bed = await createTestBed()
+    const pool = { name: 'nfs', kind: 'nfs', nfs: { server: 'nfs1', export: '/srv/vpe' } }
+    const { body } = await bed.send('POST', '/disk_pools', { disk_pool: pool })
+    return { bed, body, uuid: body.disk_pool.uuid as string }
+  }
+
+  test('of another kind says where it comes from', async () => {
+    const { bed, body } = await withPool()
+    expect(body.disk_pool).toMatchObject({
+      kind: 'nfs',
+      nfs: { server: 'nfs1', export: '/srv/vpe', options: '' },
+    })
+    const rbd = { monitors: ['ceph1'], pool: 'vpe', user: 'vpe', secret_uuid: randomUUID() }
+    const made = await bed.send('POST', '/disk_pools', { disk_pool: { name: 'r', kind: 'rbd', rbd } })
+    expect(made.body.disk_pool).toMatchObject({ kind: 'rbd', path: '', rbd })
+  })
+
+  test.each(['dir', 'nfs', 'rbd'])('of kind %s says what it lacks', async (kind) => {
+    const bed = await createTestBed()
+    const { status, body } = await bed.send('POST', '/disk_pools', { disk_pool: { name: 'p', kind } })
+    const field = { dir: 'path', nfs: 'nfs', rbd: 'rbd' }[kind]
+    expect([status, body]).toMatchObject([400, { errors: [{ field: `disk_pool.${field}` }] }])
+  })
+
+  test('is given to a host, and taken from it', async () => {
+    const { bed, uuid } = await withPool()
+    const { body } = await bed.send('POST', '/hosts', { host: { name: 'h9', address: '127.0.0.1:7719' } })
+    const host = body.host.uuid
+    const attached = await bed.send('POST', `/disk_pools/${uuid}/hosts`, { host: 'h9' })
+    expect(attached.body.disk_pool.hosts).toContainEqual(expect.objectContaining({ host_uuid: host }))
+    const detached = await bed.send('DELETE', `/disk_pools/${uuid}/hosts/${host}`)
+    expect(detached.status).toBe(200)
+    expect(detached.body.disk_pool.hosts).not.toContainEqual(expect.objectContaining({ host_uuid: host }))
+  })
+
+  test('shows what lies in it without an owner, and lets go of one file at a time', async () => {
+    const { bed, uuid } = await withPool()
+    const owner = randomUUID()
+    const file = `disk-${owner}.raw`
+    const orphan = { file, hostId: '', hostName: '', kind: 'data-disk', ownerUuid: owner, sizeBytes: 4096 }
+    bed.controller.orphans.set(uuid, [{ ...orphan, modifiedAtMs: 0, sinceMs: 1_000 }])
+    const { body } = await bed.send('GET', `/disk_pools/${uuid}/orphans`)
+    expect(body).toMatchObject({
+      orphans: [
+        { file, host_uuid: null, kind: 'data-disk', owner_uuid: owner, since: '1970-01-01 00:00:01' },
+      ],
+      foreign: 2,
+      silent_hosts: [],
+    })
+    expect(
+      (await bed.send('DELETE', `/disk_pools/${uuid}/orphans/${encodeURIComponent('../x')}`)).status,
+    ).toBe(404)
+    expect((await bed.send('DELETE', `/disk_pools/${uuid}/orphans/${file}?host=h1`)).status).toBe(200)
+    expect(bed.controller.calls.at(-1)?.request).toEqual({ uuid, file, host: 'h1' })
+    expect((await bed.send('GET', `/disk_pools/${uuid}/orphans`)).body.orphans).toEqual([])
+  })
 })

@@ -3,13 +3,16 @@
 import type { ControllerServiceClient } from '@vpe/proto'
 import type { AddEndpoint } from '../endpoint.ts'
 import {
+  AttachDiskPoolHostBody,
   CreateDiskPoolBody,
   DiskPoolAnswer,
   DiskPoolListAnswer,
   DiskPoolUuidAnswer,
+  OrphanListAnswer,
+  OrphanQuery,
 } from '../schemas/disk-pool.ts'
 import { CompanionListQuery } from '../schemas/list.ts'
-import { given, showDiskPool, systemDiskKind } from '../view.ts'
+import { given, showDiskPool, showOrphan, systemDiskKind } from '../view.ts'
 
 export function diskPoolRoutes(add: AddEndpoint, controller: ControllerServiceClient): void {
   add(
@@ -47,11 +50,22 @@ export function diskPoolRoutes(add: AddEndpoint, controller: ControllerServiceCl
       body: CreateDiskPoolBody,
       answer: DiskPoolAnswer,
       codes: ['NAME_TAKEN', 'CONFLICT'],
-      fields: { path: 'disk_pool.path', hosts: 'disk_pool.hosts' },
+      fields: {
+        path: 'disk_pool.path',
+        hosts: 'disk_pool.hosts',
+        nfs: 'disk_pool.nfs',
+        rbd: 'disk_pool.rbd',
+      },
     },
     async ({ body }, { change }) => {
-      const { name, kind, path, shared, system_disks, hosts } = body.disk_pool
-      const request = { name, kind, path, shared, systemDisks: systemDiskKind(system_disks), hosts }
+      const { name, kind, path = '', shared, system_disks, hosts, nfs, rbd } = body.disk_pool
+      const request = {
+        ...{ name, kind, path, shared, systemDisks: systemDiskKind(system_disks), hosts },
+        ...(nfs && { nfs }),
+        ...(rbd && {
+          rbd: { monitors: rbd.monitors, pool: rbd.pool, user: rbd.user, secretUuid: rbd.secret_uuid },
+        }),
+      }
       const answer = await change((options) => controller.createDiskPool(request, options))
       return { disk_pool: showDiskPool(given(answer.diskPool, 'the disk pool')) }
     },
@@ -68,6 +82,75 @@ export function diskPoolRoutes(add: AddEndpoint, controller: ControllerServiceCl
     async ({ params }, { change }) => {
       await change((options) => controller.deleteDiskPool(params, options))
       return { disk_pool: { uuid: params.uuid } }
+    },
+  )
+
+  add(
+    {
+      method: 'post',
+      path: '/disk_pools/{uuid}/hosts',
+      summary: 'Give a host a disk pool',
+      body: AttachDiskPoolHostBody,
+      answer: DiskPoolAnswer,
+      codes: ['CONFLICT'],
+    },
+    async ({ params, body }, { change }) => {
+      const answer = await change((options) =>
+        controller.attachDiskPoolHost({ uuid: params.uuid, host: body.host }, options),
+      )
+      return { disk_pool: showDiskPool(given(answer.diskPool, 'the disk pool')) }
+    },
+  )
+
+  add(
+    {
+      method: 'delete',
+      path: '/disk_pools/{uuid}/hosts/{host}',
+      summary: 'Take a disk pool from a host; refused while something of it is in use there',
+      answer: DiskPoolAnswer,
+      codes: ['IN_USE', 'CONFLICT', 'DISK_POOL_FAILED'],
+    },
+    async ({ params }, { change }) => {
+      const answer = await change((options) =>
+        controller.detachDiskPoolHost({ uuid: params.uuid, hostUuid: params.host }, options),
+      )
+      return { disk_pool: showDiskPool(given(answer.diskPool, 'the disk pool')) }
+    },
+  )
+
+  add(
+    {
+      method: 'get',
+      path: '/disk_pools/{uuid}/orphans',
+      summary: 'Look for files that no record owns',
+      answer: OrphanListAnswer,
+    },
+    async ({ params }, { read }) => {
+      const answer = await read((options) => controller.listOrphans(params, options))
+      return {
+        orphans: answer.orphans.map(showOrphan),
+        foreign: answer.foreign,
+        silent_hosts: answer.silentHosts,
+      }
+    },
+  )
+
+  add(
+    {
+      method: 'delete',
+      path: '/disk_pools/{uuid}/orphans/{file}',
+      texts: ['file'],
+      summary: 'Delete a file that no record owns; refused when one does by now, or something uses it',
+      query: OrphanQuery,
+      answer: DiskPoolAnswer,
+      codes: ['IN_USE', 'CONFLICT', 'HOST_UNREACHABLE', 'DISK_POOL_FAILED'],
+    },
+    async ({ params, query }, { change }) => {
+      const { uuid, file } = params
+      const answer = await change((options) =>
+        controller.deleteOrphan({ uuid, file, host: query.host ?? '' }, options),
+      )
+      return { disk_pool: showDiskPool(given(answer.diskPool, 'the disk pool')) }
     },
   )
 }

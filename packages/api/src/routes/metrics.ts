@@ -1,4 +1,5 @@
-// /metrics for Prometheus: this process, its requests, and how many instances the controller has. Figures
+// /metrics for Prometheus: this process, its requests, how many instances the controller has, and what lies in
+// disk pools without an owner. Figures
 // of single instances are at the agents, which measure them.
 
 import type { OpenAPIHono } from '@hono/zod-openapi'
@@ -26,9 +27,21 @@ export function metricsRoute(
     registers,
   })
 
+  const orphans = new Gauge({
+    name: 'vpe_disk_pool_orphans',
+    help: 'Files of vpe in a disk pool that no record owns, as the last look found them',
+    labelNames: ['disk_pool'],
+    registers,
+  })
+
   app.get('/metrics', async (context) => {
     const { read } = createControllerCalls(context, { deadlineMs: COUNT_DEADLINE_MS, stopping })
-    const answer = await read((options) => controller.countInstances({}, options)).catch(() => null)
+    const [answer, pools] = await Promise.all([
+      read((options) => controller.countInstances({}, options)).catch(() => null),
+      read((options) => controller.listDiskPools({}, options)).catch(() => null),
+    ])
+    orphans.reset()
+    for (const pool of pools?.diskPools ?? []) orphans.set({ disk_pool: pool.name }, pool.orphans)
     isUp.set(answer ? 1 : 0)
     instances.reset()
     for (const { status, count } of answer?.counts ?? [])

@@ -96,6 +96,18 @@ describe('an upload', () => {
     expect(await refusal(harness.client.finishImageUpload(finish))).toMatchObject({ code: 'SUPERSEDED' })
   })
 
+  test('goes on undisturbed when another would go on from the wrong place', async () => {
+    const { uuid } = await register('up')
+    const upload = await begin(uuid)
+    const write = (offset: number, end: number) =>
+      harness.client.writeImageUpload({ uuid, upload, offset, data: data.subarray(offset, end) })
+    await write(0, 4)
+    expect(await refusal(begin(uuid, 3))).toMatchObject({ code: 'CONFLICT' })
+    await write(4, 10)
+    await harness.client.finishImageUpload({ uuid, upload, sizeBytes: 10 })
+    expect(agent.parts.get(uuid)).toEqual(data)
+  })
+
   test('is held to the length that was announced, and to what has arrived', async () => {
     const { uuid } = await register('up', { sizeBytes: 12 })
     const upload = await begin(uuid)

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto'
 import {
   type DiskPoolRecord,
   endOperation,
+  gib,
   type HostRecord,
   type ImageHome,
   type ImageRecord,
@@ -19,7 +20,7 @@ import type { ImageImporter } from '../image-importer.ts'
 import type { ImageUploads } from '../image-uploads.ts'
 import type { Store } from '../store/store.ts'
 import { change } from '../store/tables.ts'
-import { diskPoolSpecToWire, imageToWire } from '../wire.ts'
+import { diskPoolSpecToWire, imageToWire, markerOn } from '../wire.ts'
 import { callAgent } from './agent-call.ts'
 import { type Mutations, startOperation } from './mutation.ts'
 import { assertName, assertNameFree, getOr404, invalid, listByName, refer } from './references.ts'
@@ -76,6 +77,7 @@ export function imageMethods(deps: ImageServiceDeps): ImageMethods {
         ...whereTo(store, request),
         createdAtMs: now(),
       }
+      assertRoomForImage(store, image)
       const operation = startOperation('image.create', image.uuid, now())
       return {
         changes: [change.image(image), change.operation(operation)],
@@ -221,6 +223,8 @@ export function imageMethods(deps: ImageServiceDeps): ImageMethods {
   /** The hosts that know all of a pool together: of a shared one any does, if possible one that is up. */
   function hostsOf(pool: DiskPoolRecord): HostRecord[] {
     const hosts = pool.hosts
+      // Where it has never been ready, nothing of it is.
+      .filter(({ hostId }) => markerOn(pool, hostId) !== '')
       .flatMap(({ hostId }) => store.hosts.get(hostId) ?? [])
       .sort((a, b) => Number(b.state === 'up') - Number(a.state === 'up'))
     return pool.shared ? hosts.slice(0, 1) : hosts
@@ -229,7 +233,7 @@ export function imageMethods(deps: ImageServiceDeps): ImageMethods {
   /** The copy, null where there is none, the name of the host where it does not say. */
   async function copyAt(imageUuid: string, { pool, host }: { pool: DiskPoolRecord; host: HostRecord }) {
     try {
-      const diskPool = diskPoolSpecToWire(pool)
+      const diskPool = diskPoolSpecToWire(pool, host.uuid)
       const { image } = await callAgent(host, (signal) =>
         agents.client(host).findImage({ imageUuid, diskPool }, { signal }),
       )
@@ -254,7 +258,10 @@ export function imageMethods(deps: ImageServiceDeps): ImageMethods {
       await callAgent(host, (signal) =>
         agents
           .client(host)
-          .removeImage({ epoch: store.epoch, imageUuid, diskPool: diskPoolSpecToWire(pool) }, { signal }),
+          .removeImage(
+            { epoch: store.epoch, imageUuid, diskPool: diskPoolSpecToWire(pool, host.uuid) },
+            { signal },
+          ),
       )
     }
   }
@@ -283,6 +290,21 @@ function whereTo(store: Store, request: CreateImageRequest): Pick<ImageRecord, '
   )
 }
 
+/** @throws VpeError DISK_POOL_FULL when an image of known size has no room where it is to come */
+function assertRoomForImage(store: Store, { sizeBytes, diskPoolUuid, hostId, name }: ImageRecord): void {
+  const pool = store.diskPools.get(diskPoolUuid)
+  const known = pool?.hosts.filter(
+    (host) => host.state === 'ready' && (hostId === '' || host.hostId === hostId),
+  )
+  if (!pool || !known || known.length === 0) return
+  const availableBytes = Math.max(...known.map((host) => host.availableBytes))
+  if (sizeBytes <= availableBytes) return
+  throw new VpeError(
+    'DISK_POOL_FULL',
+    `image ${name} takes ${gib(sizeBytes)}, and disk pool ${pool.name} has ${gib(availableBytes)} left`,
+  )
+}
+
 /** The instance, if its system disk can be captured now. */
 function capturable(store: Store, uuid: string) {
   const instance = store.instances.get(uuid)
@@ -306,6 +328,32 @@ export function assertNotCaptured(
       'CONFLICT',
       `instance ${instance.name} is being captured as image ${image.name}: wait until that is active, or delete it`,
     )
+  }
+}
+
+/** Gives up the images that are being made of an instance's system disk: it is being deleted. */
+export function commitOfEndedCaptures(
+  store: Store,
+  instance: { readonly uuid: string; readonly name: string },
+  nowMs: number,
+) {
+  const captures = [...store.images.values()].filter(
+    ({ status, instanceUuid }) => status === 'importing' && instanceUuid === instance.uuid,
+  )
+  const fault = `instance ${instance.name} was deleted before it was captured`
+  const uuids = new Set<string>(captures.map(({ uuid }) => uuid))
+  const running = [...store.operations.values()].filter(({ resourceUuid }) => uuids.has(resourceUuid))
+  return {
+    changes: [
+      ...captures.map((image) => change.image({ ...image, status: 'error', fault })),
+      ...running.map((operation) => change.operation(endOperation(operation, 'failed', nowMs, fault))),
+    ],
+    events: captures.map(({ uuid, name }) => ({
+      kind: 'image' as const,
+      id: uuid,
+      what: 'failed',
+      data: { uuid, name, status: 'error', fault },
+    })),
   }
 }
 

@@ -13,7 +13,7 @@ import { disksOf } from '../instance-disks.ts'
 import type { Store } from '../store/store.ts'
 import { change, type PlacementRecord } from '../store/tables.ts'
 import { instanceToWire } from '../wire.ts'
-import { assertNotCaptured } from './images.ts'
+import { assertNotCaptured, commitOfEndedCaptures } from './images.ts'
 import { type Mutation, startOperation } from './mutation.ts'
 
 /** Wishes that may be no affair of the host's: without a new generation, the commit itself fulfils them. */
@@ -32,8 +32,10 @@ export function createCarryOut(store: Store, now: () => number): CarryOut {
   return (kind, instance, decision, placement = null) => {
     const next = decision?.next ?? instance
     // What its host must carry out would end a copy of its disk, or change what is copied.
+    const isStuck = kind === 'instance.delete' && store.hosts.get(instance.hostId)?.state === 'down'
     if (next.generation !== instance.generation) {
-      assertNotCaptured(store, instance)
+      // On a host that is down, a capture ends with neither waiting nor deleting its image.
+      if (!isStuck) assertNotCaptured(store, instance)
       if (kind !== 'instance.delete') assertNotCloned(store, instance)
     }
     const disks = disksOf(store, instance.uuid)
@@ -54,9 +56,12 @@ export function createCarryOut(store: Store, now: () => number): CarryOut {
     const effective = decision ?? { next: instance, why: 'it is so already' }
     const { changes, events } = commitOfDecision(instance, effective, [...running, operation], now(), disks)
     const placed = placement ? [change.placement(placement)] : []
+    const captures = decision && isStuck ? commitOfEndedCaptures(store, instance, now()) : null
     return {
-      changes: decision ? [...changes, ...placed] : changes.filter((each) => each.table === 'operations'),
-      events: decision ? events : [],
+      changes: decision
+        ? [...changes, ...placed, ...(captures?.changes ?? [])]
+        : changes.filter((each) => each.table === 'operations'),
+      events: decision ? [...events, ...(captures?.events ?? [])] : [],
       response,
     }
   }

@@ -1,4 +1,4 @@
-// A pool as one of its hosts has it, with what is promised of it: what placements of every kind judge by.
+// A pool as one of its hosts has it, with what is taken of it: what placements of every kind judge by.
 
 import type { DiskPoolHost, DiskPoolRecord, PoolCandidate } from '@vpe/core'
 import type { Store } from '../store/store.ts'
@@ -6,26 +6,26 @@ import type { Store } from '../store/store.ts'
 export function poolOnHost(store: Store, pool: DiskPoolRecord, onHost: DiskPoolHost): PoolCandidate {
   const { uuid, name, shared } = pool
   const { hostId, state, fault, capacityBytes } = onHost
-  return {
-    uuid,
-    name,
-    shared,
-    state,
-    fault,
-    capacityBytes,
-    reservedBytes: promisedBytes(store, pool, hostId),
-  }
+  return { uuid, name, shared, state, fault, capacityBytes, reservedBytes: takenBytes(store, pool, hostId) }
 }
 
 /**
- * Bytes that are promised of a pool: on a host, or of all of it where it is shared.
+ * Bytes of a pool that nothing else may have, on a host, or of all of it where it is shared: what is promised of
+ * it, or what its hosts have measured, whichever is more. Others' files, images and snapshots are promised to
+ * nobody, and fill it all the same.
  * @param hostId may be null for a shared pool
  */
-export function promisedBytes(
+export function takenBytes(
   store: Store,
-  { uuid, shared }: Pick<DiskPoolRecord, 'uuid' | 'shared'>,
+  pool: Pick<DiskPoolRecord, 'uuid' | 'shared' | 'hosts'>,
   hostId: string | null,
 ): number {
+  const { uuid, shared } = pool
   const on = hostId ?? ''
-  return store.usage.reservedBytes(uuid, on, shared) + store.diskIndex.reservedBytes(uuid, on, shared)
+  const promised =
+    store.usage.reservedBytes(uuid, on, shared) + store.diskIndex.reservedBytes(uuid, on, shared)
+  let taken = promised
+  for (const { hostId: seenFrom, capacityBytes, availableBytes } of pool.hosts)
+    if (shared || seenFrom === hostId) taken = Math.max(taken, capacityBytes - availableBytes)
+  return taken
 }

@@ -2,44 +2,21 @@
 
 import { randomUUID } from 'node:crypto'
 import type { EventKind, VpeEvent } from '@vpe/bus'
-import {
-  type DiskPoolHost,
-  type DiskPoolRecord,
-  endOperation,
-  type HostRecord,
-  type OvercommitPolicy,
-  VpeError,
-} from '@vpe/core'
+import { type DiskPoolHost, endOperation, type HostRecord, type OvercommitPolicy, VpeError } from '@vpe/core'
 import { ControllerServiceDefinition, type ControllerServiceImplementation, HostState } from '@vpe/proto'
 import type { Agents } from '../agents.ts'
 import type { HostMonitor } from '../host-monitor.ts'
 import type { Store } from '../store/store.ts'
 import { type Change, change } from '../store/tables.ts'
-import {
-  diskPoolToWire,
-  factsFromWire,
-  flavorToWire,
-  hostToWire,
-  poolsByHost,
-  systemDisksFromWire,
-} from '../wire.ts'
-import { callAgent, describeAgentAt } from './agent-call.ts'
+import { factsFromWire, flavorToWire, hostToWire, poolsByHost } from '../wire.ts'
+import { describeAgentAt } from './agent-call.ts'
 import { type Mutations, startOperation } from './mutation.ts'
-import {
-  assertBetween,
-  assertName,
-  assertNameFree,
-  getOr404,
-  invalid,
-  listByName,
-  referHosts,
-} from './references.ts'
+import { assertBetween, assertName, assertNameFree, getOr404, listByName } from './references.ts'
 
 type ResourceMethods = Pick<
   ControllerServiceImplementation,
-  | `${'create' | 'get' | 'delete'}${'Flavor' | 'DiskPool' | 'Host'}`
+  | `${'create' | 'get' | 'delete'}${'Flavor' | 'Host'}`
   | 'listFlavors'
-  | 'listDiskPools'
   | 'listHosts'
   | 'cordonHost'
   | 'uncordonHost'
@@ -118,74 +95,6 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
       return { flavors: listByName(store.flavors, name).map(flavorToWire) }
     },
 
-    createDiskPool: mutations.method(methods.createDiskPool, (request) => {
-      assertName('name', request.name)
-      assertNameFree(store.diskPools, 'disk pool', request.name)
-      if (request.kind !== 'dir')
-        throw invalid(
-          'kind',
-          `a disk pool of kind ${JSON.stringify(request.kind)} is not supported; use "dir"`,
-        )
-      const named = referHosts(store.hosts, 'hosts', request.hosts)
-      const hosts = named.length > 0 ? named : [...store.hosts.values()]
-      if (hosts.length === 0)
-        throw new VpeError('CONFLICT', 'no host is registered yet; add one with POST /hosts')
-      for (const pool of store.diskPools.values()) {
-        const host = hosts.find(({ uuid }) => pool.hosts.some(({ hostId }) => hostId === uuid))
-        if (host && pool.path === request.path) {
-          throw new VpeError(
-            'CONFLICT',
-            `disk pool ${pool.name} already uses ${pool.path} on host ${host.name}`,
-          )
-        }
-      }
-      const pool: DiskPoolRecord = {
-        uuid: randomUUID(),
-        name: request.name,
-        kind: 'dir',
-        path: request.path,
-        shared: request.shared,
-        systemDisks: systemDisksFromWire(request.systemDisks),
-        everyHost: named.length === 0,
-        hosts: hosts.map(({ uuid }) => pendingOn(uuid)),
-        createdAtMs: now(),
-      }
-      const operation = doneOperation('disk_pool.create', pool.uuid)
-      return {
-        changes: [change.diskPool(pool), change.operation(operation)],
-        events: [resourceEvent('disk_pool', pool, 'created')],
-        response: { diskPool: diskPoolToWire(pool), operationUuid: operation.uuid },
-      }
-    }),
-    deleteDiskPool: mutations.method(methods.deleteDiskPool, async ({ uuid }) => {
-      assertPoolUnused(getOr404(store.diskPools, 'disk pool', uuid))
-      for (const { hostId } of getOr404(store.diskPools, 'disk pool', uuid).hosts) {
-        const host = store.hosts.get(hostId)
-        if (!host) continue
-        await callAgent(host, (signal) =>
-          agents.client(host).removeDiskPool({ epoch: store.epoch, uuid }, { signal }),
-        )
-      }
-      return () => {
-        const pool = getOr404(store.diskPools, 'disk pool', uuid)
-        assertPoolUnused(pool)
-        const operation = doneOperation('disk_pool.delete', uuid)
-        return {
-          changes: [change.remove('diskPools', uuid), change.operation(operation)],
-          events: [resourceEvent('disk_pool', pool, 'deleted')],
-          response: { diskPool: diskPoolToWire(pool), operationUuid: operation.uuid },
-        }
-      }
-    }),
-    async getDiskPool({ uuid }) {
-      await store.durable()
-      return { diskPool: diskPoolToWire(getOr404(store.diskPools, 'disk pool', uuid)) }
-    },
-    async listDiskPools({ name }) {
-      await store.durable()
-      return { diskPools: listByName(store.diskPools, name).map(diskPoolToWire) }
-    },
-
     createHost: mutations.method(methods.createHost, async (request) => {
       assertName('name', request.name)
       assertNameFree(store.hosts, 'host', request.name)
@@ -223,7 +132,16 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
       const host = getOr404(store.hosts, 'host', uuid)
       assertNoInstances(store, host)
       for (const image of store.images.values()) {
-        if (image.hostId === uuid && !store.diskPools.get(image.diskPoolUuid)?.shared)
+        if (image.hostId !== uuid) continue
+        if (image.status === 'uploading' || image.status === 'importing') {
+          const how = image.status === 'uploading' ? 'uploaded' : 'brought in'
+          const cure = 'wait until it is active, or delete it'
+          throw new VpeError(
+            'IN_USE',
+            `image ${image.name} is being ${how} through host ${host.name}; ${cure}`,
+          )
+        }
+        if (!store.diskPools.get(image.diskPoolUuid)?.shared)
           throw new VpeError('IN_USE', `host ${host.name} alone has image ${image.name}; delete it first`)
       }
       assertNoDisks(`host ${host.name}`, uuid)
@@ -259,14 +177,6 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
       )
       return { hosts: hosts.map((host) => showHost(host, pools)) }
     },
-  }
-
-  function assertPoolUnused(pool: DiskPoolRecord): void {
-    assertUnused(store, 'disk pool', pool)
-    assertNoDisks(`disk pool ${pool.name}`, pool.uuid)
-    const image = [...store.images.values()].find(({ diskPoolUuid }) => diskPoolUuid === pool.uuid)
-    if (image)
-      throw new VpeError('IN_USE', `disk pool ${pool.name} holds image ${image.name}; delete it first`)
   }
 }
 
@@ -314,8 +224,9 @@ function assertNoInstances(store: Store, { uuid, name }: HostRecord): void {
   }
 }
 
-function pendingOn(hostId: string): DiskPoolHost {
-  return { hostId, state: 'pending', fault: '', capacityBytes: 0, availableBytes: 0 }
+/** A pool on a host that has not been asked to make it ready yet. */
+export function pendingOn(hostId: string): DiskPoolHost {
+  return { hostId, state: 'pending', fault: '', capacityBytes: 0, availableBytes: 0, marker: '' }
 }
 
 export function resourceEvent(

@@ -12,7 +12,10 @@ import {
   INSTANCE_STATUSES,
   INSTANCE_TASKS,
   type JoinTokenUse,
+  type NfsSource,
+  type Orphan,
   type PlacementVerdict,
+  type RbdSource,
   SNAPSHOT_STATUSES,
 } from '@vpe/core'
 import { blob, index, integer, sqliteTable, text } from 'drizzle-orm/sqlite-core'
@@ -54,8 +57,12 @@ export const images = sqliteTable('images', {
 export const diskPools = sqliteTable('disk_pools', {
   uuid: text().primaryKey(),
   name: text().notNull().unique(),
-  kind: text({ enum: ['dir'] }).notNull(),
+  kind: text({ enum: ['dir', 'nfs', 'rbd'] }).notNull(),
   path: text().notNull(),
+  nfs: text({ mode: 'json' }).$type<NfsSource | null>(),
+  rbd: text({ mode: 'json' }).$type<RbdSource | null>(),
+  marker: text().notNull(),
+  orphans: text({ mode: 'json' }).$type<readonly Orphan[]>().notNull(),
   shared: integer({ mode: 'boolean' }).notNull(),
   systemDisks: text({ enum: ['overlay', 'copy'] }).notNull(),
   everyHost: integer({ mode: 'boolean' }).notNull(),

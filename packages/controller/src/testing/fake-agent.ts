@@ -12,6 +12,7 @@ import {
   type HostFacts,
   type InstanceReport,
   type InstanceSpec,
+  type PoolFile,
   Power,
   refuseOtherHosts,
   StopCause,
@@ -34,6 +35,14 @@ export class FakeAgent {
   readonly parts = new Map<string, Buffer>()
   onWrite: () => Promise<void> = async () => {}
   onCapture: (signal: AbortSignal) => Promise<void> = async () => {}
+  /** What the markers of pools say; several agents may be given one map, as several hosts share a folder. */
+  markers = new Map<string, string>()
+  readonly proposals: string[] = []
+  usage = { capacityBytes: 1e15, availableBytes: 1e15 }
+  poolFiles: PoolFile[] = []
+  /** Called before a pool is looked at. */
+  onPool: (uuid: string) => Promise<void> = async () => {}
+  onPoolFile: (name: string, checkOnly: boolean) => Promise<void> = async () => {}
   /** Sizes of data disks. */
   readonly disks = new Map<string, number>()
   /** Uuids in the order in which their domains were started. */
@@ -127,11 +136,31 @@ export class FakeAgent {
           clockMs: Date.now() + agent.clockOffsetMs,
         }
       },
-      async ensureDiskPool({ epoch }) {
+      async ensureDiskPool({ epoch, diskPool, proposedMarker }) {
         agent.#assertEpoch(epoch)
-        return { capacityBytes: 1e15, availableBytes: 1e15 }
+        const uuid = diskPool?.uuid ?? ''
+        agent.proposals.push(proposedMarker)
+        await agent.onPool(uuid)
+        // As the marker of a folder does: what was written first stays.
+        const folder = agent.markers.get(uuid) ?? proposedMarker
+        if (folder === '' || (diskPool?.marker && diskPool.marker !== folder))
+          throw new VpeError('DISK_POOL_FAILED', 'it is not the pool that was set up')
+        agent.markers.set(uuid, folder)
+        return { ...agent.usage, marker: folder }
       },
-      async removeDiskPool() {
+      async removeDiskPool({ uuid, removeMarker }) {
+        if (removeMarker) agent.markers.delete(uuid)
+        return {}
+      },
+      async listPoolFiles({ diskPool }) {
+        await agent.onPool(diskPool?.uuid ?? '')
+        return { files: agent.poolFiles, foreign: 1 }
+      },
+      async removePoolFile({ epoch, name, checkOnly }) {
+        agent.#assertEpoch(epoch)
+        await agent.onPoolFile(name, checkOnly)
+        if (!checkOnly)
+          agent.poolFiles.splice(0, Infinity, ...agent.poolFiles.filter((it) => it.name !== name))
         return {}
       },
       async *importImage({ image }) {
