@@ -135,7 +135,7 @@ export async function ensureFirstInstance(
   return instance
 }
 
-async function importedImage(
+export async function importedImage(
   api: ApiClient,
   { uuid, name }: Image,
   { say, signal }: FillOptions,
@@ -205,7 +205,7 @@ async function settled(
 }
 
 /** `create(collection, key, record)`: the record of that name, posted when there is none yet. */
-function creator(
+export function creator(
   api: ApiClient,
   folder: StateFolder,
   say: (line: string) => void,

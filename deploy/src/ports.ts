@@ -16,8 +16,8 @@ export const usualPorts = {
 export type PortName = keyof typeof usualPorts
 export type Ports = Readonly<Record<PortName, number>>
 
-export interface PortChoice {
-  readonly ports: Ports
+export interface PortChoice<Name extends string = PortName> {
+  readonly ports: Readonly<Record<Name, number>>
   /** In words, for the user: which service could not have its port. */
   readonly moved: readonly string[]
 }
@@ -29,16 +29,16 @@ export interface PortWish {
 }
 
 /** Pure: from wishes, and what is taken, to ports. `free` yields ports that nobody holds. */
-export function choosePorts(
-  wishes: Readonly<Record<PortName, PortWish>>,
+export function choosePorts<Name extends string>(
+  wishes: Readonly<Record<Name, PortWish>>,
   isTaken: (port: number) => boolean,
   free: readonly number[],
-): PortChoice {
+): PortChoice<Name> {
   const spare = [...free]
   const ports: Record<string, number> = {}
   const moved: string[] = []
   const used = new Set<number>()
-  for (const [name, { port, held }] of Object.entries(wishes)) {
+  for (const [name, { port, held }] of Object.entries<PortWish>(wishes)) {
     let chosen = port
     if (!held && (isTaken(port) || used.has(port))) {
       const next = spare.find((candidate) => !used.has(candidate))
@@ -49,13 +49,15 @@ export function choosePorts(
     ports[name] = chosen
     used.add(chosen)
   }
-  return { ports: ports as Ports, moved }
+  return { ports: ports as Record<Name, number>, moved }
 }
 
 /** Looks at the machine, then decides. */
-export async function findPorts(wishes: Readonly<Record<PortName, PortWish>>): Promise<PortChoice> {
+export async function findPorts<Name extends string>(
+  wishes: Readonly<Record<Name, PortWish>>,
+): Promise<PortChoice<Name>> {
   const taken = new Set<number>()
-  for (const { port, held } of Object.values(wishes)) {
+  for (const { port, held } of Object.values<PortWish>(wishes)) {
     if (!held && !(await canListen(port))) taken.add(port)
   }
   return choosePorts(wishes, (port) => taken.has(port), await freePorts(Object.keys(wishes).length))

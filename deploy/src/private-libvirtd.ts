@@ -62,6 +62,19 @@ export function privateLibvirtd(folder: string, id: string): PrivateLibvirtd {
   return { folder, socketFolder, uri: `qemu:///system?socket=${join(socketFolder, 'libvirt-sock')}` }
 }
 
+/** For qemu.conf, where a libvirtd runs without a service manager. */
+export const guestSettings = [
+  '# Without systemd, D-Bus and cgroup delegation the defaults hang at the start of a guest.',
+  '# These lines are for trying vpe out, never for production.',
+  'user = "root"',
+  'group = "root"',
+  'dynamic_ownership = 0',
+  'remember_owner = 0',
+  'security_driver = "none"',
+  'cgroup_controllers = [ ]',
+  'namespaces = [ ]',
+] as const
+
 /** Writes the configuration, and clears what a reboot has made untrue. Changes nothing under a running daemon. */
 export function preparePrivateLibvirtd({ folder, socketFolder }: PrivateLibvirtd, id: string): void {
   for (const part of Object.keys(bindings)) mkdirSync(join(folder, part), { recursive: true })
@@ -166,19 +179,7 @@ function configuration(socketFolder: string, id: string): Record<string, string>
       '',
     ].join('\n'),
     'virtlogd.conf': ['log_outputs = "3:stderr"', ''].join('\n'),
-    'qemu.conf': [
-      '# Written by deploy/quickstart at each start.',
-      '# Without systemd, D-Bus and cgroup delegation the defaults hang at the start of a guest.',
-      '# These lines are for trying vpe out, never for production.',
-      'user = "root"',
-      'group = "root"',
-      'dynamic_ownership = 0',
-      'remember_owner = 0',
-      'security_driver = "none"',
-      'cgroup_controllers = [ ]',
-      'namespaces = [ ]',
-      '',
-    ].join('\n'),
+    'qemu.conf': ['# Written by deploy/quickstart at each start.', ...guestSettings, ''].join('\n'),
   }
 }
 

@@ -55,19 +55,21 @@ export interface Layout {
   readonly folder: StateFolder
   readonly ports: Ports
   readonly libvirt: LibvirtChoice
+  /** Where controller, NATS and agent listen; loopback when there is no network of several hosts. */
+  readonly managementAddress?: string
 }
 
 const usual = { readyTimeoutMs: 30_000, stopGraceMs: 10_000 } as const
 
-const local = (port: number) => `127.0.0.1:${port}`
+const loopback = '127.0.0.1'
 
-export function addresses({ folder, ports, libvirt }: Layout) {
+export function addresses({ folder, ports, libvirt, managementAddress = loopback }: Layout) {
   return {
-    apiUrl: `http://${local(ports.api)}`,
-    natsUrl: `nats://${local(ports.nats)}`,
-    controllerAddress: local(ports.controller),
-    agentAddress: local(ports.agent),
-    agentMetricsAddress: local(ports.agentMetrics),
+    apiUrl: `http://${loopback}:${ports.api}`,
+    natsUrl: `nats://${managementAddress}:${ports.nats}`,
+    controllerAddress: `${managementAddress}:${ports.controller}`,
+    agentAddress: `${managementAddress}:${ports.agent}`,
+    agentMetricsAddress: `${managementAddress}:${ports.agentMetrics}`,
     libvirtUri: libvirt === 'private' ? ourLibvirtd(folder).uri : 'qemu:///system',
   }
 }
@@ -104,7 +106,7 @@ export function services(layout: Layout): readonly Service[] {
       command: 'nats-server',
       args: [
         '--addr',
-        '127.0.0.1',
+        layout.managementAddress ?? loopback,
         '--port',
         `${ports.nats}`,
         '--jetstream',
@@ -150,7 +152,7 @@ export function services(layout: Layout): readonly Service[] {
       name: 'api',
       ...nodeProcess(layout, 'api'),
       env: {
-        VPE_API_LISTEN: local(ports.api),
+        VPE_API_LISTEN: `${loopback}:${ports.api}`,
         VPE_CONTROLLER_ADDRESS: at.controllerAddress,
         VPE_NATS_URL: at.natsUrl,
       },
@@ -227,8 +229,8 @@ export function serviceProcess(folder: StateFolder, name: ServiceName): ProcessI
 }
 
 /** Our Node runs TypeScript as it is; process.execPath is the one of the checkout (bootstrap.sh). */
-function nodeProcess(
-  { root }: Layout,
+export function nodeProcess(
+  { root }: Pick<Layout, 'root'>,
   name: string,
 ): { command: string; args: readonly string[]; cwd: string } {
   const main = join(root, 'packages', name, 'src/main.ts')

@@ -140,22 +140,20 @@ export function formatEnvFile(variables: Readonly<Record<string, string>>): stri
 }
 
 /** Removes what vpe put there, and the folder when nothing else is left. Says what it left alone. */
-export function purgeStateFolder(folder: StateFolder): readonly string[] {
+export function purgeStateFolder(folder: StateFolder, alsoOurs: readonly string[] = []): readonly string[] {
   if (findStateFolder(folder.path)?.id !== folder.id) throw new Trouble(`${folder.path} was not made by vpe`)
-  for (const name of contents) rmSync(join(folder.path, name), { recursive: true, force: true })
+  for (const name of [...alsoOurs, ...contents])
+    rmSync(join(folder.path, name), { recursive: true, force: true })
   const foreign = readdirSync(folder.path)
   if (foreign.length === 0) rmdirSync(folder.path)
   return foreign
 }
 
-/** One quickstart at a time in a folder. */
-export async function lockStateFolder(folder: StateFolder): Promise<Disposable> {
+/** One quickstart at a time in a folder; or one `test/lab`. */
+export async function lockStateFolder(folder: StateFolder, who = 'deploy/quickstart'): Promise<Disposable> {
   const lock = await lockFile(join(folder.path, 'lock'), { waitSeconds: 0 })
   if (lock) return lock
-  throw new Trouble(
-    `another deploy/quickstart is at work in ${folder.path}`,
-    'wait until it has ended, or stop it',
-  )
+  throw new Trouble(`another ${who} is at work in ${folder.path}`, 'wait until it has ended, or stop it')
 }
 
 function writeAtomically(path: string, text: string): void {
