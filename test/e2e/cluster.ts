@@ -13,7 +13,7 @@ import { DescribedApi } from '../contract/described.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 /** Building the demo image anew for each cluster would only take time; it is cached as for a user. */
-const CACHE = process.env.VPE_CACHE ?? join(root, '.tools/cache')
+export const CACHE = process.env.VPE_CACHE ?? join(root, '.tools/cache')
 
 /** How long anything may take: far beyond what it does, also on a slow machine. */
 const BOUND_MS = 240_000
@@ -64,7 +64,7 @@ export class Cluster {
       stdin: 'ignore',
       env: { VPE_HOME: this.home, VPE_CACHE: CACHE, VPE_LIBVIRTD: 'private' },
     })
-    if (args.length === 0) this.#readEnv()
+    if (args.length === 0) this.readEnv()
     return all
   }
 
@@ -181,7 +181,7 @@ export class Cluster {
     return response
   }
 
-  #readEnv(): void {
+  protected readEnv(): void {
     const text = readFileSync(join(this.home, 'env'), 'utf8')
     const pairs = [...text.matchAll(/^export (\w+)='?([^'\n]*)'?$/gm)].map(([, name, value]) => [name, value])
     this.#env = Object.fromEntries(pairs)

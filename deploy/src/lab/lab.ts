@@ -85,14 +85,17 @@ const choiceLock = '/run/vpe-lab-choice.lock'
 export class Lab {
   readonly path: string
   readonly #root: string
+  readonly #env: NodeJS.ProcessEnv
 
   /**
    * @param root the checkout
    * @param path the state folder
+   * @param env where VPE_CACHE is looked for
    */
-  constructor(root: string, path: string) {
+  constructor(root: string, path: string, env = process.env) {
     this.#root = root
     this.path = path
+    this.#env = env
   }
 
   /** From nothing, or whatever is left of a lab, to one whose hosts are all on, connected, and registered. */
@@ -137,7 +140,10 @@ export class Lab {
           {
             title: 'Demo image',
             run: async ({ say }) => {
-              imagePath = await ensureDemoImage(cacheFolder(folder), { say, ...(signal && { signal }) })
+              imagePath = await ensureDemoImage(cacheFolder(folder, this.#env), {
+                say,
+                ...(signal && { signal }),
+              })
             },
           },
           {
@@ -333,7 +339,7 @@ export class Lab {
         VPE_AGENT_LISTEN: `${cable.address}:${layout.ports.agent}`,
         VPE_AGENT_METRICS_LISTEN: `${cable.address}:${layout.ports.agentMetrics}`,
         VPE_AGENT_STATE_DIR: `${ownFolder}/agent`,
-        VPE_AGENT_IMAGE_DIRS: imageFolder(cacheFolder(folder)),
+        VPE_AGENT_IMAGE_DIRS: imageFolder(cacheFolder(folder, this.#env)),
         VPE_NATS_URL: natsUrl,
         UV_THREADPOOL_SIZE: '16',
       },

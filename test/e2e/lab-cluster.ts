@@ -1,0 +1,38 @@
+// A cluster of several hosts for a test: a lab (docs/lab.md) in a folder of its own, with the same words for its
+// API as a cluster of one has.
+
+import { join } from 'node:path'
+import { Lab } from '@vpe/deploy/lab/lab'
+import { CACHE, Cluster } from './cluster.ts'
+
+const root = join(import.meta.dirname, '..', '..')
+
+export class LabCluster extends Cluster {
+  readonly lab = new Lab(root, this.home, { VPE_CACHE: CACHE })
+
+  async up(hosts: number): Promise<void> {
+    await this.lab.up({ hosts })
+    this.readEnv()
+  }
+
+  override async [Symbol.asyncDispose](): Promise<void> {
+    await this.lab.down()
+  }
+
+  /** Of vpe, by the name of the lab. */
+  async hostId(name: string): Promise<string> {
+    const { body } = await this.ok('GET', `/hosts?name=${name}`)
+    return body.hosts.find((host: { name: string }) => host.name === name).uuid
+  }
+
+  /** What vpe takes the host for. */
+  async hostState(name: string): Promise<'up' | 'down'> {
+    return (await this.ok('GET', `/hosts/${await this.hostId(name)}`)).body.host.state
+  }
+
+  /** Which hosts' libvirt runs it, by name; a host that cannot be asked is left out. */
+  async runsOn(uuid: string): Promise<string[]> {
+    const { hosts } = await this.lab.status()
+    return hosts.filter(({ domains }) => domains?.includes(uuid)).map(({ name }) => name)
+  }
+}
