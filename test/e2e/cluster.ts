@@ -151,7 +151,8 @@ export class Cluster {
 
   /** Everything on the event stream so far, read by the plain protocol. */
   async events(): Promise<CloudEvent[]> {
-    const connection = await connectBus(this.setting('VPE_NATS_URL'), 'test')
+    const access = { credentials: this.#env.VPE_NATS_CREDS }
+    const connection = await connectBus(this.setting('VPE_NATS_URL'), 'test', () => {}, access)
     try {
       const manager = await jetstreamManager(connection)
       const { state } = await manager.streams.info(EVENTS_STREAM)

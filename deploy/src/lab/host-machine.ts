@@ -304,6 +304,7 @@ export class HostMachine {
       ],
       env: {
         ...agent.env,
+        LAB_AGENT_LISTEN: `${cable.address}:${agent.port}`,
         LAB_HOST_NAME: name,
         LAB_HOST_FOLDER: this.#disk,
         LAB_HOSTS_FOLDER: inside(folder, 'hosts'),

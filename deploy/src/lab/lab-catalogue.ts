@@ -8,7 +8,6 @@ import { type HostMachine, ownFolder } from './host-machine.ts'
 export interface CatalogueOptions extends FillOptions {
   readonly folder: StateFolder
   readonly apiUrl: string
-  readonly agentPort: number
   readonly sharedFolder: string
   readonly imagePath: string
 }
@@ -21,14 +20,20 @@ export const names = {
 }
 
 export async function fillLab(hosts: readonly HostMachine[], options: CatalogueOptions): Promise<void> {
-  const { folder, apiUrl, agentPort, sharedFolder, imagePath, say, signal } = options
+  const { folder, apiUrl, sharedFolder, imagePath, say, signal } = options
   const api = new ApiClient(apiUrl, signal)
   const create = creator(api, folder, say)
-  const records: Host[] = []
-  for (const { name, place } of hosts)
-    records.push(
-      await create<Host>('hosts', 'host', { name, address: `${place.cable.address}:${agentPort}` }),
-    )
+  let records: readonly Host[] = []
+  await waitUntil(
+    async () => {
+      records = (await api.get<{ hosts: Host[] }>('/hosts')).hosts
+      const isUp = (host: HostMachine) =>
+        records.some(({ name, state }) => name === host.name && state === 'up')
+      const away = hosts.filter((host) => !isUp(host)).map(({ name }) => name)
+      return away.length === 0 ? undefined : `waiting for ${away.join(', ')}`
+    },
+    { what: 'the hosts to come up', timeoutMs: 120_000, everyMs: 250, signal, onProgress: say },
+  )
   await create<Named>('flavors', 'flavor', { name: names.flavor, vcpus: 1, memory_mib: 256, disk_gib: 1 })
   const common = { kind: 'dir', system_disks: 'overlay' }
   const shared = { ...common, name: names.sharedPool, path: sharedFolder, shared: true, hosts: [] }
@@ -43,14 +48,6 @@ export async function fillLab(hosts: readonly HostMachine[], options: CatalogueO
     }
     await create<Named>('disk_pools', 'disk_pool', own)
   }
-  await waitUntil(
-    async () => {
-      const { hosts: now } = await api.get<{ hosts: Host[] }>('/hosts')
-      const away = now.filter(({ state }) => state !== 'up').map(({ name }) => name)
-      return away.length === 0 ? undefined : `waiting for ${away.join(', ')}`
-    },
-    { what: 'the hosts to come up', timeoutMs: 120_000, everyMs: 250, signal, onProgress: say },
-  )
   const image = { name: names.image, url: `file://${imagePath}`, disk_pool: pool.uuid }
   await importedImage(api, await create<Image>('images', 'image', image), { say, signal })
 }

@@ -11,7 +11,15 @@ export interface LabSettings {
 }
 
 /** All that a lab has in its folder beside what every cluster has there. */
-export const labContents = ['hosts', 'shared', 'names', 'lab.json', 'lab.json.new'] as const
+export const labContents = [
+  'hosts',
+  'shared',
+  'api',
+  'names',
+  'watcher.creds',
+  'lab.json',
+  'lab.json.new',
+] as const
 
 /** Where the lab lies: VPE_LAB_HOME, else `.vpe-lab` in the checkout. */
 export function labFolderPath(root: string, env: NodeJS.ProcessEnv = process.env): string {

@@ -14,15 +14,7 @@ import { lockFile } from '../kernel-lock.ts'
 import { findPorts, usualPorts } from '../ports.ts'
 import { stopProcess } from '../process-control.ts'
 import { runSteps } from '../progress.ts'
-import {
-  addresses,
-  type Layout,
-  nodeProcess,
-  type Service,
-  serviceProcess,
-  services,
-  startService,
-} from '../services.ts'
+import { addresses, type Layout, nodeProcess, serviceProcess, startService } from '../services.ts'
 import {
   cacheFolder,
   findStateFolder,
@@ -36,6 +28,7 @@ import {
 import { Trouble } from '../trouble.ts'
 import { type AgentCommand, HostMachine, ownFolder } from './host-machine.ts'
 import { fillLab } from './lab-catalogue.ts'
+import { hostToken, type OuterService, outerServices, watcherCredentials } from './lab-services.ts'
 import { type LabSettings, labContents, readLabSettings, writeLabSettings } from './lab-settings.ts'
 import { chooseSubnet, ensureBridge, ensureCable, removeNetwork, takenSubnets } from './management-network.ts'
 import { cgroupRoot, removeGroups } from './process-group.ts'
@@ -62,6 +55,8 @@ export interface HostStatus {
 export interface LabStatus {
   readonly api: string
   readonly nats: string
+  /** A file of credentials that read the event stream. */
+  readonly nats_credentials: string
   readonly controller: string
   readonly hosts: readonly HostStatus[]
 }
@@ -77,7 +72,6 @@ const hostsMax = 100
 /** The hosts' addresses begin here; 1 is the bridge. */
 const firstAddress = 11
 const labPackages = [...systemPackages, 'iproute2'] as const
-const outerServices = ['nats', 'controller', 'api'] as const
 
 /** Machine-wide, whatever the lab: a subnet or port that one has chosen must be taken before another chooses. */
 const choiceLock = '/run/vpe-lab-choice.lock'
@@ -149,12 +143,12 @@ export class Lab {
           {
             title: 'NATS, controller, API',
             run: async ({ say }) => {
-              for (const service of lab().services)
-                await startService(folder, service, {
-                  signal,
-                  onProgress: (text) => say(`${service.name}: ${text}`),
-                })
-              this.#writeEnv()
+              for (const service of outerServices(lab().layout)) {
+                await service.prepare()
+                const onProgress = (text: string) => say(`${service.name}: ${text}`)
+                await startService(folder, service, { signal, onProgress })
+              }
+              await this.#writeEnv()
             },
           },
         ],
@@ -168,8 +162,7 @@ export class Lab {
         run: async ({ say }) => {
           const { layout, hosts, sharedFolder } = lab()
           const { apiUrl } = addresses(layout)
-          const agentPort = layout.ports.agent
-          await fillLab(hosts, { folder, apiUrl, agentPort, sharedFolder, imagePath, say, signal })
+          await fillLab(hosts, { folder, apiUrl, sharedFolder, imagePath, say, signal })
         },
       },
     ])
@@ -213,7 +206,7 @@ export class Lab {
 
   /** The same machine, booting again. */
   async start(name: string, say?: (line: string) => void, signal?: AbortSignal): Promise<void> {
-    await this.host(name).start(this.#agent(name), say, signal)
+    await this.host(name).start(await this.#agent(name), say, signal)
   }
 
   /** A power cut. */
@@ -261,7 +254,7 @@ export class Lab {
   }
 
   async status(): Promise<LabStatus> {
-    const { layout, hosts } = this.#open()
+    const { folder, layout, hosts } = this.#open()
     const { apiUrl, natsUrl, controllerAddress } = addresses(layout)
     const known = await new ApiClient(apiUrl)
       .get<{ hosts: Host[] }>('/hosts')
@@ -280,7 +273,13 @@ export class Lab {
         domains,
       }
     })
-    return { api: apiUrl, nats: natsUrl, controller: controllerAddress, hosts: await Promise.all(statuses) }
+    return {
+      api: apiUrl,
+      nats: natsUrl,
+      nats_credentials: join(folder.path, 'watcher.creds'),
+      controller: controllerAddress,
+      hosts: await Promise.all(statuses),
+    }
   }
 
   /** The host of that name. */
@@ -301,7 +300,7 @@ export class Lab {
   }
 
   /** The process of a service outside of the hosts: nats, controller, api. */
-  pidOf(service: (typeof outerServices)[number]): number {
+  pidOf(service: OuterService): number {
     const process = serviceProcess(this.#open().folder, service)
     if (!process) throw new Trouble(`${service} does not run`, 'test/lab up')
     return process.pid
@@ -326,30 +325,37 @@ export class Lab {
     }))
   }
 
-  /** The agent of a host, as its init runs it. */
-  #agent(name: string): AgentCommand {
+  /** The agent of a host, as its init runs it; with a token while the host is no member yet. */
+  async #agent(name: string): Promise<AgentCommand> {
     const { layout, folder } = this.#open()
-    const { cable } = this.host(name).place
-    const { natsUrl } = addresses(layout)
+    const host = this.host(name)
     const { command, args } = nodeProcess(layout, 'agent')
+    const isMember = existsSync(host.own('agent', 'agent.env'))
     return {
       command: [command, ...args],
       port: layout.ports.agent,
       env: {
-        VPE_AGENT_LISTEN: `${cable.address}:${layout.ports.agent}`,
-        VPE_AGENT_METRICS_LISTEN: `${cable.address}:${layout.ports.agentMetrics}`,
+        VPE_AGENT_METRICS_LISTEN: `127.0.0.1:${layout.ports.agentMetrics}`,
         VPE_AGENT_STATE_DIR: `${ownFolder}/agent`,
         VPE_AGENT_IMAGE_DIRS: imageFolder(cacheFolder(folder, this.#env)),
-        VPE_NATS_URL: natsUrl,
         UV_THREADPOOL_SIZE: '16',
+        ...(!isMember && { LAB_JOIN_TOKEN: await hostToken(layout, name) }),
       },
     }
   }
 
-  #writeEnv(): void {
+  async #writeEnv(): Promise<void> {
     const { layout, folder } = this.#open()
     const { apiUrl, natsUrl } = addresses(layout)
-    writeEnvFile(folder, { VPE_API_URL: apiUrl, VPE_NATS_URL: natsUrl, VPE_LAB_HOME: folder.path })
+    const credentials = join(folder.path, 'watcher.creds')
+    if (!existsSync(credentials))
+      writeFileSync(credentials, await watcherCredentials(layout), { mode: 0o600 })
+    writeEnvFile(folder, {
+      VPE_API_URL: apiUrl,
+      VPE_NATS_URL: natsUrl,
+      VPE_NATS_CREDS: credentials,
+      VPE_LAB_HOME: folder.path,
+    })
   }
 
   #open() {
@@ -373,8 +379,7 @@ export class Lab {
       const group = join(groupOf(folder), name)
       return new HostMachine({ name, machineUuid, bridge, cable, group, folder, sharedFolder, namesFile })
     })
-    const outer = services(layout).filter(({ name }) => (outerServices as readonly string[]).includes(name))
-    return { folder, settings, layout, hosts, sharedFolder, services: outer satisfies readonly Service[] }
+    return { folder, settings, layout, hosts, sharedFolder }
   }
 }
 

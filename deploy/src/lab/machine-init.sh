@@ -15,5 +15,9 @@ keep() { # keep <name> <command...>
 keep virtlogd virtlogd &
 until [ -S /run/libvirt/virtlogd-sock ]; do sleep 0.05; done
 keep libvirtd libvirtd --listen &
+# A new machine joins the cluster first. LAB_JOIN_TOKEN and LAB_AGENT_LISTEN say with what, and where it will listen.
+until [ -e "$VPE_AGENT_STATE_DIR/agent.env" ]; do
+  "$@" join "$LAB_JOIN_TOKEN" --listen "$LAB_AGENT_LISTEN" >>/var/log/agent-join.log 2>&1 || sleep 1
+done
 keep agent "$@" &
 wait

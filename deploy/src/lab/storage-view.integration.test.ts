@@ -1,9 +1,11 @@
 // Two views of one folder, as two hosts have them: real mounts, real locks, real QEMU.
 
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { execa, type ResultPromise } from 'execa'
+import { execa } from 'execa'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { waitUntil } from '../wait-until.ts'
 import type { ViewState } from './storage-view.ts'
@@ -24,7 +26,8 @@ afterEach(async () => {
 })
 
 class View {
-  readonly #process: ResultPromise<{ reject: false }>
+  readonly #process: ChildProcess
+  readonly #ended: Promise<unknown>
   readonly #state: string
   readonly #pid: number
 
@@ -34,7 +37,8 @@ class View {
     const main = join(import.meta.dirname, 'storage-view-main.ts')
     const node = [process.execPath, '--disable-warning=ExperimentalWarning']
     const args = ['--mount', '--propagation', 'private', ...node, main, folder, this.#state, `${leaseMs}`]
-    this.#process = execa('unshare', args, { reject: false })
+    this.#process = spawn('unshare', args, { stdio: 'ignore' })
+    this.#ended = once(this.#process, 'exit')
     if (this.#process.pid === undefined) throw new Error('unshare did not start')
     this.#pid = this.#process.pid
     views.push(this)
@@ -47,16 +51,12 @@ class View {
   }
 
   /** Runs a script in the folder, as a host that has this view. */
-  run(script: string): ResultPromise<{ reject: true }> {
-    return execa('nsenter', [
-      '--target',
-      `${this.#pid}`,
-      '--mount',
-      '--',
-      'sh',
-      '-ec',
-      `cd ${folder}\n${script}`,
-    ])
+  run(script: string) {
+    const enter = ['--target', `${this.#pid}`, '--mount', '--']
+    const running = execa('nsenter', [...enter, 'sh', '-ec', `cd ${folder}\n${script}`])
+    // Whoever awaits it hears of its end; until then it may end as it likes.
+    running.catch(() => {})
+    return running
   }
 
   async output(script: string): Promise<string> {
@@ -71,7 +71,7 @@ class View {
 
   async kill(): Promise<void> {
     this.#process.kill('SIGKILL')
-    await this.#process
+    await this.#ended
   }
 
   async #reach(state: ViewState): Promise<void> {
@@ -186,8 +186,12 @@ test('who waits can be killed, and what it wanted is never done', async () => {
 
 test('told to fail, calls fail', async () => {
   const view = await View.open()
+  const writer = view.run('exec 3>f; echo ready; read go; echo x >&3')
+  await new Promise((resolve) => writer.stdout?.once('data', resolve))
   await view.set('fail')
-  await expect(view.run('echo x >f')).rejects.toThrow('Input/output error')
+  writer.stdin?.write('go\n')
+  await expect(writer).rejects.toThrow('I/O error')
+  await expect(view.run('true')).rejects.toThrow("can't cd")
   await view.set('whole')
   await view.run('echo x >f')
 })
