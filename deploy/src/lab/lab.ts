@@ -56,7 +56,7 @@ export interface LabStatus {
   readonly api: string
   readonly nats: string
   /** A file of credentials that read the event stream. */
-  readonly nats_credentials: string
+  readonly natsCredentials: string
   readonly controller: string
   readonly hosts: readonly HostStatus[]
 }
@@ -276,7 +276,7 @@ export class Lab {
     return {
       api: apiUrl,
       nats: natsUrl,
-      nats_credentials: join(folder.path, 'watcher.creds'),
+      natsCredentials: join(folder.path, 'watcher.creds'),
       controller: controllerAddress,
       hosts: await Promise.all(statuses),
     }

@@ -12,7 +12,7 @@ import {
   rmdirSync,
   writeFileSync,
 } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { Trouble } from '../trouble.ts'
 import { waitUntil } from '../wait-until.ts'
 
@@ -74,10 +74,6 @@ export function removeGroups(path: string): void {
   for (const entry of readdirSync(path, { withFileTypes: true }))
     if (entry.isDirectory()) rmdirSync(join(path, entry.name))
   rmdirSync(path)
-}
-
-export function groupExists(path: string): boolean {
-  return existsSync(dirname(path)) && existsSync(path)
 }
 
 function isSet(path: string, key: 'populated' | 'frozen'): boolean {

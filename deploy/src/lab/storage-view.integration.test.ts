@@ -10,6 +10,10 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { waitUntil } from '../wait-until.ts'
 import type { ViewState } from './storage-view.ts'
 
+/** A machine that has the disk and does nothing with it; its monitor is its stdin. */
+const GUEST = `exec qemu-system-x86_64 -accel tcg -S -nodefaults -display none -monitor stdio \\
+  -drive file=disk,format=raw,if=virtio,cache=none,id=d`
+
 let home: string
 let folder: string
 let views: View[]
@@ -126,14 +130,18 @@ test('what one host writes another reads at once', async () => {
   const [a, b] = [await View.open(), await View.open()]
   await a.run('echo first >f')
   expect(await b.output('cat f')).toBe('first')
-  await b.run('echo second >f; touch new')
-  expect(await a.output('cat f; ls')).toBe('second\nf\nnew')
+  const appender = a.run('exec 3>>f; echo ready; read go; echo last >&3')
+  await new Promise((resolve) => appender.stdout.once('data', resolve))
+  await b.run('echo second >>f; touch new')
+  appender.stdin.end('go\n')
+  await appender
+  expect(await b.output('cat f; ls')).toBe('first\nsecond\nlast\nf\nnew')
 })
 
 test('a disk that QEMU has open is locked, for the same host and for others, until it ends', async () => {
   const [a, b] = [await View.open(), await View.open()]
   await a.run('qemu-img create -q -f raw disk 1M')
-  const holder = a.run('exec qemu-io -t none -f raw disk')
+  const holder = a.run(GUEST)
   const isRefused = async (view: View) => {
     const { stderr, failed } = await view
       .run(`qemu-io -t none -f raw -c 'write 0 512' disk`)
@@ -145,7 +153,7 @@ test('a disk that QEMU has open is locked, for the same host and for others, unt
   // Looking at it, as libvirt and qemu-img do, takes no lock away.
   await a.run('qemu-img info -U disk; cat disk >/dev/null')
   expect([await isRefused(a), await isRefused(b)]).toEqual([true, true])
-  holder.stdin?.end()
+  holder.stdin?.end('quit\n')
   await holder
   expect([await isRefused(a), await isRefused(b)]).toEqual([false, false])
 })
@@ -199,7 +207,7 @@ test('told to fail, calls fail', async () => {
 test('cut off for longer than the lease, its locks go to others, and it can no longer write', async () => {
   const [a, b] = [await View.open(1), await View.open()]
   await a.run('qemu-img create -q -f raw disk 1M')
-  const holder = a.run('exec qemu-io -t none -f raw disk')
+  const holder = a.run(GUEST)
   const isLocked = async () =>
     (await b.run(`qemu-io -t none -f raw -c 'write 0 512' disk`).catch((error) => error)).failed
   await waitUntil(async () => ((await isLocked()) ? undefined : 'not yet'), {
@@ -211,7 +219,7 @@ test('cut off for longer than the lease, its locks go to others, and it can no l
     what: 'the lease',
     timeoutMs: 50_000,
   })
-  holder.stdin?.end('write -P 9 0 512\n')
+  holder.stdin?.end('qemu-io d "write -P 9 0 512"\nquit\n')
   await a.set('whole')
   const { stdout } = await holder.catch((error) => error)
   expect(`${stdout}`).toContain('Input/output error')

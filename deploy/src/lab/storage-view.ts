@@ -491,11 +491,14 @@ function pathOf(fd: number): string {
   return `/proc/self/fd/${fd}`
 }
 
-/** The page cache of the folder itself is as good as its disk; where bytes go is the kernel's word, not a cursor's. */
+/**
+ * The page cache of the folder itself is as good as its disk. O_APPEND stays: where the end is, the kernel above us
+ * does not know when another host has written.
+ */
 function backingFlags(flags: number): number {
-  const { O_DIRECT, O_APPEND, O_NOFOLLOW } = constants
+  const { O_DIRECT, O_NOFOLLOW } = constants
   const readWrite = (flags & 3) === constants.O_WRONLY ? (flags & ~3) | constants.O_RDWR : flags
-  return readWrite & ~(O_DIRECT | O_APPEND | O_NOFOLLOW)
+  return readWrite & ~(O_DIRECT | O_NOFOLLOW)
 }
 
 function entriesOf(path: string): readonly FolderEntry[] {
