@@ -26,7 +26,9 @@ function configOrExit(): ControllerConfig {
 /** Rejects when something listens at host:port already. */
 async function assertPortFree(address: string): Promise<void> {
   const { hostname, port } = new URL(`tcp://${address}`)
-  const server = createServer().listen(Number(port), hostname.replace(/[[\]]/g, ''))
+  // Clients that wait for a controller take this for it: one that were let in would wait here, and be waited for.
+  const server = createServer((socket) => socket.destroy())
+  server.listen(Number(port), hostname.replace(/[[\]]/g, ''))
   await once(server, 'listening')
   server.close()
   await once(server, 'close')

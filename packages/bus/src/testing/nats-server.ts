@@ -13,6 +13,7 @@ export class TestNatsServer {
   readonly #more: readonly string[]
   #process: ChildProcess | null = null
   #port = -1
+  #monitoringUrl = ''
 
   private constructor(more: readonly string[]) {
     this.#more = more
@@ -29,6 +30,15 @@ export class TestNatsServer {
     return `nats://127.0.0.1:${this.#port}`
   }
 
+  /** Where its counters are, in JSON: `/varz` and others. */
+  get monitoringUrl(): string {
+    return this.#monitoringUrl
+  }
+
+  get pid(): number {
+    return this.#process?.pid ?? 0
+  }
+
   /** Starts it, or starts it again on the same port with the same data. */
   async start(): Promise<void> {
     const args = [
@@ -36,6 +46,8 @@ export class TestNatsServer {
       '127.0.0.1',
       '-p',
       String(this.#port),
+      '-m',
+      '-1',
       '-js',
       '-sd',
       this.#dir,
@@ -74,9 +86,11 @@ export class TestNatsServer {
     while (Date.now() < deadline) {
       const file = readdirSync(this.#dir).find((name) => name.endsWith(`_${child.pid}.ports`))
       const text = file ? readFileSync(join(this.#dir, file), 'utf8') : ''
-      const [url] = text === '' ? [] : (JSON.parse(text) as { nats: string[] }).nats
-      if (url) {
+      const { nats: [url] = [], monitoring: [monitoring] = [] } =
+        text === '' ? {} : (JSON.parse(text) as Record<'nats' | 'monitoring', string[]>)
+      if (url && monitoring) {
         this.#port = Number(new URL(url).port)
+        this.#monitoringUrl = monitoring
         return
       }
       await sleep(20)

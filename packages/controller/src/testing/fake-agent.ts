@@ -1,7 +1,7 @@
 // An agent for tests: the real protocol over real gRPC, with a pretended hypervisor behind it that
 // remembers what it was told, and knobs for what can go wrong. For breadth; the proof is in test/e2e.
 
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { VpeError } from '@vpe/core'
 import {
   AgentServiceDefinition,
@@ -74,6 +74,10 @@ export class FakeAgent {
   onReleased: (uuid: string) => Promise<void> = async () => {}
   onSnapshot: (change: 'make' | 'remove', uuid: string) => Promise<void> = async () => {}
   onImport: () => Promise<void> = async () => {}
+  /** Told after each change of what it would report. */
+  onChange: () => void = () => {}
+  /** How often it was asked for its inventory. */
+  inventoriesRead = 0
   /** The generations at which instances have left. */
   readonly #departures = new Map<string, number>()
   readonly #size: { readonly cpus: number; readonly memoryMib: number }
@@ -84,9 +88,13 @@ export class FakeAgent {
     this.#size = size
   }
 
-  /** @param size of the pretended machine */
-  static async start(size = { cpus: 8, memoryMib: 16_384 }): Promise<FakeAgent> {
+  /**
+   * @param size of the pretended machine
+   * @param listen where it listens; port 0 takes a free one
+   */
+  static async start(size = { cpus: 8, memoryMib: 16_384 }, listen = '127.0.0.1:0'): Promise<FakeAgent> {
     const agent = new FakeAgent(size)
+    agent.address = listen
     await agent.listen()
     return agent
   }
@@ -96,7 +104,8 @@ export class FakeAgent {
     const server = createRpcServer(() => {}).use(refuseOtherHosts(this.hostId))
     server.add(AgentServiceDefinition, this.#service())
     this.#server = server
-    this.address = `127.0.0.1:${await server.listen(this.address)}`
+    const port = await server.listen(this.address)
+    this.address = this.address.replace(/\d+$/, String(port))
   }
 
   /** Breaks every connection, as a crash does. What it runs, runs on. */
@@ -118,6 +127,15 @@ export class FakeAgent {
     const domain = this.domains.get(uuid)
     if (!domain) throw new Error(`no domain ${uuid}`)
     domain.report = { ...domain.report, ...change }
+    this.onChange()
+  }
+
+  /** Of what it would report, as heartbeats carry it. */
+  digest(): string {
+    const reports = [...this.domains.values()].map(({ report }) => report)
+    return createHash('sha256')
+      .update(JSON.stringify([reports, ...this.addresses]))
+      .digest('hex')
   }
 
   #service(): AgentServiceImplementation {
@@ -242,12 +260,14 @@ export class FakeAgent {
           restarts: 0,
         }
         agent.domains.set(spec.uuid, { spec, report })
+        agent.onChange()
         yield { update: { $case: 'report', value: report } }
       },
       async removeInstance({ epoch, uuid }) {
         agent.#assertEpoch(epoch)
         await agent.onRemove(uuid)
         agent.domains.delete(uuid)
+        agent.onChange()
         return {}
       },
       async releaseInstance({ epoch, uuid, generation }) {
@@ -258,6 +278,7 @@ export class FakeAgent {
           throw new VpeError('STALE_GENERATION', 'it has come back')
         agent.domains.delete(uuid)
         agent.#departures.set(uuid, generation)
+        agent.onChange()
         await agent.onReleased(uuid)
         return {}
       },
@@ -289,8 +310,8 @@ export class FakeAgent {
       async getInventory() {
         const instances = [...agent.domains.values()].map(({ report }) => report)
         const addresses = [...agent.addresses].map(([uuid, values]) => ({ uuid, addresses: values }))
-        const digest = JSON.stringify([instances, addresses])
-        return { hostId: agent.hostId, bootId: agent.bootId, instances, addresses, digest }
+        agent.inventoriesRead++
+        return { hostId: agent.hostId, bootId: agent.bootId, instances, addresses, digest: agent.digest() }
       },
       async getMetrics({ uuid, sinceMs, stepMs }) {
         const totals = { atMs: sinceMs + stepMs, vcpus: 1, cpuSeconds: 7, disks: [], nics: [] }
