@@ -5,7 +5,7 @@
 // outbox got.
 
 import { type JetStreamClient, type JetStreamManager, jetstream, jetstreamManager } from '@nats-io/jetstream'
-import type { NatsConnection } from '@nats-io/nats-core'
+import { headers, type NatsConnection } from '@nats-io/nats-core'
 import { subjectOf, toCloudEvent, type VpeEvent } from './cloud-event.ts'
 import { EVENTS_STREAM, EVENTS_SUBJECTS } from './subjects.ts'
 
@@ -25,14 +25,16 @@ export interface StreamEntry {
 }
 
 export class EventStream {
+  readonly #connection: NatsConnection
   readonly #manager: JetStreamManager
   readonly #client: JetStreamClient
   readonly #source: string
   #lastSequence = 0
 
-  private constructor(manager: JetStreamManager, client: JetStreamClient, source: string) {
+  private constructor(connection: NatsConnection, manager: JetStreamManager, source: string) {
+    this.#connection = connection
     this.#manager = manager
-    this.#client = client
+    this.#client = jetstream(connection)
     this.#source = source
   }
 
@@ -46,7 +48,7 @@ export class EventStream {
     const names = await manager.streams.names(EVENTS_SUBJECTS).next()
     if (names.includes(EVENTS_STREAM)) await manager.streams.update(EVENTS_STREAM, config)
     else await manager.streams.add(config)
-    return new EventStream(manager, jetstream(connection), source)
+    return new EventStream(connection, manager, source)
   }
 
   /**
@@ -70,18 +72,30 @@ export class EventStream {
    * be stored: call `lastPublished` and go on from there.
    */
   async publish(entries: readonly StreamEntry[]): Promise<void> {
-    const acknowledged = entries.map((entry, index) => {
-      const id = `${this.#source}-${entry.position}`
-      return this.#client.publish(
-        subjectOf(entry.event),
-        JSON.stringify(toCloudEvent(entry.event, id, `vpe/${this.#source}`, entry.atMs)),
-        { msgID: id, expect: { streamName: EVENTS_STREAM, lastSequence: this.#lastSequence + index } },
-      )
+    // Each one is refused unless the one before it was stored, so the word about the last is the word about all.
+    for (const [index, entry] of entries.slice(0, -1).entries()) {
+      const { subject, text, id } = this.#messageOf(entry)
+      const fields = headers()
+      fields.set('Nats-Msg-Id', id)
+      fields.set('Nats-Expected-Stream', EVENTS_STREAM)
+      fields.set('Nats-Expected-Last-Sequence', String(this.#lastSequence + index))
+      this.#connection.publish(subject, text, { headers: fields })
+    }
+    const last = entries.at(-1)
+    if (!last) return
+    const { subject, text, id } = this.#messageOf(last)
+    const lastSequence = this.#lastSequence + entries.length - 1
+    await this.#client.publish(subject, text, {
+      msgID: id,
+      expect: { streamName: EVENTS_STREAM, lastSequence },
     })
-    const results = await Promise.allSettled(acknowledged)
-    const failed = results.find((result) => result.status === 'rejected')
-    if (failed) throw failed.reason
     this.#lastSequence += entries.length
+  }
+
+  #messageOf({ event, position, atMs }: StreamEntry) {
+    const id = `${this.#source}-${position}`
+    const text = JSON.stringify(toCloudEvent(event, id, `vpe/${this.#source}`, atMs))
+    return { subject: subjectOf(event), text, id }
   }
 
   #positionOf(messageId: string): number | null {

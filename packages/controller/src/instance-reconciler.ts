@@ -178,19 +178,21 @@ export class InstanceReconciler {
     const userData = instance.userDataSha256 ? await this.#userData(instance.uuid) : ''
     const spec = instanceSpecToWire(this.#store, instance, image, pool, userData, disks)
     const updates = this.#agents.client(host).applyInstance({ epoch: this.#store.epoch, spec }, { signal })
+    let last: Parameters<typeof reportFromWire>[0] | null = null
+    // To its end, also behind the report: leaving early would cancel a call that is over.
     for await (const { update } of updates) {
       if (update?.$case === 'step') this.#steps.set(instance.uuid, update.value)
-      if (update?.$case !== 'report') continue
-      const report = { ...reportFromWire(update.value), converging: false }
-      if (!decideReport(instance, report)) {
-        throw new VpeError(
-          'HYPERVISOR_FAILED',
-          `${host.name} made it power ${report.power} at generation ${report.generation}, not ${instance.power} at ${instance.generation}`,
-        )
-      }
-      return (now) => decideReport(now, report)
+      if (update?.$case === 'report') last = update.value
     }
-    throw new VpeError('UNAVAILABLE', `${host.name} ended the call without a report`)
+    if (!last) throw new VpeError('UNAVAILABLE', `${host.name} ended the call without a report`)
+    const report = { ...reportFromWire(last), converging: false }
+    if (!decideReport(instance, report)) {
+      throw new VpeError(
+        'HYPERVISOR_FAILED',
+        `${host.name} made it power ${report.power} at generation ${report.generation}, not ${instance.power} at ${instance.generation}`,
+      )
+    }
+    return (now) => decideReport(now, report)
   }
 
   async #userData(uuid: string): Promise<string> {

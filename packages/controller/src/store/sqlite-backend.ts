@@ -5,17 +5,28 @@ import { randomUUID } from 'node:crypto'
 import type { StreamEntry } from '@vpe/bus'
 import { VpeError } from '@vpe/core'
 import Database from 'better-sqlite3'
-import { and, asc, desc, eq, getTableColumns, gt, inArray, isNotNull, lt, lte, max, sql } from 'drizzle-orm'
+import {
+  and,
+  asc,
+  desc,
+  eq,
+  getTableColumns,
+  getTableName,
+  gt,
+  isNotNull,
+  lt,
+  lte,
+  max,
+  sql,
+} from 'drizzle-orm'
 import { type BetterSQLite3Database, drizzle } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
+import type { SQLiteColumn, SQLiteTable } from 'drizzle-orm/sqlite-core'
 import type { LoadedState, StoreBackend } from './backend.ts'
 import * as schema from './schema.ts'
 import type { Change, TableName } from './tables.ts'
 
 const MIGRATIONS = new URL('./migrations', import.meta.url).pathname
-
-/** Rows in one INSERT: far below SQLite's limit of bound values, and enough that statements do not count. */
-const ROWS_PER_STATEMENT = 200
 
 const TABLES = {
   flavors: { table: schema.flavors, key: schema.flavors.uuid },
@@ -40,6 +51,8 @@ type Transaction = Parameters<Parameters<Db['transaction']>[0]>[0]
 export class SqliteBackend implements StoreBackend {
   readonly #file: Database.Database
   readonly #db: Db
+  readonly #writers: Readonly<Record<TableName, TableWriter>>
+  readonly #outboxWriter: TableWriter
   #epoch = 0
 
   /** Opens or makes the file at `path`, and brings its tables up to date. */
@@ -50,6 +63,12 @@ export class SqliteBackend implements StoreBackend {
     this.#file.pragma('busy_timeout = 5000')
     this.#db = drizzle({ client: this.#file, schema, casing: 'snake_case' })
     migrate(this.#db, { migrationsFolder: MIGRATIONS })
+    const writers = Object.entries(TABLES).map(([name, { table, key }]) => [
+      name,
+      new TableWriter(this.#file, table, key.name),
+    ])
+    this.#writers = Object.fromEntries(writers)
+    this.#outboxWriter = new TableWriter(this.#file, schema.outbox, null)
   }
 
   async open(): Promise<LoadedState> {
@@ -96,11 +115,11 @@ export class SqliteBackend implements StoreBackend {
     this.#db.transaction(
       (tx) => {
         this.#assertLeader(tx)
-        writeChanges(tx, changes)
-        for (const rows of chunks(events, ROWS_PER_STATEMENT)) {
-          tx.insert(schema.outbox)
-            .values(rows.map(({ position, atMs, event }) => ({ position, atMs, ...event })))
-            .run()
+        // Deletions go first, so that a name that was given up can be taken again in one transaction.
+        for (const { table, key, row } of changes) if (row === null) this.#writers[table].delete(key)
+        for (const { table, row } of changes) if (row !== null) this.#writers[table].put(row)
+        for (const { position, atMs, event } of events) {
+          this.#outboxWriter.put({ position, atMs, ...event })
         }
       },
       { behavior: 'immediate' },
@@ -190,36 +209,53 @@ export class SqliteBackend implements StoreBackend {
   }
 }
 
-/** Deletions go first, so that a name that was given up can be taken again in one transaction. */
-function writeChanges(tx: Transaction, changes: readonly Change[]): void {
-  for (const [name, { table, key }] of Object.entries(TABLES)) {
-    const ofTable = changes.filter((change) => change.table === name)
-    if (ofTable.length === 0) continue
-    const gone = ofTable.filter((change) => change.row === null).map((change) => change.key)
-    for (const keys of chunks(gone, ROWS_PER_STATEMENT)) {
-      tx.delete(table).where(inArray(key, keys)).run()
+/**
+ * Puts and deletes rows of one table. Its statements are made once: most of the time that a query builder takes
+ * for a row goes into saying the same again.
+ */
+class TableWriter {
+  readonly #columns: readonly [property: string, column: SQLiteColumn][]
+  readonly #put: Database.Statement
+  readonly #delete: Database.Statement | null
+
+  /** @param key its primary key; null where no row may be replaced or deleted */
+  constructor(file: Database.Database, table: SQLiteTable, key: string | null) {
+    this.#columns = Object.entries(getTableColumns(table))
+    const name = quoted(getTableName(table))
+    const names = this.#columns.map(([, column]) => quoted(snakeCase(column.name)))
+    const insert = `insert into ${name} (${names.join(', ')}) values (${names.map(() => '?').join(', ')})`
+    if (key === null) {
+      this.#put = file.prepare(insert)
+      this.#delete = null
+      return
     }
-    const rows = ofTable.flatMap((change) => (change.row === null ? [] : [change.row]))
-    for (const some of chunks(rows, ROWS_PER_STATEMENT)) {
-      const set = Object.fromEntries(
-        Object.entries(getTableColumns(table)).map(([property, column]) => [
-          property,
-          sql.raw(`excluded.${snakeCase(column.name)}`),
-        ]),
-      )
-      // The rows of one table share its type; the union over tables is what TypeScript cannot follow.
-      tx.insert(table)
-        .values(some as never)
-        .onConflictDoUpdate({ target: key, set })
-        .run()
-    }
+    const keyName = quoted(snakeCase(key))
+    const set = names.map((each) => `${each} = excluded.${each}`).join(', ')
+    this.#put = file.prepare(`${insert} on conflict (${keyName}) do update set ${set}`)
+    this.#delete = file.prepare(`delete from ${name} where ${keyName} = ?`)
   }
+
+  /** Inserts a row, or replaces the one with its key whole. */
+  put(row: object): void {
+    const values = row as Readonly<Record<string, unknown>>
+    this.#put.run(
+      this.#columns.map(([property, column]) => {
+        const value = values[property] ?? null
+        return value === null ? null : column.mapToDriverValue(value)
+      }),
+    )
+  }
+
+  delete(key: string): void {
+    if (!this.#delete) throw new Error('rows of this table are not deleted one by one')
+    this.#delete.run(key)
+  }
+}
+
+function quoted(name: string): string {
+  return `"${name}"`
 }
 
 function snakeCase(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
-}
-
-function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {
-  for (let start = 0; start < items.length; start += size) yield items.slice(start, start + size)
 }
