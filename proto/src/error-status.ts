@@ -60,7 +60,8 @@ export function fromClientError(error: unknown): VpeError {
     }
   }
   if (error instanceof ClientError) {
-    const silent = [Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED, Status.CANCELLED].includes(error.code)
+    const silent =
+      [Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED, Status.CANCELLED].includes(error.code) || isCutOff(error)
     return new VpeError(
       silent ? 'UNAVAILABLE' : 'INTERNAL',
       `${error.path}: ${error.details || Status[error.code]}`,
@@ -73,4 +74,9 @@ export function fromClientError(error: unknown): VpeError {
     return new VpeError('UNAVAILABLE', 'no answer in time', { cause: error })
   }
   return new VpeError('INTERNAL', error instanceof Error ? error.message : String(error), { cause: error })
+}
+
+/** The connection went before the answer came, which grpc-js calls INTERNAL: nobody has refused anything. */
+function isCutOff({ code, details }: ClientError): boolean {
+  return code === Status.INTERNAL && details.startsWith('Received RST_STREAM')
 }

@@ -27,7 +27,7 @@ import {
 } from './peer.ts'
 import type { TlsFolder } from './tls.ts'
 
-/** A dead peer is noticed within about keepalive_time + keepalive_timeout, also while a call waits. */
+/** A dead server is noticed within about keepalive_time + keepalive_timeout, also while a call waits. */
 const CONNECTION = {
   'grpc.keepalive_time_ms': 5_000,
   'grpc.keepalive_timeout_ms': 5_000,
@@ -69,6 +69,9 @@ export function createRpcServer(
   }
   const server = createServer({
     ...CONNECTION,
+    // A client that has gone costs a server little, and one that is only busy would lose all its calls.
+    'grpc.keepalive_time_ms': 30_000,
+    'grpc.keepalive_timeout_ms': 20_000,
     'grpc.http2.min_ping_interval_without_data_ms': 1_000,
     interceptors: [stateCaller(tls !== undefined)],
   })
