@@ -102,7 +102,7 @@ export class SimulatedHosts {
       const host = this.#hosts[index]
       if (!host?.isThere) continue
       const { agent } = host
-      host.digest ??= agent.digest()
+      host.digest ??= agent.inventoryDigest()
       const { hostId, bootId } = agent
       const beat = encodeHeartbeat({ hostId, bootId, epoch: 1, digest: host.digest, load1: 0.5 })
       this.#bus.publish(heartbeatSubject(hostId), beat)

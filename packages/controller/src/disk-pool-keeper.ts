@@ -6,6 +6,7 @@ import type { DiskPoolHost, DiskPoolRecord, HostRecord } from '@vpe/core'
 import { fromClientError } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
+import { Slots } from './slots.ts'
 import type { Store } from './store/store.ts'
 import { change } from './store/tables.ts'
 import { diskPoolSpecToWire, markerOn } from './wire.ts'
@@ -13,6 +14,8 @@ import { diskPoolSpecToWire, markerOn } from './wire.ts'
 const REFRESH_MS = 60_000
 /** Longer than what an agent gives a mount and a worker. */
 const TIMEOUT_MS = 90_000
+/** So many hosts are asked at once: every minute it is all of them. */
+const AT_ONCE = 128
 /** A smaller share of the pool's size is not worth a row and an fsync. */
 const NOTEWORTHY_SHARE = 0.01
 
@@ -25,6 +28,7 @@ export class DiskPoolKeeper {
   readonly #underWay = new Set<string>()
   /** Shared pools that a host is being asked to mark. */
   readonly #marking = new Map<string, Promise<void>>()
+  readonly #slots = new Slots(AT_ONCE)
   #timer: NodeJS.Timeout | null = null
 
   /**
@@ -46,7 +50,7 @@ export class DiskPoolKeeper {
     store.listen({
       onDiskPool: (pool) => {
         for (const host of pool?.hosts ?? []) {
-          if (pool && host.state === 'pending') this.#ensure(pool.uuid, host.hostId).catch(this.#onFatal)
+          if (pool && host.state === 'pending') this.#ensureSoon(pool.uuid, host.hostId)
         }
       },
     })
@@ -63,8 +67,7 @@ export class DiskPoolKeeper {
   /** Ensures every pool of a host: it has just become reachable. */
   lookAtHost(hostId: string): void {
     for (const pool of this.#store.diskPools.values()) {
-      if (pool.hosts.some((host) => host.hostId === hostId))
-        this.#ensure(pool.uuid, hostId).catch(this.#onFatal)
+      if (pool.hosts.some((host) => host.hostId === hostId)) this.#ensureSoon(pool.uuid, hostId)
     }
   }
 
@@ -72,23 +75,27 @@ export class DiskPoolKeeper {
     if (this.#timer) clearInterval(this.#timer)
   }
 
-  async #ensure(poolUuid: string, hostId: string): Promise<void> {
+  /** Once however often it is called until that is done. */
+  #ensureSoon(poolUuid: string, hostId: string): void {
     const key = `${poolUuid}/${hostId}`
     if (this.#underWay.has(key)) return
     this.#underWay.add(key)
-    try {
-      await this.#store.durable()
-      // A shared pool is marked by one host: the others must find what that has written. Of two that mark at
-      // once, one may be without the share, and mark the folder below.
-      while (this.#marking.has(poolUuid)) await this.#marking.get(poolUuid)
-      const pool = this.#store.diskPools.get(poolUuid)
-      const host = this.#store.hosts.get(hostId)
-      if (!pool || !host) return
-      if (pool.shared && pool.marker === '') await this.#mark(pool, host)
-      else await this.#look(pool, host)
-    } finally {
-      this.#underWay.delete(key)
-    }
+    this.#slots
+      .run(() => this.#ensure(poolUuid, hostId))
+      .finally(() => this.#underWay.delete(key))
+      .catch(this.#onFatal)
+  }
+
+  async #ensure(poolUuid: string, hostId: string): Promise<void> {
+    await this.#store.durable()
+    // A shared pool is marked by one host: the others must find what that has written. Of two that mark at
+    // once, one may be without the share, and mark the folder below.
+    while (this.#marking.has(poolUuid)) await this.#marking.get(poolUuid)
+    const pool = this.#store.diskPools.get(poolUuid)
+    const host = this.#store.hosts.get(hostId)
+    if (!pool || !host) return
+    if (pool.shared && pool.marker === '') await this.#mark(pool, host)
+    else await this.#look(pool, host)
   }
 
   async #mark(pool: DiskPoolRecord, host: HostRecord): Promise<void> {

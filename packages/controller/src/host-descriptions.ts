@@ -19,6 +19,7 @@ import { type DescribeHostResponse, fromClientError } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
 import { hostEvent } from './host-event.ts'
+import { Slots } from './slots.ts'
 import type { Store } from './store/store.ts'
 import { change } from './store/tables.ts'
 import { conditionName, factsFromWire, findingFromWire } from './wire.ts'
@@ -26,6 +27,8 @@ import { conditionName, factsFromWire, findingFromWire } from './wire.ts'
 const TIMEOUT_MS = 10_000
 /** A look at everything waits for what hangs, on the host, for some seconds. */
 const LOOK_TIMEOUT_MS = 20_000
+/** So many hosts are asked at once: after a start of this process it is all of them. */
+const AT_ONCE = 256
 
 interface Description {
   /** Of the last answer; null while there was none since the start of this process. */
@@ -41,6 +44,7 @@ export class HostDescriptions {
   readonly #now: () => number
   readonly #log: Logger
   readonly #descriptions = new Map<string, Description>()
+  readonly #slots = new Slots(AT_ONCE)
 
   constructor(store: Store, agents: Agents, now: () => number, log: Logger) {
     this.#store = store
@@ -64,7 +68,8 @@ export class HostDescriptions {
     const description = this.#of(host.uuid)
     if (description.isAsking) return
     description.isAsking = true
-    this.#ask(host, false, TIMEOUT_MS)
+    this.#slots
+      .run(() => this.#ask(host, false, TIMEOUT_MS))
       // The next heartbeat asks again.
       .catch((error) => this.#log.debug({ host: host.uuid, err: fromClientError(error) }, 'no description'))
       .finally(() => {

@@ -3,7 +3,13 @@
 // asked for, which repairs whatever was missed. With NATS away, gRPC probes take the heartbeats' place.
 
 import type { NatsConnection, Subscription } from '@nats-io/nats-core'
-import { CHANGED_SUBJECTS, decodeHeartbeat, HEARTBEAT_SUBJECTS, hostOfSubject } from '@vpe/bus'
+import {
+  CHANGED_SUBJECTS,
+  decodeHeartbeat,
+  HEARTBEAT_SUBJECTS,
+  type Heartbeat,
+  hostOfSubject,
+} from '@vpe/bus'
 import {
   decideAddresses,
   decideReport,
@@ -20,6 +26,7 @@ import type { Agents } from './agents.ts'
 import { HostDescriptions } from './host-descriptions.ts'
 import { hostEvent } from './host-event.ts'
 import { commitDecision } from './instance-commit.ts'
+import { Slots } from './slots.ts'
 import type { Store } from './store/store.ts'
 import { change } from './store/tables.ts'
 import { type HostSight, reportFromWire } from './wire.ts'
@@ -29,6 +36,14 @@ const PROBE_TIMEOUT_MS = 2_000
 const INVENTORY_TIMEOUT_MS = 30_000
 /** An inventory is asked for at least this often, in case every hint was lost. */
 const INVENTORY_INTERVAL_MS = 60_000
+/**
+ * So many hosts are asked at once what they run, and so many whether they live: enough that those that hang hold
+ * nobody up for long, and few enough that thousands that come at once leave time for everything else.
+ */
+const INVENTORIES_AT_ONCE = 256
+const PROBES_AT_ONCE = 256
+/** A host that is down is asked ever less often, down to this; its first heartbeat needs no asking. */
+const PROBE_INTERVAL_MAX_MS = 8_000
 
 interface Watch {
   lastHeardMs: number
@@ -39,6 +54,13 @@ interface Watch {
   isReading: boolean
   isStale: boolean
   isProbing: boolean
+  /** How often in a row it has not answered, and when it is asked again. */
+  silentProbes: number
+  nextProbeMs: number
+  /** The text of the last heartbeat: one that says the same needs no reading. */
+  heartbeat: string
+  heardBootId: string
+  heardHostDigest: Heartbeat['hostDigest']
   unknownInstances: readonly string[]
 }
 
@@ -51,6 +73,8 @@ export class HostMonitor {
   readonly descriptions: HostDescriptions
   readonly #watches = new Map<string, Watch>()
   readonly #subscriptions: Subscription[] = []
+  readonly #inventorySlots = new Slots(INVENTORIES_AT_ONCE)
+  readonly #probeSlots = new Slots(PROBES_AT_ONCE)
   #timer: NodeJS.Timeout | null = null
 
   /** @param onReachable told when a host answers that did not, and for each host after a start */
@@ -136,6 +160,11 @@ export class HostMonitor {
         isReading: false,
         isStale: false,
         isProbing: false,
+        silentProbes: 0,
+        nextProbeMs: 0,
+        heartbeat: '',
+        heardBootId: '',
+        heardHostDigest: undefined,
         unknownInstances: [],
       }
       this.#watches.set(hostId, watch)
@@ -144,24 +173,29 @@ export class HostMonitor {
   }
 
   #heard(subject: string, text: string): void {
-    const decoded = decodeHeartbeat(text)
     const hostId = hostOfSubject(subject)
-    if ('refused' in decoded || decoded.heartbeat.hostId !== hostId) {
-      this.#log.warn(
-        { subject, why: 'refused' in decoded ? decoded.refused : 'host id differs' },
-        'heartbeat refused',
-      )
-      return
-    }
-    const host = this.#store.hosts.get(hostId)
+    const host = this.#store.hosts.get(hostId ?? '')
     if (!host) return
-    const watch = this.#watchOf(hostId)
+    const watch = this.#watchOf(host.uuid)
+    // Most say what the one before said, and thousands come each second.
+    if (watch.heartbeat !== text) {
+      const decoded = decodeHeartbeat(text)
+      if ('refused' in decoded || decoded.heartbeat.hostId !== hostId) {
+        const why = 'refused' in decoded ? decoded.refused : 'host id differs'
+        this.#log.warn({ subject, why }, 'heartbeat refused')
+        return
+      }
+      watch.heartbeat = text
+      watch.heardDigest = decoded.heartbeat.digest
+      watch.heardBootId = decoded.heartbeat.bootId
+      watch.heardHostDigest = decoded.heartbeat.hostDigest
+    }
     watch.lastHeardMs = this.#now()
-    watch.heardDigest = decoded.heartbeat.digest
+    watch.silentProbes = 0
     if (host.state === 'down') this.#setState(host, 'up', 'it is heard again')
-    this.descriptions.heard(host, decoded.heartbeat.hostDigest)
-    if (watch.heardDigest !== watch.readDigest || decoded.heartbeat.bootId !== host.facts.bootId)
-      this.lookAt(hostId)
+    this.descriptions.heard(host, watch.heardHostDigest)
+    if (watch.heardDigest !== watch.readDigest || watch.heardBootId !== host.facts.bootId)
+      this.lookAt(host.uuid)
   }
 
   #tick(): void {
@@ -169,13 +203,15 @@ export class HostMonitor {
     for (const host of this.#store.hosts.values()) {
       const watch = this.#watchOf(host.uuid)
       if (now - watch.lastInventoryMs > INVENTORY_INTERVAL_MS && host.state === 'up') this.lookAt(host.uuid)
-      if (judgeHost(watch.lastHeardMs, now, null) === 'probe' && !watch.isProbing)
-        void this.#probe(host, watch)
+      if (watch.isProbing || watch.nextProbeMs > now) continue
+      if (judgeHost(watch.lastHeardMs, now, null) === 'probe') {
+        watch.isProbing = true
+        void this.#probeSlots.run(() => this.#probe(host, watch))
+      }
     }
   }
 
   async #probe(host: HostRecord, watch: Watch): Promise<void> {
-    watch.isProbing = true
     const askedAtMs = this.#now()
     const answered = await this.#agents
       .client(host)
@@ -196,7 +232,12 @@ export class HostMonitor {
     if (answered) {
       // Silent on NATS but alive: the probe stands for the heartbeats, and nothing hints at changes.
       watch.lastHeardMs = this.#now()
+      watch.silentProbes = 0
       this.lookAt(host.uuid)
+    } else {
+      watch.nextProbeMs = this.#now() + Math.min(PROBE_INTERVAL_MAX_MS, TICK_MS * 2 ** watch.silentProbes++)
+      // Left alone, a connection is tried again each second, for as long as the host is away.
+      this.#agents.forget(host.uuid)
     }
     if (verdict === 'up' && now.state === 'down') this.#setState(now, 'up', 'it answers on gRPC')
     if (verdict === 'down' && now.state === 'up') {
@@ -216,12 +257,7 @@ export class HostMonitor {
   async #readInventory(hostId: string, watch: Watch): Promise<void> {
     watch.isReading = true
     try {
-      while (watch.isStale) {
-        watch.isStale = false
-        const host = this.#store.hosts.get(hostId)
-        if (!host) return
-        await this.#readOnce(host, watch)
-      }
+      while (watch.isStale) await this.#inventorySlots.run(() => this.#readOnce(hostId, watch))
     } catch (error) {
       // The next heartbeat or tick asks again; whether the host is down is judged elsewhere.
       watch.readDigest = null
@@ -231,7 +267,11 @@ export class HostMonitor {
     }
   }
 
-  async #readOnce(host: HostRecord, watch: Watch): Promise<void> {
+  async #readOnce(hostId: string, watch: Watch): Promise<void> {
+    // Whatever hinted at changes while it waited for its turn is seen now.
+    watch.isStale = false
+    const host = this.#store.hosts.get(hostId)
+    if (!host) return
     const first = watch.lastInventoryMs === 0
     // Records that change while the question is on its way are judged by the next inventory: this one
     // may have been taken before the change.
@@ -255,8 +295,10 @@ export class HostMonitor {
     for (const [uuid, record] of asked) {
       const now = this.#store.instances.get(uuid)
       if (!now) continue
-      if (now !== record) watch.readDigest = null
-      else this.#repair(uuid, reports.get(uuid) ?? null)
+      const report = reports.get(uuid) ?? null
+      if (now === record) this.#repair(uuid, report)
+      // Where it says just what the changed record says, too, nothing is left to find out.
+      else if (!report || report.converging || decideReport(now, report)) watch.readDigest = null
     }
     const addresses = new Map(inventory.addresses.map((each) => [each.uuid, each.addresses]))
     for (const uuid of reports.keys()) this.#noteAddresses(uuid, host.uuid, addresses.get(uuid) ?? [])

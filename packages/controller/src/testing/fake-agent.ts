@@ -131,7 +131,7 @@ export class FakeAgent {
   }
 
   /** Of what it would report, as heartbeats carry it. */
-  digest(): string {
+  inventoryDigest(): string {
     const reports = [...this.domains.values()].map(({ report }) => report)
     return createHash('sha256')
       .update(JSON.stringify([reports, ...this.addresses]))
@@ -311,7 +311,13 @@ export class FakeAgent {
         const instances = [...agent.domains.values()].map(({ report }) => report)
         const addresses = [...agent.addresses].map(([uuid, values]) => ({ uuid, addresses: values }))
         agent.inventoriesRead++
-        return { hostId: agent.hostId, bootId: agent.bootId, instances, addresses, digest: agent.digest() }
+        return {
+          hostId: agent.hostId,
+          bootId: agent.bootId,
+          instances,
+          addresses,
+          digest: agent.inventoryDigest(),
+        }
       },
       async getMetrics({ uuid, sinceMs, stepMs }) {
         const totals = { atMs: sinceMs + stepMs, vcpus: 1, cpuSeconds: 7, disks: [], nics: [] }
