@@ -21,7 +21,7 @@ export default defineConfig({
       {
         test: {
           name: 'integration',
-          include: ['{packages/*/src,deploy/src,test/contract}/**/*.integration.test.ts'],
+          include: ['{packages/*/src,deploy/src,test/contract,test/scale}/**/*.integration.test.ts'],
           expect,
           testTimeout: 240_000,
           hookTimeout: 240_000,

@@ -68,6 +68,14 @@ showUsage('at rest, empty', await profiled('empty', () => scenario.rest(seconds)
 const created = await profiled('create', () => scenario.create(size.instances))
 print(`accepted:   ${created.acceptedPerSecond.toFixed(0)}/s, ${show(created.acceptMs, 'ms')}`)
 print(`active:     ${created.activePerSecond.toFixed(0)}/s, ${show(created.activeMs, 'ms')}`)
+const spentMs = (part: keyof Usage['cpu']) => {
+  const { usage, usageAfter } = created
+  const spent = usage.cpu[part] * usage.seconds + usageAfter.cpu[part] * usageAfter.seconds
+  return `${((1_000 * spent) / size.instances).toFixed(2)} ms`
+}
+print(
+  `CPU for each: controller ${spentMs('controller')} (its event loop ${spentMs('controllerMain')}), hosts ${spentMs('hosts')}, NATS ${spentMs('nats')}, client ${spentMs('client')}`,
+)
 print(`inventories read meanwhile: ${created.inventories}`)
 showUsage('while accepting', created.usage)
 showUsage('until all were active', created.usageAfter)

@@ -89,7 +89,6 @@ export class ScaleCluster {
         VPE_CONTROLLER_LISTEN: this.#controllerAddress,
         VPE_CONTROLLER_STATE_DIR: this.dir,
         VPE_NATS_URL: this.nats.url,
-        VPE_LOG_LEVEL: process.env.VPE_LOG_LEVEL ?? 'warn',
       },
       join(this.dir, 'controller.log'),
     )

@@ -3,7 +3,14 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { NatsConnection } from '@nats-io/transport-node'
-import { DiskPoolHostState, ImageStatus, Instance, InstanceStatus, InstanceTask } from '@vpe/proto'
+import {
+  DiskPoolHostState,
+  fromClientError,
+  ImageStatus,
+  Instance,
+  InstanceStatus,
+  InstanceTask,
+} from '@vpe/proto'
 import { type Distribution, distribution } from '../bench/figures.ts'
 import { until } from '../e2e/cluster.ts'
 import { EventWatch } from './event-watch.ts'
@@ -116,7 +123,11 @@ export class Scenario {
     await client.createImage({ name: 'demo', url: 'file:///demo.qcow2' })
     let done = 1
     await atATime(REGISTRATIONS, others, async (address, index) => {
-      await client.createHost({ name: `host-${index + 1}`, address })
+      const name = `host-${index + 1}`
+      await insist<unknown>(
+        () => client.createHost({ name, address }),
+        () => client.listHosts({ name }),
+      )
       this.#progress('hosts registered', ++done, count)
     })
     const hostsPerSecond = (count / (performance.now() - fromMs)) * 1_000
@@ -234,7 +245,8 @@ export class Scenario {
     const uuids = [...(await this.#instances()).keys()]
     let done = 0
     await atATime(this.#size.callers, uuids, async (uuid) => {
-      await client.deleteInstance({ uuid })
+      const gone = async () => ({})
+      await insist<unknown>(() => client.deleteInstance({ uuid }), gone)
       this.#progress('deletions accepted', ++done, uuids.length)
     })
     await slowly(async () => {
@@ -268,7 +280,11 @@ export class Scenario {
   }
 
   async #createByRpc(name: string): Promise<string> {
-    const { instance } = await this.#cluster.client.createInstance({ name, flavor: 'tiny', image: 'demo' })
+    const { client } = this.#cluster
+    const { instance } = await insist(
+      () => client.createInstance({ name, flavor: 'tiny', image: 'demo' }),
+      () => client.findInstance({ called: { name, namespace: '' } }),
+    )
     return instance?.uuid ?? ''
   }
 
@@ -325,6 +341,27 @@ async function slowly(isTrue: () => boolean | Promise<boolean>, what: string): P
     SETTLE_MS,
   )
 }
+
+const RETRY_MS = 500
+
+/**
+ * Asks again when nobody answers, as any client does.
+ * @param find what the call is about, when it turns out that an unanswered one was carried out
+ */
+async function insist<Answer>(call: () => Promise<Answer>, find: () => Promise<Answer>): Promise<Answer> {
+  for (let isRepeated = false; ; isRepeated = true) {
+    try {
+      return await call()
+    } catch (cause) {
+      const { code } = fromClientError(cause)
+      if (isRepeated && DONE_ALREADY.has(code)) return find()
+      if (code !== 'UNAVAILABLE') throw cause
+    }
+    await sleep(RETRY_MS)
+  }
+}
+
+const DONE_ALREADY: ReadonlySet<string> = new Set(['NAME_TAKEN', 'CONFLICT', 'NOT_FOUND'])
 
 /** Does a piece of work for each item, so many at a time. */
 async function atATime<Item>(

@@ -104,7 +104,9 @@ export class SimulatedHosts {
       const { agent } = host
       host.digest ??= agent.inventoryDigest()
       const { hostId, bootId } = agent
-      const beat = encodeHeartbeat({ hostId, bootId, epoch: 1, digest: host.digest, load1: 0.5 })
+      // As the kernel has it, the load is another one every five seconds.
+      const load1 = (Math.floor(Date.now() / 5_000) % 100) / 100
+      const beat = encodeHeartbeat({ hostId, bootId, epoch: 1, digest: host.digest, load1 })
       this.#bus.publish(heartbeatSubject(hostId), beat)
     }
   }
