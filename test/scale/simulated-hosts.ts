@@ -103,10 +103,10 @@ export class SimulatedHosts {
       if (!host?.isThere) continue
       const { agent } = host
       host.digest ??= agent.inventoryDigest()
-      const { hostId, bootId } = agent
+      const { hostId, bootId, digest: hostDigest } = agent
       // As the kernel has it, the load is another one every five seconds.
       const load1 = (Math.floor(Date.now() / 5_000) % 100) / 100
-      const beat = encodeHeartbeat({ hostId, bootId, epoch: 1, digest: host.digest, load1 })
+      const beat = encodeHeartbeat({ hostId, bootId, epoch: 1, digest: host.digest, hostDigest, load1 })
       this.#bus.publish(heartbeatSubject(hostId), beat)
     }
   }
