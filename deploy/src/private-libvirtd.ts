@@ -19,6 +19,8 @@ export interface PrivateLibvirtd {
   readonly socketFolder: string
   /** What `virsh -c` takes. */
   readonly uri: string
+  /** Where other libvirtds reach it on loopback, to send it guests: for tests, neither encrypted nor authenticated. */
+  readonly tcpPort?: number
 }
 
 export interface LibvirtDaemon {
@@ -76,9 +78,9 @@ export const guestSettings = [
 ] as const
 
 /** Writes the configuration, and clears what a reboot has made untrue. Changes nothing under a running daemon. */
-export function preparePrivateLibvirtd({ folder, socketFolder }: PrivateLibvirtd, id: string): void {
+export function preparePrivateLibvirtd({ folder, socketFolder, tcpPort }: PrivateLibvirtd, id: string): void {
   for (const part of Object.keys(bindings)) mkdirSync(join(folder, part), { recursive: true })
-  for (const [part, text] of Object.entries(configuration(socketFolder, id)))
+  for (const [part, text] of Object.entries(configuration(socketFolder, id, tcpPort)))
     writeFileSync(join(folder, 'etc', part), text)
   mkdirSync(socketFolder, { recursive: true, mode: 0o700 })
 
@@ -103,7 +105,10 @@ export function libvirtDaemons(daemon: PrivateLibvirtd): readonly LibvirtDaemon[
     },
     {
       name: 'libvirtd',
-      ...inNamespace(daemon.folder, [...reaping, 'libvirtd', '--pid-file', '/run/libvirt/libvirtd.pid']),
+      ...inNamespace(daemon.folder, [
+        ...[...reaping, 'libvirtd', '--pid-file', '/run/libvirt/libvirtd.pid'],
+        ...(daemon.tcpPort === undefined ? [] : ['--listen']),
+      ]),
       ready: async () => ((await libvirtAnswers(daemon.uri)) ? undefined : 'no answer yet'),
     },
   ]
@@ -164,7 +169,18 @@ export function removeSocketFolder({ folder, socketFolder }: PrivateLibvirtd): v
   if (readdirSync(socketFolder).length === 0) rmdirSync(socketFolder)
 }
 
-function configuration(socketFolder: string, id: string): Record<string, string> {
+function configuration(
+  socketFolder: string,
+  id: string,
+  tcpPort: number | undefined,
+): Record<string, string> {
+  const tcp =
+    tcpPort === undefined
+      ? []
+      : [
+          ...['listen_tls = 0', 'listen_tcp = 1', 'listen_addr = "127.0.0.1"'],
+          ...[`tcp_port = "${tcpPort}"`, 'auth_tcp = "none"'],
+        ]
   return {
     'libvirtd.conf': [
       '# Written by deploy/quickstart at each start.',
@@ -175,6 +191,7 @@ function configuration(socketFolder: string, id: string): Record<string, string>
       'auth_unix_rw = "none"',
       '# Several of these can run on one machine, and must not take each other for themselves.',
       `host_uuid = "${id}"`,
+      ...tcp,
       'log_outputs = "3:stderr"',
       '',
     ].join('\n'),

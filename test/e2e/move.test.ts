@@ -124,7 +124,7 @@ test('a host that is no longer allowed is left for one that is, with all that wa
   const kinds = events
     .map(({ type }) => type.slice('vpe.instance.'.length))
     .filter((kind) => kind !== 'updated')
-  expect(kinds).toEqual(['creating', 'started', 'migrating', 'released', 'moved'])
+  expect(kinds).toEqual(['creating', 'started', 'migrating', 'released', 'migrated'])
 })
 
 test('while its host is away it stays there, and moves once that is back', async () => {

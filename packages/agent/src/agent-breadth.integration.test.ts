@@ -29,7 +29,12 @@ async function startAgent(files: FakePoolFiles): Promise<Agent> {
     hypervisor,
     files,
     publisher: { publish: () => {} },
-    settings: { platform: choosePlatform(capabilities, false), consoleDir: '/nowhere', bridge: undefined },
+    settings: {
+      platform: choosePlatform(capabilities, false),
+      consoleDir: '/nowhere',
+      bridge: undefined,
+      migration: { receive: undefined, tls: false },
+    },
     stateDir: '/nowhere',
     readMachine: async () => FAKE_MACHINE,
     bus: { url: 'nats://nowhere', roundTripMs: async () => 1 },

@@ -2,9 +2,10 @@
 // at its start and every few seconds, at one of them when an event says so, keeps guests as they are
 // wanted, and tells the bus that something changed or that it lives.
 
-import { loadavg } from 'node:os'
+import { freemem, loadavg } from 'node:os'
 import { changedSubject, encodeHeartbeat, HEARTBEAT_INTERVAL_MS, heartbeatSubject } from '@vpe/bus'
 import {
+  type DepartureReport,
   type DesiredDisk,
   type DesiredDiskPool,
   type DesiredImage,
@@ -22,10 +23,17 @@ import type { HostSettings } from './definition.ts'
 import { DiskPools } from './disk-pools.ts'
 import { ADDRESSES_INTERVAL_MS, GuestAddresses } from './guest-addresses.ts'
 import { Hints } from './hints.ts'
-import type { Hypervisor } from './hypervisor/hypervisor.ts'
+import type { Hypervisor, MigrationTarget } from './hypervisor/hypervisor.ts'
 import { InstanceTurns, type Job } from './instance-turns.ts'
 import { digestOf, Inventory } from './inventory.ts'
 import { GuestMetrics, METRICS_INTERVAL_MS } from './metrics/guest-metrics.ts'
+import {
+  abandonMigration,
+  endMigration,
+  type MigrationOrder,
+  migrateInstance,
+  prepareMigration,
+} from './migration.ts'
 import type { Neighbours } from './neighbours.ts'
 import { classifyFile } from './pool/pool-files.ts'
 import type { PoolArguments, PoolImage, PoolResult } from './pool/pool-protocol.ts'
@@ -33,7 +41,7 @@ import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
 import { HostCheck, type HostState } from './preflight/host-check.ts'
 import type { Machine } from './preflight/machine.ts'
 import type { BusProbe } from './preflight/run-preflight.ts'
-import type { Running } from './progress.ts'
+import { Progress, type Running } from './progress.ts'
 import { Slots } from './slots.ts'
 import { Upkeep } from './upkeep.ts'
 import { notHere, whileOff } from './while-off.ts'
@@ -96,6 +104,11 @@ export class Agent {
   readonly #hints = new Hints()
   /** The generations at which instances were removed, or left for another host. */
   readonly #departures = new Map<string, number>()
+  /** How handing instances over has ended, at which generation. */
+  readonly #departureReports = new Map<
+    string,
+    { readonly generation: number; readonly report: DepartureReport }
+  >()
   /** Instances that are being looked at because of an event; true when another came meanwhile. */
   readonly #looks = new Map<string, boolean>()
   readonly #stopping = new AbortController()
@@ -187,10 +200,7 @@ export class Agent {
   /** Makes an instance match, or joins who is at it. */
   apply(desired: DesiredInstance): Running<InstanceReport> {
     const { uuid, generation } = desired
-    const departed = this.#departures.get(uuid) ?? 0
-    if (departed >= generation) {
-      throw new VpeError('STALE_GENERATION', `instance ${uuid} has left this host at generation ${departed}`)
-    }
+    this.#assertNotDeparted(uuid, generation)
     return this.#run(uuid, { kind: 'apply', generation }, (signal, progress) =>
       converge(desired, this.#host, signal, progress),
     )
@@ -212,6 +222,44 @@ export class Agent {
       await releaseInstance(release, this.#host, signal, progress)
       this.#rememberDeparture(uuid, generation)
     })
+  }
+
+  /** Hands an instance over to another host, or joins who is at it. */
+  migrate(order: MigrationOrder): Running<DepartureReport> {
+    const { uuid, generation } = order
+    const known = this.#departureReports.get(uuid)
+    // What has been answered once stands: asked late, it would hand over what is wanted here again.
+    if (known && known.generation >= generation) {
+      return { result: Promise.resolve(known.report), progress: new Progress() }
+    }
+    return this.#run(uuid, { kind: 'migrate', generation }, async (signal, progress) => {
+      const report = await migrateInstance(order, this.#host, signal, progress)
+      return this.#rememberReport(uuid, generation, report)
+    })
+  }
+
+  /** Hands an instance over no more. */
+  endMigration(uuid: string, generation: number): Running<DepartureReport> {
+    return this.#run(uuid, { kind: 'end-migration', generation }, async (signal, progress) => {
+      const report = await endMigration(uuid, generation, this.#host, signal, progress)
+      return this.#rememberReport(uuid, generation, report)
+    })
+  }
+
+  /**
+   * Says how an instance is sent here as it runs.
+   * @throws VpeError that says what is in its way
+   */
+  prepareMigration(desired: DesiredInstance): Promise<MigrationTarget> {
+    this.#assertNotDeparted(desired.uuid, desired.generation)
+    return prepareMigration(desired, this.#host, freemem())
+  }
+
+  /** Receives an instance no more, at this generation or a lower one; whether it has arrived before. */
+  async abandonMigration(uuid: string, generation: number, since: number): Promise<{ arrived: boolean }> {
+    const answer = await abandonMigration(uuid, since, this.#host)
+    if (!answer.arrived) this.#rememberDeparture(uuid, generation)
+    return answer
   }
 
   /**
@@ -369,6 +417,22 @@ export class Agent {
     const look = () => void this.#lookSoon(uuid)
     running.result.then(look, look)
     return running
+  }
+
+  #assertNotDeparted(uuid: string, generation: number): void {
+    const departed = this.#departures.get(uuid) ?? 0
+    if (departed < generation) return
+    throw new VpeError('STALE_GENERATION', `instance ${uuid} has left this host at generation ${departed}`)
+  }
+
+  #rememberReport(uuid: string, generation: number, report: DepartureReport): DepartureReport {
+    this.#departureReports.delete(uuid)
+    this.#departureReports.set(uuid, { generation, report })
+    const oldest = this.#departureReports.keys().next().value
+    if (this.#departureReports.size > DEPARTURES_MAX && oldest !== undefined)
+      this.#departureReports.delete(oldest)
+    if (report.departure === 'gone') this.#rememberDeparture(uuid, generation)
+    return report
   }
 
   #rememberDeparture(uuid: string, generation: number): void {

@@ -15,6 +15,14 @@ describe('the settings', () => {
       imageBytesMax: 2 ** 41,
       mountDir: '/var/lib/vpe/mnt',
       bridge: undefined,
+      migration: {
+        receive: {
+          libvirtUri: 'qemu+tls://127.0.0.1/system',
+          memoryUri: 'tcp://127.0.0.1',
+          listenAddress: '127.0.0.1',
+        },
+        tls: false,
+      },
       logLevel: 'info',
     })
   })

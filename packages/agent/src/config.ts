@@ -1,8 +1,10 @@
 // The settings of an agent, from its environment. Judged once, at the start; what is wrong is said with
 // the name of the variable.
 
+import { isIP } from 'node:net'
 import { assertLoopback } from '@vpe/proto'
 import { z } from 'zod'
+import type { MigrationSettings } from './definition.ts'
 
 const absolutePath = z.string().startsWith('/', 'must be an absolute path')
 
@@ -36,6 +38,17 @@ const environmentSchema = z.object({
     // IFNAMSIZ, and what the kernel takes in the name of an interface.
     .regex(/^[^\s/:]{1,15}$/, 'must be the name of a bridge')
     .optional(),
+  VPE_AGENT_MIGRATION_URI: z
+    .string()
+    .refine(
+      (text) => migrationHost(text) !== null,
+      'must be a libvirt URI with a host: qemu+tls://10.0.0.11/system',
+    )
+    .optional(),
+  VPE_AGENT_MIGRATION_TLS: z
+    .enum(['on', 'off'])
+    .default('off')
+    .transform((text) => text === 'on'),
   VPE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info'),
 })
 
@@ -57,6 +70,7 @@ export interface AgentConfig {
   /** Below it the exports of disk pools are mounted. */
   readonly mountDir: string
   readonly bridge: string | undefined
+  readonly migration: MigrationSettings
   readonly logLevel: string
 }
 
@@ -91,6 +105,33 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
     imageBytesMax: data.VPE_AGENT_IMAGE_GIB_MAX * 1024 ** 3,
     mountDir: data.VPE_AGENT_MOUNT_DIR,
     bridge: data.VPE_AGENT_BRIDGE,
+    migration: {
+      receive: receiveAt(
+        data.VPE_AGENT_MIGRATION_URI ?? `qemu+tls://${hostOf(data.VPE_AGENT_LISTEN)}/system`,
+      ),
+      tls: data.VPE_AGENT_MIGRATION_TLS,
+    },
     logLevel: data.VPE_LOG_LEVEL,
+  }
+}
+
+function hostOf(listen: string): string {
+  return listen.slice(0, listen.lastIndexOf(':'))
+}
+
+/** The host in a libvirt URI, brackets of an IPv6 address included; null where it names none. */
+function migrationHost(uri: string): string | null {
+  return /^[a-z]+\+[a-z]+:\/\/(?:[^@/]*@)?(\[[^\]]+\]|[^/:?]+)(?::\d+)?(?:[/?].*)?$/.exec(uri)?.[1] ?? null
+}
+
+/** What comes here as it runs comes to the address in the URI. An agent that listens everywhere names none. */
+function receiveAt(libvirtUri: string): MigrationSettings['receive'] {
+  const host = migrationHost(libvirtUri)
+  const address = host?.replace(/^\[|\]$/g, '') ?? ''
+  if (host === null || address === '0.0.0.0' || address === '::') return undefined
+  return {
+    libvirtUri,
+    memoryUri: `tcp://${host}`,
+    listenAddress: isIP(address) === 0 ? undefined : address,
   }
 }

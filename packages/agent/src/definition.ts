@@ -3,13 +3,22 @@
 import type { InstanceMark } from '@vpe/core'
 import { consoleLogPath } from './console-log.ts'
 import { domainXml, type Platform } from './domain-xml.ts'
+import type { MigrationTarget } from './hypervisor/hypervisor.ts'
 import { seedPath, systemDiskPath } from './pool/pool-files.ts'
 import { serialSocketPath } from './serial-socket.ts'
+
+export interface MigrationSettings {
+  /** How running guests are sent here; undefined where none are received. */
+  readonly receive: Omit<MigrationTarget, 'definitionXml'> | undefined
+  /** Those that leave are encrypted on their way. */
+  readonly tls: boolean
+}
 
 export interface HostSettings {
   readonly platform: Platform
   readonly consoleDir: string
   readonly bridge: string | undefined
+  readonly migration: MigrationSettings
 }
 
 export function definitionXml(mark: InstanceMark, settings: HostSettings): string {

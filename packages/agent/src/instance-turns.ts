@@ -6,7 +6,10 @@ import { VpeError } from '@vpe/core'
 import { Progress, type Running } from './progress.ts'
 
 export type Job =
-  | { readonly kind: 'apply' | 'remove' | 'release'; readonly generation: number }
+  | {
+      readonly kind: 'apply' | 'remove' | 'release' | 'migrate' | 'end-migration'
+      readonly generation: number
+    }
   /** This host's own: bringing a guest back, or writing down that it stays off. */
   | { readonly kind: 'upkeep' }
   /** Its disk is being read, or a snapshot of it comes or goes: the guest neither starts nor stops meanwhile. */
@@ -33,6 +36,8 @@ const DOING = {
   apply: 'made to match a newer one',
   remove: 'being removed',
   release: 'leaving this host',
+  migrate: 'migrating to another host',
+  'end-migration': 'kept from migrating',
 } as const
 
 interface Turn {

@@ -12,7 +12,11 @@ import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { recognise } from './marked-domains.ts'
 
 /** For people who read the log: a fault is something to look into. */
-const PAUSED_BY = { asked: 'somebody', fault: 'libvirt, on a fault such as an I/O error' } as const
+const PAUSED_BY = {
+  asked: 'somebody',
+  fault: 'libvirt, on a fault such as an I/O error',
+  migration: 'a migration that broke at its end',
+} as const
 
 export interface InventoryDeps {
   readonly hostId: string

@@ -53,8 +53,18 @@ try {
 }
 
 async function run(config: AgentConfig): Promise<void> {
-  const { stateDir, libvirtUri, natsUrl, imageDirs, imageBytesMax, mountDir, bridge, listen, metricsListen } =
-    config
+  const {
+    stateDir,
+    libvirtUri,
+    natsUrl,
+    imageDirs,
+    imageBytesMax,
+    mountDir,
+    bridge,
+    listen,
+    metricsListen,
+    migration,
+  } = config
   const consoleDir = join(stateDir, 'console')
   await mkdir(consoleDir, { recursive: true })
   // The sockets of the serial lines are in it: a line is a login to its guest.
@@ -86,7 +96,7 @@ async function run(config: AgentConfig): Promise<void> {
 
   const clock = systemClock
   const files = new PoolWorkers({ hostId, imageDirs, imageBytesMax, mountDir, clock, log })
-  const settings = { platform, consoleDir, bridge }
+  const settings = { platform, consoleDir, bridge, migration }
   const epoch = () => epochs.epoch
   const agent = new Agent({
     hostId,

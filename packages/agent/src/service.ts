@@ -7,6 +7,7 @@ import type {
   AttachConsoleResponse,
   CaptureImageResponse,
   ImportImageResponse,
+  MigrateDomainResponse,
 } from '@vpe/proto'
 import type { Agent } from './agent.ts'
 import { carry } from './carry.ts'
@@ -16,6 +17,7 @@ import type { PoolImage } from './pool/pool-protocol.ts'
 import { Progress, type Running, stepsOf } from './progress.ts'
 import {
   consoleTargetFromWire,
+  departureToWire,
   desiredFromWire,
   diskFromWire,
   diskPoolFromWire,
@@ -26,6 +28,8 @@ import {
   imageFromWire,
   imageToWire,
   metricsToWire,
+  migrationOrderFromWire,
+  migrationTargetToWire,
   releaseFromWire,
   reportToWire,
   snapshotFromWire,
@@ -39,6 +43,10 @@ type ServiceParts = Pick<
   | 'apply'
   | 'remove'
   | 'release'
+  | 'migrate'
+  | 'endMigration'
+  | 'prepareMigration'
+  | 'abandonMigration'
   | 'changeSnapshot'
   | 'inventory'
   | 'importImage'
@@ -180,6 +188,35 @@ export function createAgentService(
       await admit(request.epoch)
       await agent.release(release).result
       return {}
+    },
+
+    async prepareMigration({ epoch, spec }) {
+      const desired = desiredFromWire(spec, epochFromWire(epoch))
+      await admit(epoch)
+      return { target: migrationTargetToWire(await agent.prepareMigration(desired)) }
+    },
+
+    async *migrateDomain(request, { signal }): AsyncGenerator<MigrateDomainResponse> {
+      const order = migrationOrderFromWire(request)
+      await admit(request.epoch)
+      const running = agent.migrate(order)
+      for await (const step of stepsOf(running, signal)) yield { update: { $case: 'step', value: step } }
+      if (signal.aborted) return
+      yield { update: { $case: 'report', value: departureToWire(await running.result) } }
+    },
+
+    async endMigration(request) {
+      const uuid = uuidFromWire(request.uuid, 'uuid')
+      const generation = generationFromWire(request.generation)
+      await admit(request.epoch)
+      return { report: departureToWire(await agent.endMigration(uuid, generation).result) }
+    },
+
+    async abandonMigration(request) {
+      const uuid = uuidFromWire(request.uuid, 'uuid')
+      const [generation, since] = [request.generation, request.since].map(generationFromWire)
+      await admit(request.epoch)
+      return agent.abandonMigration(uuid, generation ?? 0, since ?? 0)
     },
 
     async ensureSnapshot(request) {

@@ -4,6 +4,7 @@
 
 import { createHash } from 'node:crypto'
 import {
+  type DepartureReport,
   type DesiredDisk,
   type DesiredDiskPool,
   type DesiredImage,
@@ -28,6 +29,8 @@ import {
   type AttachConsoleRequest,
   ConditionStatus,
   ConsoleKind,
+  Departure,
+  type DepartureReport as DepartureReportMessage,
   DiskFormat,
   type DiskPoolSpec,
   type DiskSpec,
@@ -40,6 +43,8 @@ import {
   type InstanceReport,
   type InstanceSpec,
   type MemoryFigures,
+  type MigrateDomainRequest,
+  type MigrationTarget as MigrationTargetMessage,
   Power,
   RebootKind,
   type ReleaseInstanceRequest,
@@ -49,7 +54,9 @@ import {
 import { z } from 'zod'
 import type { SnapshotOf } from './agent.ts'
 import type { ConsoleTarget } from './consoles.ts'
+import type { MigrationTarget } from './hypervisor/hypervisor.ts'
 import type { MeasuredInstance } from './metrics/guest-metrics.ts'
+import type { MigrationOrder } from './migration.ts'
 import type { PoolImage } from './pool/pool-protocol.ts'
 import { printable } from './xml.ts'
 
@@ -175,6 +182,54 @@ export function diskFromWire(disk: DiskSpec | undefined): DesiredDisk {
 
 export function releaseFromWire({ uuid, generation, stopGraceMs }: ReleaseInstanceRequest): InstanceRelease {
   return parse(releaseSchema, { uuid, generation, stopGraceMs }, 'release')
+}
+
+const migrationTargetSchema = z.object({
+  libvirtUri: z.string().min(1),
+  memoryUri: z.string().min(1),
+  listenAddress: z.string().transform((text) => text || undefined),
+  definitionXml: z.string().min(1),
+})
+
+const migrationOrderSchema = z.object({
+  uuid,
+  generation,
+  target: migrationTargetSchema,
+  bandwidthMibS: z.int().nonnegative(),
+  downtimeMaxMs: z.int().nonnegative(),
+})
+
+export function migrationOrderFromWire({
+  uuid,
+  generation,
+  target,
+  bandwidthMibS,
+  downtimeMs,
+}: MigrateDomainRequest): MigrationOrder {
+  const order = { uuid, generation, target, bandwidthMibS, downtimeMaxMs: downtimeMs }
+  return parse(migrationOrderSchema, order, 'migration')
+}
+
+export function migrationTargetToWire(target: MigrationTarget): MigrationTargetMessage {
+  return { ...target, listenAddress: target.listenAddress ?? '' }
+}
+
+const DEPARTURES = {
+  gone: Departure.GONE,
+  running: Departure.RUNNING,
+  standing: Departure.STANDING,
+  off: Departure.OFF,
+} as const
+
+export function departureToWire(report: DepartureReport): DepartureReportMessage {
+  const { departure, fault, isRefused, downtimeMs, stopCause } = report
+  return {
+    departure: DEPARTURES[departure],
+    fault,
+    refused: isRefused,
+    ...(downtimeMs !== null && { downtimeMs: Math.round(downtimeMs) }),
+    stopCause: stopCause ? STOP_CAUSES[stopCause] : StopCause.UNSPECIFIED,
+  }
 }
 
 export function diskPoolFromWire(pool: DiskPoolSpec | undefined): DesiredDiskPool {

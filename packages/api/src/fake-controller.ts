@@ -432,6 +432,18 @@ export function createFakeController(): FakeController {
         task,
       })
     }),
+    migrateInstance: serve('migrateInstance', ({ uuid, host: reference }) => {
+      const host = reference ? hosts.resolve(reference, 'host') : undefined
+      return changeInstance(uuid, 'instance.migrate', {
+        ...(host && { hostId: host.uuid, hostName: host.name }),
+        task: 'INSTANCE_TASK_MIGRATING',
+      })
+    }),
+    cancelMigration: serve('cancelMigration', ({ uuid }) => {
+      if (instances.get(uuid).task !== 'INSTANCE_TASK_MIGRATING')
+        throw new VpeError('CONFLICT', `instance ${uuid} has no live migration under way`)
+      return changeInstance(uuid, 'instance.cancel_migration', { task: 'INSTANCE_TASK_MIGRATING' })
+    }),
     lockInstance: serve('lockInstance', ({ uuid }) =>
       changeInstance(uuid, 'instance.lock', { locked: true }),
     ),

@@ -43,6 +43,7 @@ import { imageMethods } from './service/images.ts'
 import { instanceMethods } from './service/instances.ts'
 import { lifecycleMethods } from './service/lifecycle.ts'
 import { metricsMethods } from './service/metrics.ts'
+import { migrationMethods } from './service/migrations.ts'
 import { Mutations } from './service/mutation.ts'
 import { operationMethods } from './service/operations.ts'
 import { resourceMethods } from './service/resources.ts'
@@ -122,6 +123,7 @@ export function createController({
   const service: ControllerServiceImplementation = {
     ...instanceMethods({ store, mutations, hosts, imagesGoing, now }),
     ...lifecycleMethods({ store, mutations, hosts, imagesGoing, now }),
+    ...migrationMethods({ store, mutations, hosts, imagesGoing, now }),
     ...diskMethods({ store, mutations, policy, now }),
     ...imageMethods({ store, mutations, agents, importer, uploads, imagesGoing, now }),
     ...diskPoolMethods({ store, mutations, agents, orphans, now }),

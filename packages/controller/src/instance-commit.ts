@@ -8,6 +8,7 @@ import {
   type InstanceDecision,
   type InstancePhase,
   type InstanceRecord,
+  type Migration,
   type OperationRecord,
   phaseOf,
   settleInstanceOperations,
@@ -49,7 +50,7 @@ export function commitOfDecision(
         : [change.remove('instances', instance.uuid), change.remove('userData', instance.uuid)]),
       ...operations.map((operation) => change.operation(ended.get(operation.uuid) ?? operation)),
     ],
-    events: [instanceEvent(before, next, instance, why, disks)],
+    events: [instanceEvent(before, next, instance, why, disks, nowMs)],
   }
 }
 
@@ -80,11 +81,13 @@ function instanceEvent(
   instance: InstanceRecord,
   why: string,
   disks: readonly DiskRecord[],
+  nowMs: number,
 ): VpeEvent {
+  const what = whatHappened(before, next)
   return {
     kind: 'instance',
     id: instance.uuid,
-    what: whatHappened(before, next),
+    what,
     data: {
       uuid: instance.uuid,
       name: instance.name,
@@ -101,8 +104,23 @@ function instanceEvent(
       addresses: instance.addresses,
       disks: disks.map(({ uuid, name }) => ({ uuid, name })),
       fault: instance.fault || null,
+      ...(OF_MIGRATION.has(what) &&
+        instance.migration && { migration: showMigration(instance.migration, nowMs) }),
       why,
     },
+  }
+}
+
+const OF_MIGRATION: ReadonlySet<string> = new Set(['migrating', 'released', 'migrated', 'migration_failed'])
+
+function showMigration(migration: Migration, nowMs: number) {
+  return {
+    mode: migration.mode,
+    from_host_uuid: migration.fromHostId,
+    to_host_uuid: migration.toHostId,
+    duration_ms: nowMs - migration.startedAtMs,
+    downtime_ms: migration.downtimeMs,
+    fault: migration.fault || null,
   }
 }
 
@@ -133,7 +151,12 @@ const WHAT_OF_END: Partial<Record<InstancePhase, string>> = {
   rebuilding: 'rebuilt',
   reverting: 'reverted',
   resizing: 'resized',
-  migrating: 'moved',
+  migrating: 'migrated',
+}
+
+/** It was to go elsewhere, and is where it was. */
+function hasStayed({ migration }: InstanceRecord): boolean {
+  return migration?.end === 'failed' || migration?.end === 'cancelled'
 }
 
 function whatHappened(before: InstanceRecord | null, next: InstanceRecord | null): string {
@@ -143,9 +166,11 @@ function whatHappened(before: InstanceRecord | null, next: InstanceRecord | null
   if (before && before.locked !== next.locked) return next.locked ? 'locked' : 'unlocked'
   if (before && before.leavingHostId !== null && next.leavingHostId === null && before.hostId === next.hostId)
     return 'released'
+  if (before && before.leavingHostId === next.hostId && hasStayed(next)) return 'migration_failed'
   if (before && phaseOf(before) === phase) return before.hostId === next.hostId ? 'updated' : 'migrating'
   // An update that comes to rest where it began has neither started nor stopped anything.
-  if (before && phaseOf(before) === 'updating' && before.status === phase) return 'updated'
+  const isInPlace = before?.task === 'updating' || (before?.task === 'migrating' && hasStayed(next))
+  if (isInPlace && before.status === phase) return 'updated'
   const isSettled = before && next.task === null && next.settledGeneration > before.settledGeneration
   return (isSettled && WHAT_OF_END[phaseOf(before)]) || WHAT_OF_PHASE[phase]
 }

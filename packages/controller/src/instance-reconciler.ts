@@ -6,23 +6,40 @@ import {
   type Attempts,
   afterFailure,
   decideFailed,
+  decideMigrationFailed,
   decideReleased,
   decideRemoved,
   decideReport,
+  decideStayed,
+  type HostRecord,
   type InstanceDecision,
   type InstanceRecord,
   isHopeless,
+  isTransient,
+  judgeMigration,
+  type PlannedAction,
   plan,
   VpeError,
 } from '@vpe/core'
-import { fromClientError } from '@vpe/proto'
+import { fromClientError, type InstanceSpec } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
 import { takeBackDiskWishes } from './disk-wishes.ts'
 import { commitDecision } from './instance-commit.ts'
 import { wantedDisks } from './instance-disks.ts'
 import type { Store } from './store/store.ts'
-import { diskPoolSpecToWire, instanceSpecToWire, reportFromWire, STOP_GRACE_MS } from './wire.ts'
+import {
+  departureFromWire,
+  diskPoolSpecToWire,
+  instanceSpecToWire,
+  reportFromWire,
+  STOP_GRACE_MS,
+} from './wire.ts'
+
+/** How often a live migration is tried while a host does not answer: its guest runs on without it. */
+const MIGRATION_TRIES = 8
+
+type Decide = (now: InstanceRecord) => InstanceDecision | null
 
 interface Runner {
   /** Aborts the call under way; null between calls. */
@@ -41,6 +58,8 @@ export class InstanceReconciler {
   readonly #attempts = new Map<string, Attempts>()
   readonly #steps = new Map<string, string>()
   readonly #calls = {
+    migrate: this.#migrate.bind(this),
+    'end-migration': this.#endMigration.bind(this),
     release: this.#release.bind(this),
     apply: this.#apply.bind(this),
     remove: this.#remove.bind(this),
@@ -130,7 +149,11 @@ export class InstanceReconciler {
     this.look(uuid)
   }
 
-  async #act(instance: InstanceRecord, runner: Runner, kind: 'release' | 'apply' | 'remove'): Promise<void> {
+  async #act(
+    instance: InstanceRecord,
+    runner: Runner,
+    kind: Exclude<PlannedAction['kind'], 'none' | 'wait'>,
+  ): Promise<void> {
     const abort = new AbortController()
     runner.call = { generation: instance.generation, abort }
     try {
@@ -139,20 +162,100 @@ export class InstanceReconciler {
       this.#commit(instance, decision)
     } catch (error) {
       if (abort.signal.aborted) return
-      this.#failed(instance, fromClientError(error))
+      this.#failed(instance, kind, fromClientError(error))
     } finally {
       runner.call = null
     }
   }
 
+  /**
+   * Has the guest taken to its new host as it runs. Whoever has it then, the old host says; it is asked again, however
+   * often its word is lost.
+   */
+  async #migrate(instance: InstanceRecord, signal: AbortSignal): Promise<Decide> {
+    const { uuid, generation, migration } = instance
+    const [from, to] = [this.#leavingHost(instance), this.#partsOf(instance).host]
+    this.#steps.set(uuid, `asking ${to.name} whether it can take the guest`)
+    const spec = await this.#specOf(instance)
+    const epoch = this.#store.epoch
+    const prepared = await this.#agents
+      .client(to)
+      .prepareMigration({ epoch, spec }, { signal })
+      .catch((error: unknown) => {
+        const fault = about(to, fromClientError(error))
+        if (isTransient(fault.code)) throw fault
+        return fault
+      })
+    if (prepared instanceof VpeError) return (now) => decideMigrationFailed(now, prepared.message, true)
+    const limits = {
+      bandwidthMibS: migration?.bandwidthMibS ?? 0,
+      downtimeMs: migration?.downtimeMaxMs ?? 0,
+    }
+    const order = { epoch, uuid, generation, target: prepared.target, ...limits }
+    try {
+      for await (const { update } of this.#agents.client(from).migrateDomain(order, { signal })) {
+        if (update?.$case === 'step') this.#steps.set(uuid, update.value)
+        if (update?.$case !== 'report') continue
+        const report = departureFromWire(update.value)
+        const fault = `host ${from.name}: ${report.fault}`
+        if (report.isRefused) return (now) => decideMigrationFailed(now, fault, true)
+        const verdict = judgeMigration(report.departure, null)
+        if (verdict === 'moved') return (now) => decideReleased(now, report.downtimeMs)
+        if (verdict === 'stays') return (now) => decideStayed(now, report.stopCause, fault)
+        return (now) => decideMigrationFailed(now, fault, false)
+      }
+    } catch (error) {
+      throw about(from, fromClientError(error))
+    }
+    throw new VpeError('UNAVAILABLE', `host ${from.name} ended the call without a report`)
+  }
+
+  /** Finds out who has the guest of a live migration that is wanted no more, or has failed. */
+  async #endMigration(instance: InstanceRecord, signal: AbortSignal): Promise<Decide> {
+    const { uuid, generation, migration } = instance
+    const [from, to] = [this.#leavingHost(instance), this.#partsOf(instance).host]
+    const epoch = this.#store.epoch
+    this.#steps.set(uuid, `having ${from.name} keep its guest`)
+    const { report: answer } = await this.#agents
+      .client(from)
+      .endMigration({ epoch, uuid, generation }, { signal })
+      .catch((error: unknown) => {
+        throw about(from, fromClientError(error))
+      })
+    const report = departureFromWire(answer)
+    const decide = (arrival: 'arrived' | 'absent' | null): Promise<Decide> | Decide => {
+      const verdict = judgeMigration(report.departure, arrival)
+      switch (verdict) {
+        case 'moved':
+          return (now) => decideReleased(now, report.downtimeMs)
+        case 'stays':
+          return (now) => decideStayed(now, report.stopCause, report.fault)
+        case 'release':
+          return this.#release(instance, signal)
+        case 'ask':
+          return ask()
+        default:
+          throw new Error(`no such verdict: ${verdict satisfies never}`)
+      }
+    }
+    const ask = async () => {
+      this.#steps.set(uuid, `asking ${to.name} whether the guest has arrived`)
+      const since = migration?.generation ?? generation
+      const { arrived } = await this.#agents
+        .client(to)
+        .abandonMigration({ epoch, uuid, generation, since }, { signal })
+        .catch((error: unknown) => {
+          throw about(to, fromClientError(error))
+        })
+      return decide(arrived ? 'arrived' : 'absent')
+    }
+    return decide(null)
+  }
+
   /** Waits for the old host as long as it takes: that it is silent says nothing of what it runs. */
-  async #release(
-    instance: InstanceRecord,
-    signal: AbortSignal,
-  ): Promise<(now: InstanceRecord) => InstanceDecision | null> {
-    const { uuid, generation, leavingHostId } = instance
-    const host = this.#store.hosts.get(leavingHostId ?? '')
-    if (!host) throw new VpeError('INTERNAL', `instance ${uuid} leaves a host that has no record`)
+  async #release(instance: InstanceRecord, signal: AbortSignal): Promise<Decide> {
+    const { uuid, generation } = instance
+    const host = this.#leavingHost(instance)
     const what = `${host.name} has to let go of it first`
     this.#steps.set(uuid, what)
     const request = { epoch: this.#store.epoch, uuid, generation, stopGraceMs: STOP_GRACE_MS }
@@ -165,18 +268,9 @@ export class InstanceReconciler {
     return decideReleased
   }
 
-  async #apply(
-    instance: InstanceRecord,
-    signal: AbortSignal,
-  ): Promise<(now: InstanceRecord) => InstanceDecision | null> {
-    const { host, pool } = this.#partsOf(instance)
-    const image = this.#store.images.get(instance.imageUuid)
-    if (!image)
-      throw new VpeError('INTERNAL', `image ${instance.imageUuid} of instance ${instance.uuid} has no record`)
-    // Before anything is waited for: these are the disks of this generation.
-    const disks = wantedDisks(this.#store, instance.uuid)
-    const userData = instance.userDataSha256 ? await this.#userData(instance.uuid) : ''
-    const spec = instanceSpecToWire(this.#store, instance, image, pool, userData, disks)
+  async #apply(instance: InstanceRecord, signal: AbortSignal): Promise<Decide> {
+    const { host } = this.#partsOf(instance)
+    const spec = await this.#specOf(instance)
     const updates = this.#agents.client(host).applyInstance({ epoch: this.#store.epoch, spec }, { signal })
     let last: Parameters<typeof reportFromWire>[0] | null = null
     // To its end, also behind the report: leaving early would cancel a call that is over.
@@ -195,16 +289,24 @@ export class InstanceReconciler {
     return (now) => decideReport(now, report)
   }
 
+  async #specOf(instance: InstanceRecord): Promise<InstanceSpec> {
+    const { pool } = this.#partsOf(instance)
+    const image = this.#store.images.get(instance.imageUuid)
+    if (!image)
+      throw new VpeError('INTERNAL', `image ${instance.imageUuid} of instance ${instance.uuid} has no record`)
+    // Before anything is waited for: these are the disks of this generation.
+    const disks = wantedDisks(this.#store, instance.uuid)
+    const userData = instance.userDataSha256 ? await this.#userData(instance.uuid) : ''
+    return instanceSpecToWire(this.#store, instance, image, pool, userData, disks)
+  }
+
   async #userData(uuid: string): Promise<string> {
     const text = await this.#store.backend.findUserData(uuid)
     if (text !== null) return text
     throw new VpeError('SUPERSEDED', `instance ${uuid} went away with its user data`)
   }
 
-  async #remove(
-    instance: InstanceRecord,
-    signal: AbortSignal,
-  ): Promise<(now: InstanceRecord) => InstanceDecision | null> {
+  async #remove(instance: InstanceRecord, signal: AbortSignal): Promise<Decide> {
     const { host, pool } = this.#partsOf(instance)
     this.#steps.set(instance.uuid, `removing it from ${host.name}`)
     await this.#agents.client(host).removeInstance(
@@ -227,13 +329,19 @@ export class InstanceReconciler {
     if (decision) commitDecision(this.#store, now, decision, this.#now(), this.#log)
   }
 
-  #failed(instance: InstanceRecord, error: VpeError): void {
+  #failed(instance: InstanceRecord, kind: PlannedAction['kind'], error: VpeError): void {
     const { uuid, generation, task } = instance
     const attempts = afterFailure(this.#attempts.get(uuid) ?? null, generation, error.code, this.#now())
-    const isOver = isHopeless(error.code, attempts)
+    const isOver =
+      isHopeless(error.code, attempts) || (kind === 'migrate' && attempts.failures >= MIGRATION_TRIES)
     this.#log.warn({ instance: uuid, code: error.code, failures: attempts.failures, isOver }, error.message)
     this.#attempts.set(uuid, attempts)
     this.#steps.set(uuid, `will try again: ${error.message}`)
+    if (isOver && kind === 'migrate') {
+      // Its guest runs on; what becomes of it is found out before anything else is done.
+      this.#commit(instance, (now) => decideMigrationFailed(now, error.message, false))
+      return
+    }
     if (!isOver || takeBackDiskWishes(this.#store, instance, error.message, this.#now(), this.#log)) return
     this.#commit(instance, (now) => decideFailed(now, error.message))
     if (task !== 'deleting') this.#attempts.delete(uuid)
@@ -248,10 +356,20 @@ export class InstanceReconciler {
     clearTimeout(timer)
   }
 
+  #leavingHost({ uuid, leavingHostId }: InstanceRecord): HostRecord {
+    const host = this.#store.hosts.get(leavingHostId ?? '')
+    if (!host) throw new VpeError('INTERNAL', `instance ${uuid} leaves a host that has no record`)
+    return host
+  }
+
   #partsOf(instance: InstanceRecord) {
     const host = this.#store.hosts.get(instance.hostId)
     const pool = this.#store.diskPools.get(instance.diskPoolUuid)
     if (!host || !pool) throw new VpeError('INTERNAL', `instance ${instance.uuid} has no host or pool record`)
     return { host, pool }
   }
+}
+
+function about(host: HostRecord, cause: VpeError): VpeError {
+  return new VpeError(cause.code, `host ${host.name}: ${cause.message}`, { cause })
 }

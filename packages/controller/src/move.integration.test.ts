@@ -103,7 +103,7 @@ describe('an instance whose host is no longer allowed', () => {
     held.goOn()
     await ends(operationUuid)
     expectOnlyOn(b, await harness.instance(uuid))
-    expect(b.domains.get(uuid)?.spec).toMatchObject({ hasDisk: true, generation: 2 })
+    expect(b.domains.get(uuid)?.spec).toMatchObject({ hasDisk: true, generation: 3 })
     const { operation } = await harness.client.getOperation({ uuid: operationUuid })
     const { placement } = await harness.client.getPlacement({ uuid: operation?.placementUuid ?? '' })
     expect(placement).toMatchObject({ hostId: b.hostId, instanceUuid: uuid })

@@ -2,6 +2,7 @@
 
 import {
   allocatableOf,
+  type DepartureReport as DepartureReportRecord,
   type DiskPoolHost,
   type DiskPoolRecord,
   type DiskRecord,
@@ -30,6 +31,8 @@ import {
 } from '@vpe/core'
 import {
   ConditionStatus,
+  Departure,
+  type DepartureReport,
   type Disk,
   DiskFormat,
   type DiskPool,
@@ -489,6 +492,28 @@ const POWER_WORDS = {
   [Power.OFF]: 'off',
   [Power.PAUSED]: 'paused',
 } as const
+
+const DEPARTURE_WORDS = {
+  [Departure.GONE]: 'gone',
+  [Departure.RUNNING]: 'running',
+  [Departure.STANDING]: 'standing',
+  [Departure.OFF]: 'off',
+  [Departure.UNSPECIFIED]: null,
+} as const
+
+/** An agent's word on what it was to hand over, checked. */
+export function departureFromWire(report: DepartureReport | undefined): DepartureReportRecord {
+  const departure = report ? DEPARTURE_WORDS[report.departure] : null
+  if (!report || !departure) throw new VpeError('INTERNAL', 'the agent does not say what it has')
+  const { fault, refused, downtimeMs, stopCause } = report
+  return {
+    departure,
+    fault,
+    isRefused: refused,
+    downtimeMs: downtimeMs ?? null,
+    stopCause: STOP_CAUSE[stopCause],
+  }
+}
 
 /** An agent's report, checked: it comes from another process. */
 export function reportFromWire(report: InstanceReport): InstanceReportRecord {

@@ -143,8 +143,11 @@ export type OffReason = 'guest-shutdown' | 'crashed' | 'destroyed' | 'start-fail
 export type GuestState =
   /** Running, suspended by itself or on its way down: it holds its disks. */
   | { readonly power: 'on' }
-  /** Its CPUs stand still, and it holds its disks. A fault is one of its disk or memory, which libvirt paused it for. */
-  | { readonly power: 'paused'; readonly reason: 'asked' | 'fault' }
+  /**
+   * Its CPUs stand still, and it holds its disks, or its place. A fault is one of its disk or memory, which libvirt
+   * paused it for. After a migration that broke at its end nobody here knows whether it goes on elsewhere.
+   */
+  | { readonly power: 'paused'; readonly reason: 'asked' | 'fault' | 'migration' }
   /** Panicked, and kept for inspection: neither on nor ready to be started. */
   | { readonly power: 'panicked' }
   | { readonly power: 'off'; readonly reason: OffReason }
@@ -283,6 +286,15 @@ export function planRelease(
   return {
     steps: [...(stop.length > 0 && mark.power !== 'off' ? [off] : []), ...stop, ...(isOffThen ? forget : [])],
   }
+}
+
+/** The mark of a domain that comes to a host as it runs: it matches what is wanted from its first moment there. */
+export function incomingMark(
+  desired: DesiredInstance,
+  { hostId, bootId }: Pick<ObservedInstance, 'hostId' | 'bootId'>,
+): InstanceMark {
+  const nothing = { domain: null, systemDisk: null, liveDisks: [], isGraceSpent: false }
+  return wantedMark(desired, { hostId, bootId, ...nothing })
 }
 
 /** What a host reports of a domain. */

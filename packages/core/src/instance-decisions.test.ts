@@ -18,10 +18,13 @@ import {
   decideStop,
   decideUpdate,
   type InstanceDecision,
+  type MoveWish,
 } from './instance-decisions.ts'
 import { enterPhase } from './instance-machine.ts'
 import { plan } from './plan.ts'
 import { anInstance, aReport } from './testing.ts'
+
+const to = (hostId: string): MoveWish => ({ hostId, mode: 'cold', atMs: 0 })
 
 const off = anInstance({ status: 'shutoff', power: 'off' })
 const paused = anInstance({ status: 'paused', power: 'paused' })
@@ -53,7 +56,7 @@ describe('users', () => {
   })
 
   test('another host is a move: the old one is remembered until it has let go', () => {
-    const moving = decideUpdate(anInstance(), { hostIds: ['b'], hostId: 'b' })?.next
+    const moving = decideUpdate(anInstance(), { hostIds: ['b'], move: to('b') })?.next
     expect(moving).toMatchObject({
       generation: 2,
       task: 'migrating',
@@ -78,32 +81,35 @@ describe('users', () => {
   })
 
   test('a move can be changed while it is under way; each host that may have it has to let go', () => {
-    const toB = decideUpdate(anInstance(), { hostId: 'b' })?.next ?? anInstance()
+    const toB = decideUpdate(anInstance(), { move: to('b') })?.next ?? anInstance()
     const toC = { hostId: 'c', generation: 3, task: 'migrating' }
-    expect(decideUpdate(toB, { hostId: 'c' })?.next).toMatchObject({ ...toC, leavingHostId: 'host' })
-    expect(decideUpdate(toB, { hostId: 'host' })?.next).toMatchObject({ hostId: 'host', leavingHostId: null })
+    expect(decideUpdate(toB, { move: to('c') })?.next).toMatchObject({ ...toC, leavingHostId: 'host' })
+    expect(decideUpdate(toB, { move: to('host') })?.next).toMatchObject({
+      hostId: 'host',
+      leavingHostId: null,
+    })
     const atB = decideReleased(toB)?.next ?? toB
-    expect(decideUpdate(atB, { hostId: 'c' })?.next).toMatchObject({ ...toC, leavingHostId: 'b' })
+    expect(decideUpdate(atB, { move: to('c') })?.next).toMatchObject({ ...toC, leavingHostId: 'b' })
   })
 
   test.each([
-    ['while it is paused', paused, { hostId: 'b' }, /it is paused; resume or stop it, then/],
+    ['while it is paused', paused, { move: to('b') }, /it is paused; resume or stop it, then/],
     [
       'while something else is done',
       enterPhase(anInstance(), 'starting'),
-      { hostId: 'b' },
+      { move: to('b') },
       /wait until that/,
     ],
     [
       'together with another image',
       anInstance(),
-      { hostId: 'b', imageUuid: 'i' },
+      { move: to('b'), imageUuid: 'i' },
       /at once; change one, wait/,
     ],
     [
       'while a new disk was to be made',
       anInstance({ diskGeneration: 2 }),
-      { hostId: 'b' },
+      { move: to('b') },
       /rebuild it first/,
     ],
   ])('it cannot move %s', (_, instance, changes, why) => {
@@ -111,7 +117,7 @@ describe('users', () => {
   })
 
   test('one that is locked may move: its data come along', () => {
-    expect(decideUpdate(anInstance({ locked: true }), { hostId: 'b' })?.next).toMatchObject({
+    expect(decideUpdate(anInstance({ locked: true }), { move: to('b') })?.next).toMatchObject({
       task: 'migrating',
     })
   })

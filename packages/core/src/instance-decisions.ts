@@ -9,9 +9,12 @@ import {
   type InstancePhase,
   type InstanceRecord,
   type InstanceReport,
+  isLeavingLive,
+  type MigrationMode,
   type Power,
   phaseOf,
   type RebootKind,
+  type StopCause,
 } from './instance.ts'
 import { enterPhase, type InstanceEvent, nextPhase } from './instance-machine.ts'
 import type { SnapshotRecord } from './snapshot.ts'
@@ -161,8 +164,19 @@ export interface InstanceChanges {
   readonly hostIds?: readonly HostId[]
   readonly ha?: boolean
   readonly imageUuid?: ImageId
-  /** The host that it is to move to. */
-  readonly hostId?: HostId
+  /** Where it is to go, and how. */
+  readonly move?: MoveWish
+}
+
+/** A user's wish that it be on another host. */
+export interface MoveWish {
+  readonly hostId: HostId
+  /** Auto: live when it runs, else cold. */
+  readonly mode: MigrationMode | 'auto'
+  readonly atMs: number
+  readonly orCold?: boolean
+  readonly bandwidthMibS?: number
+  readonly downtimeMaxMs?: number
 }
 
 /**
@@ -171,9 +185,9 @@ export interface InstanceChanges {
  * image is a rebuild, another host a move.
  */
 export function decideUpdate(instance: InstanceRecord, changes: InstanceChanges): InstanceDecision | null {
-  const { imageUuid = instance.imageUuid, hostId = instance.hostId, ...properties } = changes
-  if (hostId !== instance.hostId) {
-    if (imageUuid === instance.imageUuid) return decideMove({ ...instance, ...properties }, hostId)
+  const { imageUuid = instance.imageUuid, move, ...properties } = changes
+  if (move && move.hostId !== instance.hostId) {
+    if (imageUuid === instance.imageUuid) return decideMove(instance, move, properties)
     throw new VpeError(
       'CONFLICT',
       `instance ${instance.uuid} cannot get another image and another host at once; change one, wait until that has ended, then change the other`,
@@ -187,6 +201,7 @@ export function decideUpdate(instance: InstanceRecord, changes: InstanceChanges)
   // A new name is shown by the host, too, but is no reason to start what its host has given up on.
   const isRenamed = changed.name !== instance.name && phaseOf(instance) !== 'error'
   if (isRenamed || changed.ha !== instance.ha) {
+    if (isLeavingLive(instance)) throw busyMigrating(instance, 'be changed')
     return { next: moveTo(nextGeneration(changed), phase), why }
   }
   const same =
@@ -208,39 +223,143 @@ export function decideDisksChange(instance: InstanceRecord, why: string): Instan
       `instance ${instance.name} is in error (${instance.fault}); start, stop or delete it first`,
     )
   }
+  if (isLeavingLive(instance)) throw busyMigrating(instance, 'change its disks')
   const next = nextGeneration(instance)
   const isTask = phase !== 'same' && phase !== 'ignored' && phase !== 'gone'
   return { next: isTask ? enterPhase(next, phase) : next, why }
 }
 
 /**
- * It is to go on on another host, off in between: what its disk holds comes along, what its memory holds
- * does not. Where it moves already, it goes there instead; nothing of it is there yet, or that host has to
- * let go of it, too.
+ * It is to go on on another host. Live, its guest is handed over as it runs. Cold, it is off in between: what
+ * its disk holds comes along, what its memory holds does not; where it moves cold already, it goes there
+ * instead: nothing of it is there yet, or that host has to let go of it, too. Null when it is there.
+ * @param properties what changes besides
  */
-function decideMove(instance: InstanceRecord, hostId: HostId): InstanceDecision {
+export function decideMove(
+  instance: InstanceRecord,
+  { hostId, mode, atMs, orCold = false, bandwidthMibS = 0, downtimeMaxMs = 0 }: MoveWish,
+  properties: Partial<InstanceRecord> = {},
+): InstanceDecision | null {
   const phase = nextPhase(instance, 'move')
   if (phase === 'refused' || instance.power === 'paused') throw refusal(instance, 'move')
+  if (isLeavingLive(instance)) throw busyMigrating(instance, 'move elsewhere')
+  const from = hostOfGuest(instance)
+  if (hostId === instance.hostId) return null
   if (instance.diskGeneration > instance.settledGeneration) {
     throw new VpeError(
       'CONFLICT',
       `instance ${instance.uuid} cannot move: its system disk was to be made anew, and was not; rebuild it first`,
     )
   }
-  const from = hostOfGuest(instance)
-  const moved = { ...instance, hostId, leavingHostId: hostId === from ? null : from }
+  const isLive = mode === 'live' || (mode === 'auto' && phaseOf(instance) === 'active')
+  if (isLive && phaseOf(instance) !== 'active') throw refusal(instance, 'migrate live')
+  const moved: InstanceRecord = {
+    ...instance,
+    ...properties,
+    hostId,
+    leavingHostId: hostId === from ? null : from,
+    migration: {
+      mode: isLive ? 'live' : 'cold',
+      generation: instance.generation + 1,
+      fromHostId: from,
+      toHostId: hostId,
+      startedAtMs: atMs,
+      orCold,
+      bandwidthMibS,
+      downtimeMaxMs,
+      hostIdsBefore: instance.hostIds,
+      end: null,
+      fault: '',
+      downtimeMs: null,
+    },
+  }
+  const how = isLive ? 'a live migration' : 'a move'
   return {
     next: moveTo(nextGeneration(moved), phase),
-    why: `a move from host ${from} to ${hostId} was asked for`,
+    why: `${how} from host ${from} to ${hostId} was asked for`,
   }
 }
 
-/** The host that it leaves says that nothing of it runs there any more, nor will. */
-export function decideReleased(instance: InstanceRecord): InstanceDecision | null {
-  const { leavingHostId } = instance
-  if (leavingHostId === null) return null
+/** A user does not want a live move any more: its guest stays where it is, unless it is over by then. Null when that is so already. */
+export function decideCancelMigration(instance: InstanceRecord): InstanceDecision | null {
+  const { migration } = instance
+  if (!migration || !isLeavingLive(instance) || instance.task !== 'migrating') {
+    const words = 'has no live migration under way, which alone can be cancelled'
+    throw new VpeError('CONFLICT', `instance ${instance.uuid} ${words}`)
+  }
+  if (migration.end !== null) return null
+  const fault = 'it was cancelled'
   return {
-    next: { ...instance, leavingHostId: null, status: 'shutoff' },
+    next: nextGeneration({ ...instance, migration: { ...migration, end: 'cancelled', fault } }),
+    why: 'its user cancels the live migration',
+  }
+}
+
+/**
+ * A live move cannot be carried out. What its guest's host has to say is heard before anything else is done.
+ * @param isRefused it was before anything was begun
+ */
+export function decideMigrationFailed(
+  instance: InstanceRecord,
+  fault: string,
+  isRefused: boolean,
+): InstanceDecision | null {
+  const { migration } = instance
+  if (!migration || !isLeavingLive(instance) || migration.end !== null) return null
+  if (isRefused && migration.orCold) {
+    const cold = { ...migration, mode: 'cold', fault } as const
+    return {
+      next: nextGeneration({ ...instance, migration: cold }),
+      why: `it cannot migrate live (${fault}), so it moves off in between`,
+    }
+  }
+  return {
+    next: nextGeneration({ ...instance, migration: { ...migration, end: 'failed', fault } }),
+    why: `its live migration failed: ${fault}`,
+  }
+}
+
+/**
+ * The host that it was to leave has its guest, and hands it over no more: it belongs there, as before. A guest
+ * that has gone off by itself meanwhile stays off, unless it is highly available.
+ * @param why it was not handed over, in the host's words
+ */
+export function decideStayed(
+  instance: InstanceRecord,
+  stopCause: StopCause | null,
+  why: string,
+): InstanceDecision | null {
+  const { migration, leavingHostId } = instance
+  if (leavingHostId === null || migration?.mode !== 'live') return null
+  const isOff = (stopCause === 'guest' || stopCause === 'crash') && !instance.ha
+  const fault = migration.fault || why || 'it was not handed over'
+  const stayed: InstanceRecord = {
+    ...instance,
+    hostId: leavingHostId,
+    leavingHostId: null,
+    hostIds: migration.hostIdsBefore,
+    power: isOff ? 'off' : instance.power,
+    migration: { ...migration, end: migration.end ?? 'failed', fault },
+  }
+  return { next: nextGeneration(stayed), why: `it stays on host ${leavingHostId}: ${fault}` }
+}
+
+/** The host that it leaves says that nothing of it runs there any more, nor will. */
+export function decideReleased(
+  instance: InstanceRecord,
+  downtimeMs: number | null = null,
+): InstanceDecision | null {
+  const { leavingHostId, migration } = instance
+  if (leavingHostId === null) return null
+  const isHandedOver = isLeavingLive(instance) && instance.task === 'migrating'
+  const status = isHandedOver ? instance.status : 'shutoff'
+  return {
+    next: {
+      ...instance,
+      leavingHostId: null,
+      status,
+      migration: migration && { ...migration, end: 'moved', fault: '', downtimeMs },
+    },
     why: `host ${leavingHostId} has let go of it`,
   }
 }
@@ -408,6 +527,11 @@ function refusal(instance: InstanceRecord, action: string): VpeError {
   const mend = instance.task === null ? MENDS[phase] : 'wait until that has ended'
   const advice = mend && phase !== 'deleting' ? `; ${mend}, then try again` : ''
   return new VpeError('CONFLICT', `instance ${instance.uuid} cannot ${action}: it is ${phase}${advice}`)
+}
+
+function busyMigrating({ uuid }: InstanceRecord, action: string): VpeError {
+  const mend = `wait until that has ended, or cancel it with DELETE /instances/${uuid}/migrate`
+  return new VpeError('CONFLICT', `instance ${uuid} cannot ${action}: it is migrating live; ${mend}`)
 }
 
 function assertUnlocked(instance: InstanceRecord, action: string): void {

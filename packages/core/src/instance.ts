@@ -44,6 +44,8 @@ export interface InstanceRecord {
   readonly hostId: HostId
   /** The host that it moves away from, until that has confirmed that nothing of it runs there any more. */
   readonly leavingHostId: HostId | null
+  /** The latest move, under way or over; null where there was none. */
+  readonly migration: Migration | null
   /** Hosts that may run it; empty for any. */
   readonly hostIds: readonly HostId[]
   readonly shareStorage: boolean
@@ -86,6 +88,40 @@ export interface InstanceRecord {
   /** The slot that its latest data disk was given; see nextDiskSlot. */
   readonly lastDiskSlot: number
   readonly createdAtMs: number
+}
+
+/** Live: the guest runs on all the while. Cold: it is off from the one host to the other. */
+export type MigrationMode = 'live' | 'cold'
+
+/** A move from one host to another. */
+export interface Migration {
+  readonly mode: MigrationMode
+  /** Of the wish for it. */
+  readonly generation: number
+  readonly fromHostId: HostId
+  readonly toHostId: HostId
+  readonly startedAtMs: number
+  /** Where a live one is refused before it begins, it goes there off in between. */
+  readonly orCold: boolean
+  /** What the copying of its memory may take of the network, in MiB/s; 0 for all. */
+  readonly bandwidthMibS: number
+  /** How long its guest may stand still at the end; 0 leaves it to the hypervisor. */
+  readonly downtimeMaxMs: number
+  /** The hosts that were allowed before, for a move that fails. */
+  readonly hostIdsBefore: readonly HostId[]
+  /** How it ends, as far as that is known: of a live one, `failed` and `cancelled` are what shall be, until its host agrees. */
+  readonly end: 'moved' | 'failed' | 'cancelled' | null
+  readonly fault: string
+  /** How long its guest stood still; null where that is not known. */
+  readonly downtimeMs: number | null
+}
+
+/** Its guest is being taken to another host as it runs, or was to be until just now. */
+export function isLeavingLive({
+  leavingHostId,
+  migration,
+}: Pick<InstanceRecord, 'leavingHostId' | 'migration'>): boolean {
+  return leavingHostId !== null && migration?.mode === 'live'
 }
 
 /** Where an instance stands. */

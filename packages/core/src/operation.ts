@@ -17,6 +17,8 @@ export type InstanceVerb =
   | 'revert'
   | 'resize'
   | 'update'
+  | 'migrate'
+  | 'cancel_migration'
   | 'lock'
   | 'unlock'
   | 'delete'
@@ -98,6 +100,15 @@ function outcomeOf(
   if (phase === 'error') return { status: 'failed', fault: after.fault }
   if (phase === 'deleting' && verb !== 'delete') {
     return { status: 'cancelled', fault: 'the instance is being deleted' }
+  }
+  const { migration } = after
+  if (migration && after.leavingHostId === null) {
+    const { end, fault } = migration
+    const isOfThis = operation.generation === migration.generation
+    if (isOfThis && (end === 'failed' || end === 'cancelled')) return { status: end, fault }
+    if (verb === 'cancel_migration' && end === 'moved') {
+      return { status: 'failed', fault: 'the migration had come to its end already' }
+    }
   }
   // Starting it was overtaken by a stop, or the other way round; no rest need be waited for.
   const wanted = WANTED_POWER[verb]

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { INSTANCE_STATUSES, INSTANCE_TASKS } from './instance.ts'
+import { decideCancelMigration, decideMove, decideStop } from './instance-decisions.ts'
 import { enterPhase } from './instance-machine.ts'
 import { plan } from './plan.ts'
 import { anInstance } from './testing.ts'
@@ -39,6 +40,15 @@ test('until the old host has let go of one that moves, nothing else is done', ()
     const leaving = plan({ ...instance, leavingHostId: 'old' }, null, 0).kind
     expect(leaving, phase).toBe(before === 'none' ? 'none' : 'release')
   }
+})
+
+test('a guest is handed over as it runs until that is not wanted any more, and whatever else is wanted stops it', () => {
+  const move = { hostId: 'new', mode: 'live', atMs: 0 } as const
+  const migrating = decideMove(anInstance(), move)?.next ?? anInstance()
+  const cancelled = decideCancelMigration(migrating)?.next ?? migrating
+  const stopping = decideStop(migrating)?.next ?? migrating
+  const kinds = [migrating, cancelled, stopping].map((instance) => plan(instance, null, 0).kind)
+  expect(kinds).toEqual(['migrate', 'end-migration', 'release'])
 })
 
 test('a failure is waited out, but not by a newer generation', () => {

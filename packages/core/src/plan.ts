@@ -1,7 +1,7 @@
 // The next step for one instance, from its record alone. The shell around it makes the call and feeds
 // the result back as a decision; it may die at any line, since the next look comes to the same step.
 
-import { type InstanceRecord, phaseOf } from './instance.ts'
+import { type InstanceRecord, isLeavingLive, phaseOf } from './instance.ts'
 
 /** What happened to the calls made so far for the present generation. Lives in memory only. */
 export interface Attempts {
@@ -15,6 +15,10 @@ export interface Attempts {
 export type PlannedAction =
   | { readonly kind: 'none' }
   | { readonly kind: 'wait'; readonly untilMs: number; readonly why: string }
+  /** Has the host that it moves away from hand its guest over as it runs. */
+  | { readonly kind: 'migrate'; readonly why: string }
+  /** Has a live move that is not wanted any more come to its end, there or here. */
+  | { readonly kind: 'end-migration'; readonly why: string }
   /** Has the host that it moves away from let go of it. */
   | { readonly kind: 'release'; readonly why: string }
   | { readonly kind: 'apply'; readonly why: string }
@@ -28,12 +32,18 @@ export function plan(instance: InstanceRecord, attempts: Attempts | null, nowMs:
   return action
 }
 
-/** Whatever is wanted of an instance that moves, nothing is done on its new host while the old one may run it. */
-function nextAction(
-  instance: InstanceRecord,
-): Extract<PlannedAction, { kind: 'none' | 'release' | 'apply' | 'remove' }> {
+/**
+ * Whatever is wanted of an instance that moves, nothing is done on its new host while the old one may run it.
+ * What takes over from a live move has its guest stopped where it is.
+ */
+function nextAction(instance: InstanceRecord): Exclude<PlannedAction, { kind: 'wait' }> {
   const action = wantedAction(instance)
   if (action.kind === 'none' || instance.leavingHostId === null) return action
+  if (isLeavingLive(instance) && instance.task === 'migrating') {
+    return instance.migration?.end === null
+      ? { kind: 'migrate', why: `${action.why} from host ${instance.leavingHostId} as it runs` }
+      : { kind: 'end-migration', why: `its live migration is ${instance.migration?.end}` }
+  }
   return { kind: 'release', why: `${action.why}: host ${instance.leavingHostId} has it` }
 }
 

@@ -17,6 +17,7 @@ export function anInstance(over: Partial<InstanceRecord> = {}): InstanceRecord {
     diskPoolUuid: 'pool',
     hostId: 'host',
     leavingHostId: null,
+    migration: null,
     hostIds: [],
     shareStorage: false,
     tags: [],

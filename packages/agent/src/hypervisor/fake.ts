@@ -3,7 +3,14 @@
 // the contract tests hold both to the same shape.
 
 import { type Duplex, duplexPair } from 'node:stream'
-import { type GuestSample, type GuestState, isUp, type OffReason, VpeError } from '@vpe/core'
+import {
+  type GuestSample,
+  type GuestState,
+  isUp,
+  type MigrationJob,
+  type OffReason,
+  VpeError,
+} from '@vpe/core'
 import { MARK_NAMESPACE, MARK_PREFIX } from '../instance-mark.ts'
 import { attributes, attributesOf, buildXml, childrenOf, parseXml } from '../xml.ts'
 import type {
@@ -13,7 +20,11 @@ import type {
   HypervisorDomain,
   HypervisorEvent,
   HypervisorFacts,
+  MigrationProgress,
+  MigrationTarget,
 } from './hypervisor.ts'
+
+const MIB = 1024 ** 2
 
 /** How the world misbehaves; change them at any time. */
 export interface FakeKnobs {
@@ -25,6 +36,8 @@ export interface FakeKnobs {
   isAway: boolean
   /** The next calls of these names fail with these words, once each. */
   readonly failures: { readonly call: string; readonly words: string }[]
+  /** Called when the memory of a guest that migrates is copied; it then goes on elsewhere. May wait, or fail. */
+  beforeSwitch: (uuid: string) => Promise<void>
   /** Called before each call takes effect; may wait. */
   beforeCall: (call: string, uuid: string) => Promise<void> | void
 }
@@ -57,8 +70,11 @@ export class FakeHypervisor implements Hypervisor {
     holdsDisks: false,
     isAway: false,
     failures: [],
+    beforeSwitch: async () => {},
     beforeCall: () => {},
   }
+  /** Hypervisors of other hosts, by the URI that they are dialled at. */
+  readonly peers = new Map<string, FakeHypervisor>()
   /** What was called with effect, in order: `start <uuid>`. */
   readonly calls: string[] = []
   readonly pools = new Map<string, string>()
@@ -71,6 +87,8 @@ export class FakeHypervisor implements Hypervisor {
   /** Names of the snapshots that were made of guests that were up, by guest. */
   readonly snapshots = new Map<string, Set<string>>()
   readonly #domains = new Map<string, FakeDomain>()
+  readonly #jobs = new Map<string, MigrationJob>()
+  readonly #cancels = new Map<string, () => void>()
   readonly #listeners = new Set<(event: HypervisorEvent) => void>()
 
   async facts(): Promise<HypervisorFacts> {
@@ -192,6 +210,49 @@ export class FakeHypervisor implements Hypervisor {
     this.snapshots.get(uuid)?.delete(name)
   }
 
+  async migrationJob(uuid: string): Promise<MigrationJob> {
+    await this.#enter('job', uuid)
+    return this.#jobs.get(uuid) ?? null
+  }
+
+  async migrationProgress(uuid: string): Promise<MigrationProgress | null> {
+    await this.#enter('progress', uuid)
+    if (this.#jobs.get(uuid) !== 'out') return null
+    return { totalBytes: 100 * MIB, remainingBytes: 39 * MIB, bytesPerSecond: 7 * MIB }
+  }
+
+  async checkMigration(uuid: string, { libvirtUri }: MigrationTarget): Promise<void> {
+    await this.#enter('check-migration', uuid)
+    if (!this.peers.has(libvirtUri)) throw new VpeError('CONFLICT', `${libvirtUri} cannot be reached`)
+  }
+
+  /** Copies at once, and waits for `knobs.beforeSwitch`; then the guest runs there. */
+  async migrateDomain(uuid: string, target: MigrationTarget): Promise<{ downtimeMs: number | null }> {
+    await this.#enter('migrate', uuid)
+    this.#assertUp(uuid)
+    const there = this.peers.get(target.libvirtUri)
+    if (!there) throw new VpeError('HYPERVISOR_FAILED', 'libvirt: connection refused')
+    const cancelled = Promise.withResolvers<void>()
+    this.#jobs.set(uuid, 'out')
+    this.#cancels.set(uuid, () => cancelled.reject(new VpeError('HYPERVISOR_FAILED', 'libvirt: cancelled')))
+    try {
+      await Promise.race([cancelled.promise, this.knobs.beforeSwitch(uuid)])
+      await there.defineDomain(target.definitionXml)
+      there.#setGuest(uuid, { power: 'on' })
+      this.#domains.delete(uuid)
+      this.#tell({ kind: 'domain', uuid })
+    } finally {
+      this.#jobs.delete(uuid)
+      this.#cancels.delete(uuid)
+    }
+    return { downtimeMs: 40 }
+  }
+
+  async abortMigration(uuid: string): Promise<void> {
+    await this.#enter('abort', uuid)
+    this.#cancels.get(uuid)?.()
+  }
+
   async ensurePool(uuid: string, path: string): Promise<void> {
     await this.#enter('ensure-pool', uuid)
     this.pools.set(uuid, path)
@@ -279,7 +340,8 @@ export class FakeHypervisor implements Hypervisor {
     const index = this.knobs.failures.findIndex((failure) => failure.call === call)
     const [failure] = index < 0 ? [] : this.knobs.failures.splice(index, 1)
     if (failure) throw new VpeError('HYPERVISOR_FAILED', `libvirt: ${failure.words}`)
-    if (!['facts', 'list', 'find', 'sample', 'disks'].includes(call)) this.calls.push(`${call} ${uuid}`)
+    if (!['facts', 'list', 'find', 'sample', 'disks', 'job', 'progress'].includes(call))
+      this.calls.push(`${call} ${uuid}`)
   }
 
   #setGuest(uuid: string, guest: GuestState): void {

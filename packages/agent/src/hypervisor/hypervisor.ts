@@ -3,7 +3,7 @@
 // both to it.
 
 import type { Duplex } from 'node:stream'
-import type { GuestSample, GuestState } from '@vpe/core'
+import type { GuestSample, GuestState, MigrationJob } from '@vpe/core'
 import type { Platform } from '../domain-xml.ts'
 
 /** A domain, whoever made it. */
@@ -35,6 +35,34 @@ export interface GuestDisk {
   /** Name of the device: "vda". */
   readonly target: string
   readonly path: string
+}
+
+/** Where a running domain is sent, and as what. */
+export interface MigrationTarget {
+  /** Of the hypervisor there, as this host's dials it. */
+  readonly libvirtUri: string
+  /** Where the memory goes. */
+  readonly memoryUri: string
+  /** The address that it is received at; undefined for every one. */
+  readonly listenAddress: string | undefined
+  /** The domain as that host would define it. */
+  readonly definitionXml: string
+}
+
+export interface MigrationLimits {
+  /** In MiB/s; 0 for no bound. */
+  readonly bandwidthMibS: number
+  /** How long the guest may stand still at the end; 0 leaves it to the hypervisor. */
+  readonly downtimeMaxMs: number
+  /** The memory is encrypted on its way. */
+  readonly tls: boolean
+}
+
+/** How far the copying of a guest's memory is. */
+export interface MigrationProgress {
+  readonly totalBytes: number
+  readonly remainingBytes: number
+  readonly bytesPerSecond: number
 }
 
 /** Events are hints to look again: they may be missed, come late or come twice. */
@@ -82,6 +110,23 @@ export interface Hypervisor {
   snapshotSystemDisk(uuid: string, name: string): Promise<void>
   /** Takes it away again, while the guest is up. */
   removeSystemDiskSnapshot(uuid: string, name: string): Promise<void>
+  /** What is being done about a domain; null also where there is none. */
+  migrationJob(uuid: string): Promise<MigrationJob>
+  /** Null while nothing is copied. */
+  migrationProgress(uuid: string): Promise<MigrationProgress | null>
+  /** Rejects with the reason where another hypervisor cannot be reached from here, or cannot offer the guest's CPU. */
+  checkMigration(uuid: string, target: MigrationTarget): Promise<void>
+  /**
+   * Hands a running domain over, and resolves to how long its guest stood still, if that is known, when nothing of
+   * it is left here. Where it rejects, only a look tells what is.
+   */
+  migrateDomain(
+    uuid: string,
+    target: MigrationTarget,
+    limits: MigrationLimits,
+  ): Promise<{ readonly downtimeMs: number | null }>
+  /** Ends the handing over or the receiving of a domain, unless that is past its end already. */
+  abortMigration(uuid: string): Promise<void>
   /** Makes a folder into a started storage pool. */
   ensurePool(uuid: string, path: string): Promise<void>
   /** Stops and forgets a pool; files stay. */

@@ -5,7 +5,7 @@
 
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { GuestSample, GuestState, OffReason } from '@vpe/core'
+import type { GuestSample, GuestState, MigrationJob, OffReason } from '@vpe/core'
 import { VpeError } from '@vpe/core'
 import {
   type Connection,
@@ -28,7 +28,11 @@ import type {
   HypervisorDomain,
   HypervisorEvent,
   HypervisorFacts,
+  MigrationLimits,
+  MigrationProgress,
+  MigrationTarget,
 } from './hypervisor.ts'
+import { abortMigration, checkTarget, migrate, migrationJob, migrationProgress } from './live-migration.ts'
 import { makeLiveSnapshot, removeLiveSnapshot } from './live-snapshot.ts'
 
 const SHUTOFF_REASONS: Readonly<Record<string, OffReason>> = {
@@ -247,6 +251,26 @@ class LibvirtHypervisor implements Hypervisor {
     return translate(() => removeLiveSnapshot(this.#work.domain(uuid), name))
   }
 
+  migrationJob(uuid: string): Promise<MigrationJob> {
+    return translate(() => migrationJob(this.#look.domain(uuid)))
+  }
+
+  migrationProgress(uuid: string): Promise<MigrationProgress | null> {
+    return translate(() => migrationProgress(this.#look.domain(uuid)))
+  }
+
+  checkMigration(uuid: string, target: MigrationTarget): Promise<void> {
+    return translate(() => checkTarget(this.#look.domain(uuid), target))
+  }
+
+  migrateDomain(uuid: string, target: MigrationTarget, limits: MigrationLimits) {
+    return translate(() => migrate(this.#look.uri, uuid, target, limits))
+  }
+
+  abortMigration(uuid: string): Promise<void> {
+    return translate(() => abortMigration(this.#work.domain(uuid)))
+  }
+
   ensurePool(uuid: string, path: string): Promise<void> {
     return translate(
       async () => {
@@ -323,8 +347,14 @@ class LibvirtHypervisor implements Hypervisor {
   }
 
   async #read(domain: Domain): Promise<HypervisorDomain> {
-    const [state, markXml] = await Promise.all([domain.state(), this.#readMark(domain)])
-    return { uuid: domain.uuid, name: domain.name, guest: this.#guestState(domain.uuid, state), markXml }
+    const [seen, markXml] = await Promise.all([domain.state(), this.#readMark(domain)])
+    // A pause for a migration passes with it; where none is under way any more, that has broken at its end.
+    const isLeft =
+      isPausedToMigrate(seen) && !(await migrationJob(domain)) && isPausedToMigrate(await domain.state())
+    const guest = isLeft
+      ? ({ power: 'paused', reason: 'migration' } as const)
+      : this.#guestState(domain.uuid, seen)
+    return { uuid: domain.uuid, name: domain.name, guest, markXml }
   }
 
   async #guestDisks(domain: Domain): Promise<readonly (GuestDisk & { alias: string })[]> {
@@ -405,6 +435,10 @@ class LibvirtHypervisor implements Hypervisor {
   #tell(event: HypervisorEvent): void {
     for (const listener of this.#listeners) listener(event)
   }
+}
+
+function isPausedToMigrate({ state, reason }: DomainState): boolean {
+  return state === 'paused' && reason === 'migration'
 }
 
 function poolName(uuid: string): string {

@@ -46,6 +46,7 @@ export class FakeHost {
         platform: { domainType: 'qemu', arch: 'x86_64', machine: 'q35', cpu: 'maximum' },
         consoleDir: join(tmpdir(), `vpe-agent-fake-${this.hostId}`),
         bridge: undefined,
+        migration: { receive: undefined, tls: false },
       },
       stateDir: '/var/lib/vpe-agent',
       epoch: () => 1,

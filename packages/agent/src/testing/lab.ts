@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { execa } from 'execa'
+import { freePorts } from '../../../../deploy/src/ports.ts'
 import {
   killLeftGuests,
   libvirtDaemons,
@@ -24,12 +25,14 @@ export class TestLab {
   readonly #daemon: PrivateLibvirtd
   readonly #processes = new Map<string, ChildProcess>()
 
-  private constructor() {
-    this.#daemon = privateLibvirtd(join(this.dir, 'libvirt'), this.#id)
+  private constructor(tcpPort?: number) {
+    const daemon = privateLibvirtd(join(this.dir, 'libvirt'), this.#id)
+    this.#daemon = tcpPort === undefined ? daemon : { ...daemon, tcpPort }
   }
 
-  static async start(): Promise<TestLab> {
-    const lab = new TestLab()
+  /** @param options isReached: other libvirtds can send it guests */
+  static async start({ isReached = false } = {}): Promise<TestLab> {
+    const lab = new TestLab(isReached ? (await freePorts(1))[0] : undefined)
     preparePrivateLibvirtd(lab.#daemon, lab.#id)
     await lab.startDaemons()
     return lab
@@ -37,6 +40,11 @@ export class TestLab {
 
   get libvirtUri(): string {
     return this.#daemon.uri
+  }
+
+  /** Where other libvirtds reach this one. */
+  get migrationUri(): string {
+    return `qemu+tcp://127.0.0.1:${this.#daemon.tcpPort}/system`
   }
 
   /** A new folder. */

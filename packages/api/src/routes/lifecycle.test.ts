@@ -20,7 +20,7 @@ const act = (action: string, body?: unknown, headers?: Record<string, string>) =
 const shown = async () => (await bed.send('GET', `/instances/${uuid}`)).body.instance
 
 describe('every action', () => {
-  const actions = ['reboot', 'pause', 'resume', 'rebuild', 'resize', 'lock', 'unlock']
+  const actions = ['reboot', 'pause', 'resume', 'rebuild', 'resize', 'migrate', 'lock', 'unlock']
 
   test.each(actions)('%s answers like start, and once for one Idempotency-Key', async (action) => {
     const body = action === 'resize' ? { resize: { flavor_uuid: 'default', restart: true } } : undefined
@@ -79,6 +79,32 @@ describe('reboot', () => {
       status: 409,
       body: { code: 'CONFLICT', detail: expect.stringContaining('cannot reboot') },
     })
+  })
+})
+
+describe('migrate', () => {
+  test('says where, how, and within which limits; fields are named as they were written', async () => {
+    const migrate = { mode: 'live', bandwidth_mib_s: 200, downtime_ms: 300 }
+    await act('migrate', { migrate })
+    const [call] = bed.controller.calls
+    expect(call?.request).toMatchObject({
+      mode: 'MIGRATION_MODE_LIVE',
+      host: '',
+      bandwidthMibS: 200,
+      downtimeMs: 300,
+    })
+    expect(await act('migrate', { migrate: { host_uuid: 'none' } })).toMatchObject({
+      status: 400,
+      body: { errors: [{ field: 'migrate.host_uuid' }] },
+    })
+    expect(await act('migrate', { migrate: { post_copy: true } })).toMatchObject({ status: 400 })
+  })
+
+  test('is called off while it is under way', async () => {
+    const cancel = () => bed.send('DELETE', `/instances/${uuid}/migrate`)
+    expect(await cancel()).toMatchObject({ status: 409, body: { code: 'CONFLICT' } })
+    await act('migrate')
+    expect(await cancel()).toMatchObject({ status: 200, body: { instance: { uuid } } })
   })
 })
 

@@ -1,11 +1,17 @@
 // What else can be done to an instance than to start and stop it, in the manner of dialect 1.
 
-import { type ControllerServiceClient, RebootKind } from '@vpe/proto'
+import { type ControllerServiceClient, MigrationMode, RebootKind } from '@vpe/proto'
 import type { AddEndpoint } from '../endpoint.ts'
 import { EmptyBody, InstanceUuidAnswer } from '../schemas/instance.ts'
-import { RebootBody, RebuildBody, ResizeBody } from '../schemas/lifecycle.ts'
+import { MigrateBody, RebootBody, RebuildBody, ResizeBody } from '../schemas/lifecycle.ts'
 
 const REBOOT_KINDS = { soft: RebootKind.SOFT, hard: RebootKind.HARD } as const
+
+const MIGRATION_MODES = {
+  auto: MigrationMode.UNSPECIFIED,
+  live: MigrationMode.LIVE,
+  cold: MigrationMode.COLD,
+} as const
 
 /** Actions that leave no choice. */
 const PLAIN_ACTIONS = {
@@ -79,6 +85,43 @@ export function lifecycleRoutes(add: AddEndpoint, controller: ControllerServiceC
     async ({ params, body }, { change }) => {
       const request = { ...params, flavor: body.resize.flavor_uuid, restart: body.resize.restart }
       await change((options) => controller.resizeInstance(request, options))
+      return { instance: { uuid: params.uuid } }
+    },
+  )
+
+  add(
+    {
+      method: 'post',
+      path: '/instances/{uuid}/migrate',
+      summary: 'Move it to another host, as it runs where it does',
+      body: MigrateBody,
+      answer: InstanceUuidAnswer,
+      codes: ['CONFLICT', 'NO_HOST_FITS'],
+      fields: {
+        host: 'migrate.host_uuid',
+        bandwidth_mib_s: 'migrate.bandwidth_mib_s',
+        downtime_ms: 'migrate.downtime_ms',
+      },
+    },
+    async ({ params, body }, { change }) => {
+      const { host_uuid: host = '', mode, bandwidth_mib_s: bandwidthMibS = 0 } = body.migrate
+      const { downtime_ms: downtimeMs = 0 } = body.migrate
+      const request = { ...params, host, mode: MIGRATION_MODES[mode], bandwidthMibS, downtimeMs }
+      await change((options) => controller.migrateInstance(request, options))
+      return { instance: { uuid: params.uuid } }
+    },
+  )
+
+  add(
+    {
+      method: 'delete',
+      path: '/instances/{uuid}/migrate',
+      summary: 'Have an instance that is moved as it runs stay where it is',
+      answer: InstanceUuidAnswer,
+      codes: ['CONFLICT'],
+    },
+    async ({ params }, { change }) => {
+      await change((options) => controller.cancelMigration(params, options))
       return { instance: { uuid: params.uuid } }
     },
   )

@@ -39,3 +39,25 @@ export const ResizeBody = z
     }),
   })
   .openapi('ResizeInstance')
+
+export const MigrateBody = z
+  .strictObject({
+    migrate: z
+      .strictObject({
+        host_uuid: Reference.optional().openapi({
+          description: 'Uuid or name; the scheduler chooses where none is given',
+        }),
+        mode: z.enum(['auto', 'live', 'cold']).default('auto').openapi({
+          description: 'live: its guest runs on; cold: it is off in between; auto: live when it runs',
+        }),
+        bandwidth_mib_s: z.int().min(1).max(1_048_576).optional().openapi({
+          description: 'The most that copying its memory may take of the network',
+        }),
+        downtime_ms: z.int().min(1).max(2_000_000).optional().openapi({
+          description: 'How long its guest may stand still at the end',
+        }),
+      })
+      .default({ mode: 'auto' }),
+  })
+  .default({ migrate: { mode: 'auto' } })
+  .openapi('MigrateInstance')

@@ -142,6 +142,7 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
       diskPoolUuid: result.diskPoolUuid,
       hostId: result.hostId,
       leavingHostId: null,
+      migration: null,
       hostIds,
       shareStorage: request.shareStorage,
       tags: request.tags,
@@ -214,7 +215,7 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
       ...(request.tags && { tags: request.tags.values }),
       ...(hostIds && { hostIds }),
       ...(image && { imageUuid: image.uuid }),
-      ...(target && { hostId: target.hostId }),
+      ...(target && { move: { hostId: target.hostId, mode: 'auto', orCold: true, atMs: now() } }),
     })
     return carryOut('instance.update', instance, decision, target?.placement)
   }
@@ -275,7 +276,7 @@ interface NewHost {
 }
 
 /** One of the hosts that may run an instance, other than the one where it is; its system disk stays where it lies. */
-function chooseNewHost(
+export function chooseNewHost(
   { store, hosts, now }: InstanceServiceDeps,
   instance: InstanceRecord,
   hostIds: readonly string[],

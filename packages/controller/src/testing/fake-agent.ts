@@ -7,6 +7,8 @@ import {
   AgentServiceDefinition,
   type AgentServiceImplementation,
   createRpcServer,
+  Departure,
+  type DepartureReport,
   DiskFormat,
   type HostCondition,
   type HostFacts,
@@ -23,6 +25,14 @@ const IMPORTED = {
   format: DiskFormat.QCOW2,
   sizeBytes: 1e6,
   virtualSizeBytes: 1e7,
+}
+
+const RUNNING = {
+  power: Power.ON,
+  stopCause: StopCause.UNSPECIFIED,
+  fault: '',
+  converging: false,
+  restarts: 0,
 }
 
 export class FakeAgent {
@@ -72,6 +82,20 @@ export class FakeAgent {
   onRelease: (uuid: string) => Promise<void> = async () => {}
   /** Called before the answer that it has been. */
   onReleased: (uuid: string) => Promise<void> = async () => {}
+  /** Called before it says how a running instance is sent to it; what it throws is why it is not. */
+  onPrepare: (uuid: string) => Promise<void> = async () => {
+    throw new VpeError('CONFLICT', 'this host receives no running guests')
+  }
+  /** Says what is left here of an instance that is handed over. */
+  onMigrate: (uuid: string) => Promise<Departure> = async () => Departure.GONE
+  /** Called before that is answered. */
+  onMigrated: (uuid: string) => Promise<void> = async () => {}
+  onEndMigration: (uuid: string) => Promise<Departure> = async (uuid) =>
+    this.domains.has(uuid) ? Departure.RUNNING : Departure.GONE
+  /** Those that guests can be sent to. */
+  peers: readonly FakeAgent[] = []
+  #prepared: InstanceSpec | null = null
+  readonly #departureReports = new Map<string, { generation: number; report: DepartureReport }>()
   onSnapshot: (change: 'make' | 'remove', uuid: string) => Promise<void> = async () => {}
   onImport: () => Promise<void> = async () => {}
   /** Told after each change of what it would report. */
@@ -282,6 +306,47 @@ export class FakeAgent {
         await agent.onReleased(uuid)
         return {}
       },
+      async prepareMigration({ epoch, spec }) {
+        agent.#assertEpoch(epoch)
+        await agent.onPrepare(spec?.uuid ?? '')
+        const target = { libvirtUri: agent.hostId, memoryUri: '', listenAddress: '', definitionXml: 'x' }
+        agent.#prepared = spec ?? null
+        return { target }
+      },
+      async *migrateDomain({ epoch, uuid, generation, target }) {
+        agent.#assertEpoch(epoch)
+        const known = agent.#departureReports.get(uuid)
+        if (known && known.generation >= generation) {
+          yield { update: { $case: 'report', value: known.report } }
+          return
+        }
+        const domain = agent.domains.get(uuid)
+        if (domain && domain.spec.generation >= generation)
+          throw new VpeError('STALE_GENERATION', 'it has come back')
+        yield { update: { $case: 'step', value: 'copied 61 %, 118 MiB/s, 12 MiB remain' } }
+        const there = agent.peers.find(({ hostId }) => hostId === target?.libvirtUri)
+        const departure = await agent.onMigrate(uuid)
+        if (departure === Departure.GONE) {
+          if (there) there.receive()
+          agent.domains.delete(uuid)
+        }
+        const fault = departure === Departure.GONE ? '' : 'the link broke'
+        const report = { departure, fault, refused: false, downtimeMs: 40, stopCause: StopCause.UNSPECIFIED }
+        agent.#departureReports.set(uuid, { generation, report })
+        await agent.onMigrated(uuid)
+        yield { update: { $case: 'report', value: report } }
+      },
+      async endMigration({ epoch, uuid, generation }) {
+        agent.#assertEpoch(epoch)
+        const departure = await agent.onEndMigration(uuid)
+        const report = { departure, fault: '', refused: false, stopCause: StopCause.UNSPECIFIED }
+        agent.#departureReports.set(uuid, { generation, report })
+        return { report }
+      },
+      async abandonMigration({ epoch, uuid, since }) {
+        agent.#assertEpoch(epoch)
+        return { arrived: (agent.domains.get(uuid)?.spec.generation ?? 0) >= since }
+      },
       async ensureSnapshot({ epoch, snapshotUuid }) {
         agent.#assertEpoch(epoch)
         await agent.onSnapshot('make', snapshotUuid)
@@ -324,6 +389,14 @@ export class FakeAgent {
         return { metrics: { intervalMs: 5_000, ...(agent.domains.has(uuid) && { totals }), series: [] } }
       },
     }
+  }
+
+  /** The guest that it has prepared for goes on here. */
+  receive(): void {
+    const spec = this.#prepared
+    if (!spec) throw new Error('nothing was prepared')
+    const report = { ...RUNNING, uuid: spec.uuid, generation: spec.generation }
+    this.domains.set(spec.uuid, { spec, report })
   }
 
   #facts() {

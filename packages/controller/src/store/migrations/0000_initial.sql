@@ -89,6 +89,7 @@ CREATE TABLE `instances` (
 	`disk_pool_uuid` text NOT NULL,
 	`host_id` text NOT NULL,
 	`leaving_host_id` text,
+	`migration` text,
 	`host_ids` text NOT NULL,
 	`share_storage` integer NOT NULL,
 	`tags` text NOT NULL,

@@ -1,0 +1,119 @@
+// A running domain to another libvirtd, by way of libvirt: peer to peer, from this host's to the other's.
+//
+// `unsafe` tells libvirt not to judge by the kind of file system whether both hosts see the same bytes. It
+// cannot know that of a plain folder that is shared, nor need it: each disk has cache=none (domain-xml.ts), so
+// that no host's page cache holds what the other does not see.
+
+import type { MigrationJob } from '@vpe/core'
+import { VpeError } from '@vpe/core'
+import { type Connection, connect, type Domain, isLibvirtError } from '@vpe/node-libvirt'
+import { attributesOf, buildXml, childrenOf, parseXml, type XmlNode } from '../xml.ts'
+import type { MigrationLimits, MigrationProgress, MigrationTarget } from './hypervisor.ts'
+import { travellingXml } from './travelling-xml.ts'
+
+/** CPUs that are what the host offers, so that there is nothing to compare. */
+const UNCOMPARED: ReadonlySet<unknown> = new Set(['maximum', 'host-passthrough'])
+
+export async function migrationJob(domain: Domain): Promise<MigrationJob> {
+  const stats = await unlessOff(domain.jobStats())
+  if (!stats || (stats.type !== 'bounded' && stats.type !== 'unbounded')) return null
+  if (stats.operation === 'migration-out') return 'out'
+  return stats.operation === 'migration-in' ? 'in' : null
+}
+
+export async function migrationProgress(domain: Domain): Promise<MigrationProgress | null> {
+  const stats = await unlessOff(domain.jobStats())
+  if (stats?.operation !== 'migration-out' || !stats.memoryTotalBytes) return null
+  return {
+    totalBytes: stats.memoryTotalBytes,
+    remainingBytes: stats.memoryRemainingBytes ?? 0,
+    bytesPerSecond: stats.memoryBytesPerSecond ?? 0,
+  }
+}
+
+/** @throws VpeError CONFLICT with the reason */
+export async function checkTarget(domain: Domain, { libvirtUri }: MigrationTarget): Promise<void> {
+  const { domain: root } = parseXml(await domain.xml({ secure: true, migratable: true }))
+  await withTarget(libvirtUri, async (there) => {
+    const [cpu] = childrenOf(root, 'cpu')
+    if (cpu === undefined || UNCOMPARED.has(attributesOf(cpu).mode)) return
+    const virtType = String(attributesOf(root).type)
+    const comparison = await there.compareCpu(buildXml({ cpu: cpu as XmlNode }), { virtType })
+    if (comparison !== 'incompatible') return
+    throw new VpeError('CONFLICT', `the CPU of ${libvirtUri} lacks features that the guest was started with`)
+  })
+}
+
+/** Hands a domain over on a connection of its own, which the call holds all the while. */
+export async function migrate(
+  uri: string,
+  uuid: string,
+  target: MigrationTarget,
+  { bandwidthMibS, downtimeMaxMs, tls }: MigrationLimits,
+): Promise<{ readonly downtimeMs: number | null }> {
+  const here = await connect(uri, { reconnect: false })
+  try {
+    const domain = here.domain(uuid)
+    const live = await domain.xml({ secure: true, migratable: true })
+    if (downtimeMaxMs > 0) await domain.setMigrateMaxDowntimeMs(downtimeMaxMs)
+    await domain.migrate(target.libvirtUri, {
+      ...{ live: true, peerToPeer: true, persistDestination: true, undefineSource: true },
+      ...{ unsafe: true, abortOnError: true, autoConverge: true, tls },
+      destinationXml: travellingXml(live, target.definitionXml),
+      persistentXml: target.definitionXml,
+      migrateUri: target.memoryUri,
+      ...(target.listenAddress !== undefined && { listenAddress: target.listenAddress }),
+      ...(bandwidthMibS > 0 && { bandwidthMibPerSecond: bandwidthMibS }),
+    })
+  } finally {
+    await here.close()
+  }
+  return { downtimeMs: await downtimeAt(target.libvirtUri, uuid) }
+}
+
+/** Ends what is copied; a domain that is being received has not run, and is gone then. */
+export async function abortMigration(domain: Domain): Promise<void> {
+  const job = await migrationJob(domain)
+  const isOverAlready = (error: unknown) => isLibvirtError(error, 'OPERATION_INVALID', 'NO_DOMAIN')
+  try {
+    if (job === 'out') await domain.abortJob()
+    if (job === 'in') await domain.destroy()
+  } catch (error) {
+    if (!isOverAlready(error)) throw error
+  }
+}
+
+/** Only the receiving side keeps the figures of what is over; without them it has moved all the same. */
+async function downtimeAt(uri: string, uuid: string): Promise<number | null> {
+  try {
+    return await withTarget(uri, async (there) => {
+      const stats = await there.domain(uuid).jobStats({ completed: true, keepCompleted: true })
+      return stats.downtimeMs ?? null
+    })
+  } catch {
+    return null
+  }
+}
+
+async function withTarget<T>(uri: string, work: (there: Connection) => Promise<T>): Promise<T> {
+  const there = await connect(uri, { reconnect: false }).catch((error: unknown) => {
+    if (!isLibvirtError(error)) throw error
+    throw new VpeError('CONFLICT', `libvirt at ${uri} cannot be reached from here: ${error.message}`, {
+      cause: error,
+    })
+  })
+  try {
+    return await work(there)
+  } finally {
+    await there.close()
+  }
+}
+
+async function unlessOff<T>(call: Promise<T>): Promise<T | null> {
+  try {
+    return await call
+  } catch (error) {
+    if (isLibvirtError(error, 'NO_DOMAIN', 'OPERATION_INVALID', 'NO_SUPPORT')) return null
+    throw error
+  }
+}

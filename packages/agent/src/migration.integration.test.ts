@@ -1,0 +1,200 @@
+// A running guest from one libvirtd to another, with real QEMU and a real system in it that counts on its serial
+// line. What the two hosts share is a folder, as they would an NFS export.
+
+import { randomUUID } from 'node:crypto'
+import { closeSync, existsSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import {
+  Departure,
+  type DepartureReport,
+  DiskPoolSpec,
+  fromClientError,
+  type InstanceSpec,
+  type MigrationTarget,
+  Power,
+  RebootKind,
+  SystemDiskKind,
+} from '@vpe/proto'
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { ensureDemoImage } from '../../../deploy/src/demo-image.ts'
+import { AgentProcess } from './testing/agent-process.ts'
+import { TestLab, until } from './testing/lab.ts'
+import { markedPool } from './testing/marked-pool.ts'
+
+interface Host {
+  readonly lab: TestLab
+  agent: AgentProcess
+}
+
+const BOOT_MS = 240_000
+const COUNTING = '#!/bin/sh\ni=0; while :; do i=$((i+1)); echo "count $i."; usleep 50000; done\n'
+
+const work = mkdtempSync(join(tmpdir(), 'vpe-migrate-'))
+const pool = DiskPoolSpec.fromPartial({ kind: 'dir', systemDisks: SystemDiskKind.OVERLAY })
+const image = { uuid: randomUUID(), url: '', sha256: '' }
+let a: Host
+let b: Host
+
+beforeAll(async () => {
+  const path = await ensureDemoImage(process.env.VPE_CACHE ?? join(work, 'cache'))
+  image.url = `file://${path}`
+  Object.assign(pool, markedPool(join(work, 'pool')))
+  ;[a, b] = await Promise.all([startHost(), startHost()])
+})
+afterAll(async () => {
+  for (const { agent, lab } of [a, b]) {
+    await agent.end('SIGTERM')
+    await lab[Symbol.asyncDispose]()
+  }
+  rmSync(work, { recursive: true, force: true })
+})
+afterEach(async () => {
+  for (const { lab } of [a, b]) {
+    for (const name of (await lab.virsh('list', '--all', '--name')).split('\n').filter(Boolean)) {
+      await lab.virsh('destroy', name).catch(() => '')
+      await lab.virsh('undefine', name).catch(() => '')
+    }
+  }
+})
+
+async function startHost(): Promise<Host> {
+  const lab = await TestLab.start({ isReached: true })
+  return { lab, agent: await startAgent(lab) }
+}
+
+function startAgent(lab: TestLab): Promise<AgentProcess> {
+  return new AgentProcess({
+    VPE_AGENT_STATE_DIR: lab.folder('agent'),
+    VPE_LIBVIRT_URI: lab.libvirtUri,
+    VPE_NATS_URL: 'nats://127.0.0.1:1',
+    VPE_AGENT_IMAGE_DIRS: dirname(image.url.slice('file://'.length)),
+    VPE_AGENT_MIGRATION_URI: lab.migrationUri,
+  }).ready()
+}
+
+function makeSpec(changes: Partial<InstanceSpec> = {}): InstanceSpec {
+  return {
+    uuid: randomUUID(),
+    name: 'counter',
+    generation: 1,
+    power: Power.ON,
+    ha: true,
+    vcpus: 1,
+    memoryMib: 192,
+    diskBytes: 0,
+    image,
+    diskPool: pool,
+    disks: [],
+    stopGraceMs: 1_000,
+    rebootGeneration: 0,
+    rebootKind: RebootKind.UNSPECIFIED,
+    diskGeneration: 0,
+    seed: { hostname: 'counter', sshKeys: [], userData: COUNTING },
+    hasDisk: false,
+    diskSnapshotUuid: '',
+    diskSource: undefined,
+    ...changes,
+  }
+}
+
+/** The words of a guest on its serial line, kept also when its host forgets them. */
+class SerialLog {
+  text = ''
+  readonly #path: string
+  #fd: number | null = null
+
+  constructor({ lab }: Host, { uuid }: InstanceSpec) {
+    this.#path = join(lab.folder('agent'), 'console', `${uuid}.log`)
+  }
+
+  read(): string {
+    if (this.#fd === null && existsSync(this.#path)) this.#fd = openSync(this.#path, 'r')
+    const buffer = Buffer.alloc(65_536)
+    while (this.#fd !== null) {
+      const length = readSync(this.#fd, buffer)
+      if (length === 0) break
+      this.text += buffer.toString('latin1', 0, length)
+    }
+    return this.text
+  }
+
+  close(): void {
+    if (this.#fd !== null) closeSync(this.#fd)
+  }
+}
+
+const counts = (text: string) => [...text.matchAll(/count (\d+)\./g)].map(([, number]) => Number(number))
+
+async function counting(host: Host, changes: Partial<InstanceSpec> = {}) {
+  const spec = makeSpec(changes)
+  await host.agent.apply(spec)
+  const log = new SerialLog(host, spec)
+  await until('the guest counts', () => counts(log.read()).length > 5, BOOT_MS)
+  return { spec, log, next: { ...spec, generation: 2, hasDisk: true } }
+}
+
+async function prepare({ agent }: Host, spec: InstanceSpec): Promise<MigrationTarget> {
+  const { target } = await agent.client.prepareMigration({ epoch: 1, spec })
+  if (!target) throw new Error('an answer without a target')
+  return target
+}
+
+/** Migrates, and returns what is said at the end. */
+async function migrate(
+  from: Host,
+  { uuid, generation }: InstanceSpec,
+  target: MigrationTarget,
+  { bandwidthMibS = 0, onStep = (_step: string) => {} } = {},
+): Promise<DepartureReport> {
+  const order = { epoch: 1, uuid, generation, target, bandwidthMibS, downtimeMs: 0 }
+  for await (const { update } of from.agent.client.migrateDomain(order)) {
+    if (update?.$case === 'step') onStep(update.value)
+    if (update?.$case === 'report') return update.value
+  }
+  throw new Error('no report')
+}
+
+const runs = async ({ lab }: Host, { uuid }: InstanceSpec) =>
+  (await lab.virsh('list', '--uuid', '--state-running')).includes(uuid)
+
+test('goes on at the other side, with nothing lost, and belongs there', async () => {
+  const { spec, log, next } = await counting(a)
+  const steps: string[] = []
+  const arrived = new SerialLog(b, spec)
+  const target = await prepare(b, next)
+  let [gapMs, lastMs, last] = [0, performance.now(), 0]
+  let isWatched = true
+  const watching = until('the watch is over', () => {
+    const count = counts(log.read() + arrived.read()).at(-1) ?? 0
+    if (count > last) {
+      gapMs = Math.max(gapMs, performance.now() - lastMs)
+      ;[lastMs, last] = [performance.now(), count]
+    }
+    return !isWatched
+  })
+  const report = await migrate(a, next, target, { onStep: (step) => steps.push(step) })
+  expect(report).toMatchObject({ departure: Departure.GONE, fault: '' })
+  expect(await runs(b, spec)).toBe(true)
+  expect(await a.lab.virsh('list', '--all', '--uuid')).not.toContain(spec.uuid)
+  await until('it goes on counting', () => counts(arrived.read()).length > 10)
+  isWatched = false
+  await watching
+  const numbers = counts(log.text + arrived.text)
+  expect(numbers).toEqual(numbers.map((_, index) => index + 1))
+  expect(steps.join()).toContain('whether it can take the guest')
+  const figures = { longestGapMs: Math.round(gapMs), downtimeMs: report.downtimeMs }
+  process.stdout.write(`migrated: ${JSON.stringify(figures)}\n`)
+
+  const { report: settled, steps: none } = await b.agent.apply(next)
+  expect([settled, none]).toEqual([expect.objectContaining({ generation: 2, power: Power.ON }), []])
+  expect(await b.lab.virsh('dumpxml', '--inactive', spec.uuid)).toContain(b.lab.folder('agent'))
+  expect(await b.lab.virsh('dumpxml', spec.uuid)).not.toContain(a.lab.folder('agent'))
+  expect(existsSync(join(b.lab.folder('agent'), 'console', `${spec.uuid}.sock`))).toBe(true)
+  // Asked again, or late: it is said again, and nothing comes back.
+  expect(await migrate(a, next, target)).toMatchObject({ departure: Departure.GONE })
+  const late = await a.agent.apply(spec).then(null, (error: unknown) => fromClientError(error))
+  expect(late).toMatchObject({ code: 'STALE_GENERATION' })
+  log.close()
+  arrived.close()
+})

@@ -1,0 +1,272 @@
+// How a running guest leaves this host for another, or comes to it. libvirt does the work; this looks at what
+// is there, begins or follows it, tells how far it is, and says at its end what is left here. All of it may be
+// asked again after a crash, of libvirt or of the agent: what is under way then is taken up where it is.
+
+import {
+  arrivalOf,
+  type DepartureReport,
+  type DesiredInstance,
+  departingMark,
+  departingStopCause,
+  incomingMark,
+  isUp,
+  keptMark,
+  type MigrationJob,
+  type ObservedDomain,
+  planDeparture,
+  VpeError,
+} from '@vpe/core'
+import { removeConsoleLog } from './console-log.ts'
+import type { HostParts } from './converge.ts'
+import { definitionXml } from './definition.ts'
+import type { MigrationProgress, MigrationTarget } from './hypervisor/hypervisor.ts'
+import { formatMark } from './instance-mark.ts'
+import type { Progress } from './progress.ts'
+import { removeSerialSocket } from './serial-socket.ts'
+
+const LOOK_INTERVAL_MS = 250
+const MIB = 1024 ** 2
+
+/** What a running instance is handed over with. */
+export interface MigrationOrder {
+  readonly uuid: string
+  readonly generation: number
+  readonly target: MigrationTarget
+  /** In MiB/s; 0 for no bound. */
+  readonly bandwidthMibS: number
+  /** 0 leaves it to the hypervisor. */
+  readonly downtimeMaxMs: number
+}
+
+/**
+ * Hands an instance over, and says what is left of it here.
+ * @throws VpeError STALE_GENERATION, or UNAVAILABLE where nobody can say: ask again
+ */
+export async function migrateInstance(
+  order: MigrationOrder,
+  host: HostParts,
+  signal: AbortSignal,
+  progress: Progress,
+): Promise<DepartureReport> {
+  const { uuid, generation } = order
+  let fault = ''
+  for (let isWanted = true; ; isWanted = false) {
+    signal.throwIfAborted()
+    const seen = await lookAt(uuid, host)
+    const step = planDeparture(generation, isWanted, seen.domain, seen.job)
+    if ('refused' in step) throw new VpeError(step.code, `instance ${uuid}: ${step.refused}`)
+    switch (step.kind) {
+      case 'report':
+        return report(uuid, step.departure, seen.domain, host, {
+          fault: fault || (isWanted ? '' : 'what had been begun has handed nothing over'),
+        })
+      case 'follow':
+        fault = 'what had been begun has handed nothing over'
+        await follow(uuid, host, signal, progress)
+        break
+      case 'hand-over': {
+        const begun = await handOver(order, seen.domain, host, signal, progress)
+        if ('downtimeMs' in begun) {
+          return report(uuid, 'gone', null, host, { downtimeMs: begun.downtimeMs })
+        }
+        if (begun.isRefused) return report(uuid, 'running', seen.domain, host, begun)
+        fault = begun.fault
+        break
+      }
+      default:
+        throw new Error(`no such step: ${JSON.stringify(step satisfies never)}`)
+    }
+  }
+}
+
+/** Has this host hand an instance over no more, and says what is left of it here. */
+export async function endMigration(
+  uuid: string,
+  generation: number,
+  host: HostParts,
+  signal: AbortSignal,
+  progress: Progress,
+): Promise<DepartureReport> {
+  for (;;) {
+    signal.throwIfAborted()
+    const { domain, job } = await lookAt(uuid, host)
+    const step = planDeparture(generation, false, domain, job)
+    if ('refused' in step) throw new VpeError(step.code, `instance ${uuid}: ${step.refused}`)
+    if (step.kind === 'report') return report(uuid, step.departure, domain, host, {})
+    await host.hypervisor.abortMigration(uuid)
+    await follow(uuid, host, signal, progress)
+  }
+}
+
+/**
+ * Whether an instance can come to this host as it runs, and how it is sent.
+ * @throws VpeError that says what is in its way
+ */
+export async function prepareMigration(
+  desired: DesiredInstance,
+  host: HostParts,
+  freeMemoryBytes: number,
+): Promise<MigrationTarget> {
+  const { hostId, bootId, hypervisor, diskPools, files, settings } = host
+  const { uuid, generation, diskPool, dataDisks, memoryMib } = desired
+  if (settings.migration.receive === undefined) {
+    const words = 'this host receives no running guests: its agent has no VPE_AGENT_MIGRATION_URI'
+    throw new VpeError('CONFLICT', words)
+  }
+  const mark = incomingMark(desired, { hostId, bootId })
+  const target = { ...settings.migration.receive, definitionXml: definitionXml(mark, settings) }
+  const { domain, job } = await lookAt(uuid, host)
+  if (arrivalOf(domain, job, generation) !== 'absent') return target
+  if (domain && isUp(domain.guest)) {
+    throw new VpeError(
+      'CONFLICT',
+      `instance ${uuid} runs on this host, at generation ${domain.mark.generation}`,
+    )
+  }
+  const pools = new Map(dataDisks.map((disk) => [disk.diskPoolUuid, disk.diskPoolPath]))
+  await diskPools.ensure(diskPool)
+  for (const [poolUuid, path] of pools) await diskPools.ensure({ uuid: poolUuid, path })
+  const { isFound } = await files.request(diskPool, 'find-system-disk', { instanceUuid: uuid })
+  if (!isFound) {
+    const words = `its system disk is not in ${diskPool.path} of this host; if that is shared storage, see that it is mounted here`
+    throw new VpeError('DISK_POOL_FAILED', `instance ${uuid}: ${words}`)
+  }
+  if (freeMemoryBytes < memoryMib * MIB) {
+    const words = `this host has ${Math.floor(freeMemoryBytes / MIB)} MiB of memory free, and ${memoryMib} MiB are needed`
+    throw new VpeError('CONFLICT', `instance ${uuid}: ${words}`)
+  }
+  if (domain) await hypervisor.undefineDomain(uuid)
+  return target
+}
+
+/** Has this host receive an instance no more; whether it has arrived before. */
+export async function abandonMigration(
+  uuid: string,
+  since: number,
+  host: HostParts,
+): Promise<{ readonly arrived: boolean }> {
+  for (;;) {
+    const { domain, job } = await lookAt(uuid, host)
+    const arrival = arrivalOf(domain, job, since)
+    if (arrival !== 'incoming') return { arrived: arrival === 'arrived' }
+    await host.hypervisor.abortMigration(uuid)
+    await host.clock.sleep(LOOK_INTERVAL_MS)
+  }
+}
+
+async function lookAt(
+  uuid: string,
+  { hypervisor, inventory }: HostParts,
+): Promise<{ readonly domain: ObservedDomain | null; readonly job: MigrationJob }> {
+  // The job first: where it ends in between, the domain shows it.
+  const job = await hypervisor.migrationJob(uuid)
+  return { domain: await inventory.look(uuid), job }
+}
+
+type HandedOver =
+  | { readonly downtimeMs: number | null }
+  | { readonly fault: string; readonly isRefused: boolean }
+
+async function handOver(
+  { uuid, target, bandwidthMibS, downtimeMaxMs }: MigrationOrder,
+  domain: ObservedDomain | null,
+  host: HostParts,
+  signal: AbortSignal,
+  progress: Progress,
+): Promise<HandedOver> {
+  const { hypervisor, settings, log, clock } = host
+  if (!domain) throw new Error('a hand-over of nothing was planned')
+  progress.say(`asking ${target.libvirtUri} whether it can take the guest`)
+  try {
+    await hypervisor.checkMigration(uuid, target)
+  } catch (error) {
+    return { fault: faultOf(error), isRefused: true }
+  }
+  signal.throwIfAborted()
+  await hypervisor.writeMark(uuid, formatMark(departingMark(domain.mark)))
+  const startMs = clock.nowMs()
+  const over = new AbortController()
+  const watching = watch(uuid, host, AbortSignal.any([over.signal, signal]), progress)
+  // Ended from outside, it is told so until it has come to its end: what is left then, the next look shows.
+  const ending = whenAborted(signal, over.signal, async () => {
+    while (!over.signal.aborted) {
+      await hypervisor.abortMigration(uuid).catch(() => {})
+      await clock.sleep(LOOK_INTERVAL_MS, over.signal).catch(() => {})
+    }
+  })
+  try {
+    const limits = { bandwidthMibS, downtimeMaxMs, tls: settings.migration.tls }
+    const { downtimeMs } = await hypervisor.migrateDomain(uuid, target, limits)
+    const ms = Math.round(clock.nowMs() - startMs)
+    log.info({ instance: uuid, to: target.libvirtUri, ms, downtimeMs }, 'guest handed over')
+    return { downtimeMs }
+  } catch (error) {
+    log.warn({ instance: uuid, to: target.libvirtUri, err: error }, 'guest not handed over')
+    return { fault: faultOf(error), isRefused: false }
+  } finally {
+    over.abort()
+    await Promise.all([watching, ending])
+  }
+}
+
+async function whenAborted(signal: AbortSignal, over: AbortSignal, work: () => Promise<void>): Promise<void> {
+  const either = AbortSignal.any([signal, over])
+  if (!either.aborted)
+    await new Promise((resolve) => either.addEventListener('abort', resolve, { once: true }))
+  if (!over.aborted) await work()
+}
+
+/** Waits until nothing is copied any more. */
+async function follow(uuid: string, host: HostParts, signal: AbortSignal, progress: Progress): Promise<void> {
+  const { hypervisor, clock } = host
+  while ((await hypervisor.migrationJob(uuid)) === 'out') {
+    if (signal.aborted) await hypervisor.abortMigration(uuid)
+    await sayProgress(uuid, host, progress)
+    await clock.sleep(LOOK_INTERVAL_MS)
+  }
+}
+
+/** Tells how far it is, until it is over. */
+async function watch(uuid: string, host: HostParts, over: AbortSignal, progress: Progress): Promise<void> {
+  while (!over.aborted) {
+    await sayProgress(uuid, host, progress)
+    await host.clock.sleep(LOOK_INTERVAL_MS, over).catch(() => {})
+  }
+}
+
+async function sayProgress(uuid: string, { hypervisor }: HostParts, progress: Progress): Promise<void> {
+  // What cannot be told now is told the next time; the end is told elsewhere.
+  const seen = await hypervisor.migrationProgress(uuid).catch(() => null)
+  if (seen) progress.say(describeProgress(seen))
+}
+
+/** How far a migration is, for people. */
+export function describeProgress({ totalBytes, remainingBytes, bytesPerSecond }: MigrationProgress): string {
+  const percent = totalBytes === 0 ? 0 : Math.floor((100 * (totalBytes - remainingBytes)) / totalBytes)
+  const mib = (bytes: number) => Math.ceil(bytes / MIB)
+  return `copied ${percent} %, ${mib(bytesPerSecond)} MiB/s, ${mib(remainingBytes)} MiB remain`
+}
+
+async function report(
+  uuid: string,
+  departure: DepartureReport['departure'],
+  domain: ObservedDomain | null,
+  host: HostParts,
+  more: Partial<DepartureReport>,
+): Promise<DepartureReport> {
+  const { hypervisor, inventory, settings } = host
+  if (departure === 'gone') {
+    await removeConsoleLog(settings.consoleDir, uuid)
+    await removeSerialSocket(settings.consoleDir, uuid)
+    await inventory.look(uuid)
+  }
+  if (departure === 'running' && domain?.mark.power === 'off') {
+    await hypervisor.writeMark(uuid, formatMark(keptMark(domain.mark)))
+  }
+  const stopCause = departure === 'off' ? departingStopCause(domain) : null
+  return { departure, fault: '', isRefused: false, downtimeMs: null, stopCause, ...more }
+}
+
+function faultOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
