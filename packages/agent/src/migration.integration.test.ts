@@ -198,3 +198,121 @@ test('goes on at the other side, with nothing lost, and belongs there', async ()
   log.close()
   arrived.close()
 })
+
+/** So slow that there is time for anything; says when copying has begun. */
+function slowly(next: InstanceSpec, target: MigrationTarget) {
+  const copying = Promise.withResolvers<void>()
+  const onStep = (step: string) => {
+    if (step.startsWith('copied')) copying.resolve()
+  }
+  const report = migrate(a, next, target, { bandwidthMibS: 1, onStep })
+  report.catch(copying.reject)
+  return { copying: copying.promise, report }
+}
+
+async function expectStillOnA(spec: InstanceSpec, log: SerialLog): Promise<void> {
+  expect(await runs(a, spec)).toBe(true)
+  await until('nothing of it is on b', async () => {
+    return !(await b.lab.virsh('list', '--all', '--uuid')).includes(spec.uuid)
+  })
+  const before = counts(log.read()).length
+  await until('it goes on counting', () => counts(log.read()).length > before + 5)
+  const numbers = counts(log.read())
+  expect(numbers).toEqual(numbers.map((_, index) => index + 1))
+  log.close()
+}
+
+const end = ({ agent }: Host, { uuid }: InstanceSpec, generation: number) =>
+  agent.client.endMigration({ epoch: 1, uuid, generation })
+
+test('called off on the way it stays, is kept on by its host again, and can migrate anew', async () => {
+  const { spec, log, next } = await counting(a)
+  const slow = slowly(next, await prepare(b, next))
+  slow.report.catch(() => {})
+  await slow.copying
+  expect(await end(a, spec, 3)).toMatchObject({ report: { departure: Departure.RUNNING } })
+  expect(await a.lab.virsh('metadata', spec.uuid, '--uri', 'https://vpe.dev/xmlns/instance/1')).toContain(
+    'power="on"',
+  )
+  const { arrived } = await b.agent.client.abandonMigration({
+    ...{ epoch: 1, uuid: spec.uuid, generation: 3, since: 2 },
+  })
+  expect(arrived).toBe(false)
+  // Late, and without effect.
+  expect(await migrate(a, next, await prepare(b, { ...next, generation: 9 }))).toMatchObject({
+    departure: Departure.RUNNING,
+  })
+  await expectStillOnA(spec, log)
+})
+
+test.each(['its libvirtd', 'the QEMU that receives'])(
+  'when %s dies there, the guest runs on here',
+  async (what) => {
+    const { spec, log, next } = await counting(a)
+    const slow = slowly(next, await prepare(b, next))
+    await slow.copying
+    if (what === 'its libvirtd') await b.lab.killLibvirtd()
+    else process.kill(b.lab.qemuPid(`vpe-${spec.uuid}`), 'SIGKILL')
+    const report = await slow.report
+    await b.lab.startDaemons()
+    expect(report).toMatchObject({ departure: Departure.RUNNING, fault: expect.stringMatching(/\w/) })
+    await expectStillOnA(spec, log)
+  },
+)
+
+test('when the agent here dies, the next one takes up what is under way', async () => {
+  const { spec, log, next } = await counting(a)
+  const target = await prepare(b, next)
+  const slow = slowly(next, target)
+  slow.report.catch(() => {})
+  await slow.copying
+  await a.agent.end('SIGKILL')
+  a.agent = await startAgent(a.lab)
+  const steps: string[] = []
+  const again = migrate(a, next, target, { onStep: (step) => steps.push(step) })
+  await until('it is followed', () => steps.some((step) => step.startsWith('copied')))
+  await a.lab.virsh('migrate-setspeed', spec.uuid, '10000')
+  expect(await again).toMatchObject({ departure: Departure.GONE })
+  expect(await runs(b, spec)).toBe(true)
+  log.close()
+})
+
+test('when libvirtd here dies, the guest runs on here, and migrates when it is asked again', async () => {
+  const { spec, log, next } = await counting(a)
+  const target = await prepare(b, next)
+  const slow = slowly(next, target)
+  await slow.copying
+  await a.lab.killLibvirtd()
+  const answer = await slow.report.then(
+    () => 'an answer',
+    (error: unknown) => fromClientError(error).code,
+  )
+  expect(answer).toBe('UNAVAILABLE')
+  await a.lab.startDaemons()
+  let last: DepartureReport | undefined
+  await until('it can be asked again', async () => {
+    last = await migrate(a, next, target).catch(() => undefined)
+    return last !== undefined
+  })
+  expect([last?.departure, await runs(a, spec), await runs(b, spec)]).toEqual(
+    last?.departure === Departure.GONE ? [Departure.GONE, false, true] : [Departure.RUNNING, true, false],
+  )
+  log.close()
+})
+
+test('is refused, untouched, where the other libvirtd cannot be reached, or the disk is not there', async () => {
+  const { spec, log, next } = await counting(a)
+  const target = await prepare(b, next)
+  const wrong = { ...target, libvirtUri: 'qemu+tcp://127.0.0.1:1/system' }
+  expect(await migrate(a, next, wrong)).toMatchObject({
+    departure: Departure.RUNNING,
+    refused: true,
+    fault: expect.stringContaining('cannot be reached from here'),
+  })
+  const elsewhere = { ...pool, uuid: randomUUID(), path: join(work, 'another') }
+  const refused = await prepare(b, { ...next, diskPool: elsewhere }).then(null, (error: unknown) =>
+    fromClientError(error),
+  )
+  expect(refused).toMatchObject({ code: 'DISK_POOL_FAILED', message: expect.stringContaining('is mounted') })
+  await expectStillOnA(spec, log)
+})
