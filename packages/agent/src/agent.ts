@@ -232,6 +232,8 @@ export class Agent {
     if (known && known.generation >= generation) {
       return { result: Promise.resolve(known.report), progress: new Progress() }
     }
+    // Whatever comes of it: what was wanted here before makes nothing anew.
+    this.#rememberDeparture(uuid, generation - 1)
     return this.#run(uuid, { kind: 'migrate', generation }, async (signal, progress) => {
       const report = await migrateInstance(order, this.#host, signal, progress)
       return this.#rememberReport(uuid, generation, report)

@@ -157,13 +157,9 @@ class World {
   /** A host keeps on by itself what its mark wants on. */
   upkeep(name: HostId): void {
     const host = this.#host(name)
-    if (!host.domain || planUpkeep(host.domain, 'boot').kind !== 'keep-on' || this.isLocked()) return
+    if (!host.domain || planUpkeep(host.domain, 'boot').kind !== 'keep-on') return
     this.#setGuest(host, RUNS)
     this.expectOne('upkeep')
-  }
-
-  isLocked(): boolean {
-    return this.running().length > 0
   }
 
   /** An agent dies: its connections end with it. */
@@ -193,6 +189,7 @@ class World {
       if (isAnswered) this.#commitFor(asked, (now) => decideMigrationFailed(now, 'refused', true))
       return
     }
+    host.departed = Math.max(host.departed, generation - 1)
     const known = host.reported
     let report = isWanted && known && known.generation >= generation ? known.report : null
     if (!report) {
@@ -418,20 +415,26 @@ const liveAction = fc.oneof(
 type Action = typeof action extends fc.Arbitrary<infer T> ? T : never
 
 test('an instance that moves runs on one host at most, keeps its disk, and arrives', () => {
-  const property = fc.property(fc.boolean(), fc.array(action, { maxLength: 60 }), (ha, actions) =>
-    play(new World(ha), actions),
+  const property = fc.property(
+    fc.boolean(),
+    fc.array(action, { maxLength: 60, size: 'max' }),
+    (ha, actions) => play(new World(ha), actions),
   )
   fc.assert(property, { numRuns: 3_000 })
 })
 
 test('and so does one whose guest is handed over as it runs', () => {
-  const property = fc.property(fc.boolean(), fc.array(liveAction, { maxLength: 40 }), (ha, actions) => {
-    const world = new World(ha)
-    world.call()
-    world.deliver(0, 99, true)
-    expect(world.record).toMatchObject({ status: 'active', task: null })
-    play(world, actions)
-  })
+  const property = fc.property(
+    fc.boolean(),
+    fc.array(liveAction, { maxLength: 40, size: 'max' }),
+    (ha, actions) => {
+      const world = new World(ha)
+      world.call()
+      world.deliver(0, 99, true)
+      expect(world.record).toMatchObject({ status: 'active', task: null })
+      play(world, actions)
+    },
+  )
   fc.assert(property, { numRuns: 5_000 })
 })
 
