@@ -309,7 +309,7 @@ test('is refused, untouched, where the other libvirtd cannot be reached, or the 
     refused: true,
     fault: expect.stringContaining('cannot be reached from here'),
   })
-  const elsewhere = { ...pool, uuid: randomUUID(), path: join(work, 'another') }
+  const elsewhere = { ...pool, ...markedPool(join(work, 'another')) }
   const refused = await prepare(b, { ...next, diskPool: elsewhere }).then(null, (error: unknown) =>
     fromClientError(error),
   )
