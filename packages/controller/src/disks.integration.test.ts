@@ -227,7 +227,7 @@ describe('a disk', () => {
     const { disk: made, operationUuid } = await harness.client.createDisk({ name: 'vol1', sizeBytes: GIB })
     expect(await harness.ended(operationUuid)).toMatchObject({
       status: OperationStatus.FAILED,
-      fault: 'read-only file system',
+      fault: 'disk pool local on h1: read-only file system',
     })
     const uuid = made?.uuid ?? ''
     expect(await disk(uuid)).toMatchObject({ status: DiskStatus.ERROR, fault: 'read-only file system' })

@@ -25,6 +25,9 @@ import { BackendThread } from '../store/backend-thread.ts'
 import { Store } from '../store/store.ts'
 import type { FakeAgent } from './fake-agent.ts'
 
+/** How long anything may take: far beyond what it does, also on a slow machine. */
+const BOUND_MS = 120_000
+/** How long one question may wait for its answer. */
 const WAIT_MS = 20_000
 
 export class Harness {
@@ -124,18 +127,20 @@ export class Harness {
   }
 
   async ended(operationUuid: string): Promise<Operation> {
-    const { operation } = await this.client.getOperation({ uuid: operationUuid, waitMs: WAIT_MS })
-    if (!operation || operation.status === OperationStatus.RUNNING)
-      throw new Error(`operation ${operationUuid} runs on`)
-    return operation
+    const deadline = Date.now() + BOUND_MS
+    for (;;) {
+      const { operation } = await this.client.getOperation({ uuid: operationUuid, waitMs: WAIT_MS })
+      if (operation && operation.status !== OperationStatus.RUNNING) return operation
+      if (Date.now() > deadline) throw new Error(`operation ${operationUuid} runs on`)
+    }
   }
 }
 
 /** Waits for a condition, with a bound. */
 export async function until(what: string, isTrue: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + WAIT_MS
+  const deadline = Date.now() + BOUND_MS
   while (!(await isTrue())) {
-    if (Date.now() > deadline) throw new Error(`not within ${WAIT_MS} ms: ${what}`)
+    if (Date.now() > deadline) throw new Error(`not within ${BOUND_MS} ms: ${what}`)
     await sleep(10)
   }
 }
