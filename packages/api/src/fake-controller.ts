@@ -29,6 +29,7 @@ import {
   Operation,
   type Orphan,
   Placement,
+  RebalanceHostsResponse,
   Snapshot,
   UpdateInstanceRequest,
   UpdateWebhookRequest,
@@ -719,6 +720,26 @@ export function createFakeController(): FakeController {
     }),
     cordonHost: serve('cordonHost', ({ uuid }) => setSchedulable(uuid, false)),
     uncordonHost: serve('uncordonHost', ({ uuid }) => setSchedulable(uuid, true)),
+    /** Plans to move the first instance to the last host. */
+    rebalanceHosts: serve('rebalanceHosts', ({ boundPercent = 20, dryRun }) => {
+      if (!dryRun) throw new VpeError('CONFLICT', 'plans are not carried out by themselves')
+      const [instance] = instances.list('')
+      const target = hosts.list('').at(-1)
+      const spread = { boundPercent, spreadBeforePercent: 60, spreadAfterPercent: 10.5, balanced: true }
+      const move = {
+        instanceUuid: instance?.uuid ?? '',
+        instanceName: instance?.name ?? '',
+        fromHostId: instance?.hostId ?? '',
+        fromHostName: instance?.hostName ?? '',
+        toHostId: target?.uuid ?? '',
+        toHostName: target?.name ?? '',
+        copiedMib: 256,
+        reason: 'takes h1 from 60.0 to 35.0 %',
+        spreadPercent: 10.5,
+      }
+      const explanation = '1 move takes the spread from 60.0 to 10.5 %, within 20 %'
+      return RebalanceHostsResponse.fromPartial({ ...spread, explanation, moves: instance ? [move] : [] })
+    }),
     deleteHost: serve('deleteHost', ({ uuid }) => {
       if (instances.things.size > 0)
         throw new VpeError('IN_USE', `${instances.things.size} instances are on it`)

@@ -25,6 +25,7 @@ import {
   type OperationStatus,
   type Orphan,
   type Placement,
+  type RebalanceHostsResponse,
   type Snapshot,
   type SnapshotStatus,
   SystemDiskKind,
@@ -33,7 +34,7 @@ import {
 import type { DiskView } from './schemas/disk.ts'
 import type { DiskPoolView, OrphanView } from './schemas/disk-pool.ts'
 import type { FlavorView } from './schemas/flavor.ts'
-import type { HostView } from './schemas/host.ts'
+import type { HostView, RebalanceAnswer } from './schemas/host.ts'
 import type { ImageCopiesAnswer, ImageView } from './schemas/image.ts'
 import type { ChangedInstanceView, InstanceView } from './schemas/instance.ts'
 import type { JoinTokenView } from './schemas/join-token.ts'
@@ -415,6 +416,27 @@ export function showPlacement(placement: Placement): z.input<typeof PlacementVie
       score: verdict.passed ? verdict.score : null,
     })),
     created_at: moment(placement.createdAtMs),
+  }
+}
+
+export function showRebalance(plan: RebalanceHostsResponse): z.input<typeof RebalanceAnswer>['rebalance'] {
+  return {
+    bound_percent: plan.boundPercent,
+    spread_before_percent: plan.spreadBeforePercent,
+    spread_after_percent: plan.spreadAfterPercent,
+    balanced: plan.balanced,
+    explanation: plan.explanation,
+    moves: plan.moves.map((move) => ({
+      instance_uuid: move.instanceUuid,
+      instance: move.instanceName,
+      from_host_uuid: move.fromHostId,
+      from_host: move.fromHostName,
+      to_host_uuid: move.toHostId,
+      to_host: move.toHostName,
+      copied_mib: move.copiedMib,
+      reason: move.reason,
+      spread_percent: move.spreadPercent,
+    })),
   }
 }
 

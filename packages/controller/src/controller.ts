@@ -46,6 +46,7 @@ import { metricsMethods } from './service/metrics.ts'
 import { migrationMethods } from './service/migrations.ts'
 import { Mutations } from './service/mutation.ts'
 import { operationMethods } from './service/operations.ts'
+import { rebalanceMethods } from './service/rebalance.ts'
 import { resourceMethods } from './service/resources.ts'
 import { snapshotMethods } from './service/snapshots.ts'
 import { webhookMethods } from './service/webhooks.ts'
@@ -128,6 +129,7 @@ export function createController({
     ...imageMethods({ store, mutations, agents, importer, uploads, imagesGoing, now }),
     ...diskPoolMethods({ store, mutations, agents, orphans, now }),
     ...hostMethods({ store, mutations, agents, monitor, policy, now }),
+    ...rebalanceMethods({ store, hosts }),
     ...resourceMethods({ store, mutations, agents, monitor, policy, now }),
     ...snapshotMethods({ store, mutations, hosts, imagesGoing, now }),
     ...metricsMethods(store, agents),

@@ -8,10 +8,13 @@ import {
   HostListAnswer,
   HostListQuery,
   HostUuidAnswer,
+  RebalanceAnswer,
+  RebalanceBody,
+  RebalanceQuery,
   UpdateHostBody,
 } from '../schemas/host.ts'
 import { EmptyBody } from '../schemas/instance.ts'
-import { given, showHost } from '../view.ts'
+import { given, showHost, showRebalance } from '../view.ts'
 
 const STATES = { up: HostState.UP, down: HostState.DOWN } as const
 
@@ -60,6 +63,30 @@ export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient
     async ({ body }, { change }) => {
       const answer = await change((options) => controller.createHost(body.host, options))
       return { host: showHost(given(answer.host, 'the host')) }
+    },
+  )
+
+  // Before all paths with a {uuid} in that place.
+  add(
+    {
+      method: 'post',
+      path: '/hosts/rebalance',
+      summary: 'Plan the fewest moves of instances that even out the load of hosts; it makes none',
+      query: RebalanceQuery,
+      body: RebalanceBody,
+      answer: RebalanceAnswer,
+      codes: ['CONFLICT'],
+      fields: { bound_percent: 'rebalance.bound_percent', max_moves: 'rebalance.max_moves' },
+    },
+    async ({ query, body: { rebalance } }, { read }) => {
+      const request = {
+        boundPercent: rebalance.bound_percent,
+        maxMoves: rebalance.max_moves,
+        dryRun: query.dry_run === 'true',
+      }
+      return {
+        rebalance: showRebalance(await read((options) => controller.rebalanceHosts(request, options))),
+      }
     },
   )
 

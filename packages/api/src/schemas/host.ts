@@ -1,7 +1,7 @@
 // Hosts, in the style of dialect 1.
 
 import { z } from '@hono/zod-openapi'
-import { FINDING_STATUSES } from '@vpe/core'
+import { FINDING_STATUSES, REBALANCE_BOUND_PERCENT, REBALANCE_MOVES, REBALANCE_MOVES_MAX } from '@vpe/core'
 import { AgentAddress, Fault, Moment, Name, NameQuery, Uuid } from './fields.ts'
 
 const HOST_STATES = ['up', 'down'] as const
@@ -98,4 +98,52 @@ export const UpdateHostBody = z
 export const HostListQuery = z.strictObject({
   name: NameQuery.default('').openapi({ description: 'Only the one of this name' }),
   state: z.enum(HOST_STATES).optional().openapi({ description: 'Only those of which this is believed' }),
+})
+
+export const RebalanceQuery = z.strictObject({
+  dry_run: z
+    .enum(['true', 'false'])
+    .optional()
+    .openapi({ description: 'Only plan. Without it the request is refused: plans are not carried out' }),
+})
+
+const Percent = z.number().openapi({ description: 'Percent, to a tenth' })
+
+export const RebalanceBody = z
+  .strictObject({
+    rebalance: z
+      .strictObject({
+        bound_percent: z.number().min(1).max(100).default(REBALANCE_BOUND_PERCENT).openapi({
+          description: 'What the most loaded host may have more than the least loaded one',
+        }),
+        max_moves: z.int().min(1).max(REBALANCE_MOVES_MAX).default(REBALANCE_MOVES),
+      })
+      .prefault({}),
+  })
+  .prefault({})
+  .openapi('RebalanceHosts')
+
+const PlannedMove = z.object({
+  instance_uuid: Uuid,
+  instance: z.string(),
+  from_host_uuid: Uuid,
+  from_host: z.string(),
+  to_host_uuid: Uuid,
+  to_host: z.string(),
+  copied_mib: z.int().openapi({ description: 'Memory of its guest, to be copied; 0 while it is off' }),
+  reason: z.string().openapi({ description: 'What it does to the load of both hosts' }),
+  spread_percent: Percent.openapi({ description: 'The spread once it has been made' }),
+})
+
+export const RebalanceAnswer = z.object({
+  rebalance: z
+    .object({
+      bound_percent: z.number(),
+      spread_before_percent: Percent,
+      spread_after_percent: Percent.openapi({ description: 'The spread once all moves have been made' }),
+      balanced: z.boolean().openapi({ description: 'Whether that is within the bound' }),
+      explanation: z.string().openapi({ description: 'Why the plan goes as far as it does' }),
+      moves: z.array(PlannedMove).openapi({ description: 'To be made in this order' }),
+    })
+    .openapi('RebalancePlan'),
 })

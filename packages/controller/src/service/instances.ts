@@ -49,6 +49,7 @@ import { imageHomeOf, isAvailable } from './images.ts'
 import { listInstances } from './instance-list.ts'
 import { InstanceMessages } from './instance-messages.ts'
 import { createCarryOut } from './instance-wish.ts'
+import { moveRequest } from './move-request.ts'
 import { type Mutations, startOperation } from './mutation.ts'
 import { assertBetween, assertName, getOr404, invalid, refer, referHosts } from './references.ts'
 
@@ -281,7 +282,7 @@ export function chooseNewHost(
   instance: InstanceRecord,
   hostIds: readonly string[],
 ): NewHost {
-  const { vcpus, memoryMib, leavingHostId, diskPoolUuid } = instance
+  const { leavingHostId, diskPoolUuid } = instance
   const disks = disksOf(store, instance.uuid)
   // Its place on the host that it is leaving is still its own.
   if (
@@ -305,21 +306,7 @@ export function chooseNewHost(
       `instance ${instance.name} cannot move: its disk ${local.name} lies in a disk pool that is local to ${reachOf(store, local).home}; detach that disk first`,
     )
   }
-  const request = {
-    vcpus,
-    memoryMib,
-    // The pool holds the system disk already, wherever it is used from.
-    diskBytes: 0,
-    hostIds,
-    excludeHostIds: [],
-    diskPoolUuid,
-    sharedPoolOnly: true,
-    imageHome: null,
-    dataDisks: disks.map((disk) => ({ name: disk.name, ...reachOf(store, disk) })),
-    cpuFeatures: [],
-    ha: instance.ha,
-    groups: groupsOf(instance.namespace, instance.tags),
-  }
+  const request = moveRequest(store, instance, hostIds)
   const result = hosts.without(hostsOf(instance), reservationOf(instance), () => place(request, hosts))
   if (result.hostId === null) throw new VpeError('NO_HOST_FITS', result.refusal)
   return { hostId: result.hostId, placement: placementRecord(instance.uuid, result, now()) }

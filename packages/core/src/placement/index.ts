@@ -46,6 +46,16 @@ export function explainMisfit(
 export { type GroupRule, groupsOf, groupTagFault, type PlacementGroup } from './groups.ts'
 export { HostTable, type Reservation } from './host-table.ts'
 export { FILTERS } from './judge.ts'
+export {
+  planRebalance,
+  REBALANCE_BOUND_PERCENT,
+  REBALANCE_MOVES,
+  REBALANCE_MOVES_MAX,
+  type RebalanceInstance,
+  type RebalanceMove,
+  type RebalancePlan,
+  type RebalanceQuestion,
+} from './rebalance.ts'
 export type {
   DataDiskWish,
   HostCandidate,
