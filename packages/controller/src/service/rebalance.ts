@@ -40,7 +40,7 @@ export function rebalanceMethods({
       assertBetween('bound_percent', boundPercent, 1, 100)
       assertBetween('max_moves', maxMoves, 1, REBALANCE_MOVES_MAX)
       if (!request.dryRun) {
-        const cure = 'ask with dry_run=true for the plan, and make its moves one by one'
+        const cure = 'ask with dry_run=true for the plan, and migrate its instances one by one'
         throw new VpeError('CONFLICT', `plans to rebalance are not carried out by themselves; ${cure}`)
       }
       await store.durable()

@@ -9,7 +9,7 @@ import { judge, PASSED } from './judge.ts'
 import type { PlacementRequest } from './rules.ts'
 
 /** Hosts from which, and to which, moves are tried at each step: the most and the least loaded ones. */
-const HOSTS_TRIED = 16
+const HOSTS_TRIED = 8
 
 /** An instance, as rebalancing sees it. */
 export interface RebalanceInstance {

@@ -12,7 +12,7 @@ export type { RebalanceInstance } from './rebalance-board.ts'
 /** In percent: what the most loaded host may have more than the least loaded one. */
 export const REBALANCE_BOUND_PERCENT = 20
 export const REBALANCE_MOVES = 10
-export const REBALANCE_MOVES_MAX = 100
+export const REBALANCE_MOVES_MAX = 50
 
 /** Moves that the search for fewer looks at, so that it ends soon. */
 const SEARCH_MAX = 20_000
@@ -211,7 +211,8 @@ function explainSuccess(before: Evenness, after: Evenness, moves: number, boundP
 
 function whyNoFurther(board: RebalanceBoard, maxMoves: number): string {
   const { table, balance, moves } = board
-  if (moves.length >= maxMoves)
+  const [best] = bestFirst(board.trials(false), board, 0)
+  if (best && compareEvenness(best.after, balance.evenness) < 0)
     return `a plan has at most ${maxMoves} moves; the next one may go on from there`
   const most = balance.rows.at(-1)
   if (most === undefined) throw new Error('no host is too loaded where there is none')
