@@ -20,6 +20,7 @@ import {
   ExplainPlacementRequest,
   Flavor,
   Host,
+  HostDrain,
   Image,
   Instance,
   InstanceMetrics,
@@ -240,7 +241,7 @@ export function createFakeController(): FakeController {
   }
 
   function setSchedulable(uuid: string | undefined, schedulable: boolean) {
-    const host = { ...hosts.get(uuid), schedulable }
+    const host = { ...hosts.get(uuid), schedulable, ...(schedulable && { drain: undefined }) }
     hosts.things.set(host.uuid, host)
     return { host, operationUuid: begin(schedulable ? 'host.uncordon' : 'host.cordon', host.uuid, true) }
   }
@@ -717,6 +718,21 @@ export function createFakeController(): FakeController {
         { ...nats, ...times },
       ]
       return { host }
+    }),
+    drainHost: serve('drainHost', ({ uuid, parallel }) => {
+      const { host } = setSchedulable(uuid, false)
+      const operationUuid = begin('host.drain', host.uuid, false)
+      const drain = HostDrain.fromPartial({
+        state: 'HOST_DRAIN_STATE_DRAINING',
+        operationUuid,
+        parallel: parallel || 2,
+        startedAtMs: CREATED_AT_MS,
+        total: 1,
+        remaining: 1,
+        stuck: [{ uuid: host.uuid, name: 'db-1', why: 'no host fits' }],
+      })
+      hosts.things.set(host.uuid, { ...host, drain })
+      return { host: { ...host, drain }, operationUuid }
     }),
     cordonHost: serve('cordonHost', ({ uuid }) => setSchedulable(uuid, false)),
     uncordonHost: serve('uncordonHost', ({ uuid }) => setSchedulable(uuid, true)),

@@ -12,6 +12,8 @@ import {
   type DiskStatus,
   type Flavor,
   type Host,
+  type HostDrain,
+  type HostDrainState,
   type HostState,
   type Image,
   type ImageCopy,
@@ -115,6 +117,13 @@ const HOST_STATE_WORDS = {
   HOST_STATE_UP: 'up',
   HOST_STATE_DOWN: 'down',
 } as const satisfies Record<HostState, string>
+
+const DRAIN_STATE_WORDS = {
+  HOST_DRAIN_STATE_UNSPECIFIED: 'draining',
+  HOST_DRAIN_STATE_DRAINING: 'draining',
+  HOST_DRAIN_STATE_DRAINED: 'drained',
+  HOST_DRAIN_STATE_STUCK: 'stuck',
+} as const satisfies Record<HostDrainState, string>
 
 const OPERATION_STATUS_WORDS = {
   OPERATION_STATUS_UNSPECIFIED: 'running',
@@ -323,6 +332,19 @@ export function showDisk(disk: Disk): z.input<typeof DiskView> {
   }
 }
 
+function showDrain(drain: HostDrain) {
+  return {
+    state: DRAIN_STATE_WORDS[drain.state],
+    operation_uuid: drain.operationUuid,
+    parallel: drain.parallel,
+    started_at: moment(drain.startedAtMs),
+    ended_at: drain.endedAtMs === 0 ? null : moment(drain.endedAtMs),
+    total: drain.total,
+    remaining: drain.remaining,
+    stuck: drain.stuck.map(({ uuid, name, why }) => ({ uuid, name, why })),
+  }
+}
+
 export function showHost(host: Host): z.input<typeof HostView> {
   const { facts } = host
   return {
@@ -332,6 +354,7 @@ export function showHost(host: Host): z.input<typeof HostView> {
     state: HOST_STATE_WORDS[host.state],
     state_since: moment(host.stateSinceMs),
     schedulable: host.schedulable,
+    drain: host.drain ? showDrain(host.drain) : null,
     facts: facts
       ? {
           hostname: facts.hostname,

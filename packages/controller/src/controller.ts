@@ -19,6 +19,7 @@ import type { Logger } from 'pino'
 import { type AgentDialer, Agents, agentDialer } from './agents.ts'
 import { DiskKeeper } from './disk-keeper.ts'
 import { DiskPoolKeeper } from './disk-pool-keeper.ts'
+import { HostDrainer } from './host-drainer.ts'
 import { HostMonitor } from './host-monitor.ts'
 import { keepHostTable } from './host-table-keeper.ts'
 import { ImageImporter } from './image-importer.ts'
@@ -32,6 +33,7 @@ import { RequestRate } from './security/request-rate.ts'
 import { consoleMethods } from './service/consoles.ts'
 import { diskPoolMethods } from './service/disk-pools.ts'
 import { diskMethods } from './service/disks.ts'
+import { drainMethods } from './service/drains.ts'
 import {
   type ClusterAddresses,
   certificateService,
@@ -43,7 +45,7 @@ import { imageMethods } from './service/images.ts'
 import { instanceMethods } from './service/instances.ts'
 import { lifecycleMethods } from './service/lifecycle.ts'
 import { metricsMethods } from './service/metrics.ts'
-import { migrationMethods } from './service/migrations.ts'
+import { createStartMove, migrationMethods } from './service/migrations.ts'
 import { Mutations } from './service/mutation.ts'
 import { operationMethods } from './service/operations.ts'
 import { rebalanceMethods } from './service/rebalance.ts'
@@ -118,6 +120,9 @@ export function createController({
   const orphans = new OrphanFinder(store, agents, now, log, onFatal)
   const mutations = new Mutations(store, now)
   const imagesGoing = new Set<string>()
+  const startMove = createStartMove({ store, mutations, hosts, imagesGoing, now })
+  const stepOf = (uuid: string) => reconciler.stepOf(uuid)
+  const drainer = new HostDrainer({ store, startMove, stepOf, now, log, onFatal })
   let isBusConnected = false
 
   const troubles = () => (isBusConnected ? [] : ['NATS is not connected: events wait in the outbox'])
@@ -130,10 +135,11 @@ export function createController({
     ...diskPoolMethods({ store, mutations, agents, orphans, now }),
     ...hostMethods({ store, mutations, agents, monitor, policy, now }),
     ...rebalanceMethods({ store, hosts }),
+    ...drainMethods({ store, mutations, monitor, policy, now }),
     ...resourceMethods({ store, mutations, agents, monitor, policy, now }),
     ...snapshotMethods({ store, mutations, hosts, imagesGoing, now }),
     ...metricsMethods(store, agents),
-    ...operationMethods({ store, reconciler, importer, diskKeeper, snapshotKeeper, troubles }),
+    ...operationMethods({ store, reconciler, importer, diskKeeper, snapshotKeeper, drainer, troubles }),
     ...consoleMethods({ store, agents, now }),
     ...webhookMethods({ store, mutations, deliveries, now }),
     ...joinTokenMethods({ store, mutations, security, addresses, now }),
@@ -173,6 +179,7 @@ export function createController({
       reconciler.lookAtAll()
       diskKeeper.lookAtAll()
       snapshotKeeper.lookAtAll()
+      drainer.look()
       return port
     },
     async listenForEnrolment(address) {
@@ -199,6 +206,7 @@ export function createController({
       reconciler.close()
       diskKeeper.close()
       snapshotKeeper.close()
+      drainer.close()
       clearInterval(ownCertificate)
       enrolment?.forceShutdown()
       server.forceShutdown()

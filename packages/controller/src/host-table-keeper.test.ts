@@ -57,7 +57,7 @@ const hostChanges = fc
   })
   .map(({ uuid, state, schedulable, cpus }) =>
     change.host({
-      ...{ uuid, name: uuid, address: '', state, schedulable, createdAtMs: 0 },
+      ...{ uuid, name: uuid, address: '', state, schedulable, drain: null, createdAtMs: 0 },
       ...{ stateSinceMs: 0, conditions: [] },
       facts: { ...facts, cpus, memoryMib: 1024 * cpus },
     } satisfies HostRecord),

@@ -36,6 +36,7 @@ test('one wins, and the other is told why, each time', async () => {
     stateSinceMs: 0,
     conditions: [],
     schedulable: true,
+    drain: null,
     facts: {
       hostname: 'h1',
       cpus: RACES,

@@ -115,7 +115,7 @@ test.each(['has it', 'has nothing'])(
     const hasIt = what === 'has it'
     a.onMigrate = async () => Departure.STANDING
     a.onEndMigration = async () => {
-      if (hasIt) b.receive()
+      if (hasIt) b.receive(uuid)
       return Departure.STANDING
     }
     const { operationUuid } = await migrate()

@@ -6,6 +6,7 @@ import {
   type DiskPoolHost,
   type DiskPoolRecord,
   type DiskRecord,
+  type DrainRecord,
   diskSerial,
   FINDING_STATUSES,
   type Finding,
@@ -44,6 +45,8 @@ import {
   type Host,
   type HostCondition,
   type HostDiskPool,
+  type HostDrain,
+  HostDrainState,
   type HostFacts,
   HostState,
   type Image,
@@ -339,6 +342,18 @@ export function hostToWire(
     vcpusAllocatable: allocatable.vcpus,
     memoryMibAllocatable: allocatable.memoryMib,
     tasks: usage.tasks,
+    drain: host.drain ? drainToWire(store, host.uuid, host.drain) : undefined,
+  }
+}
+
+function drainToWire(store: Store, hostId: string, drain: DrainRecord): HostDrain {
+  const over = drain.stuck.length === 0 ? HostDrainState.DRAINED : HostDrainState.STUCK
+  return {
+    ...drain,
+    state: drain.endedAtMs === null ? HostDrainState.DRAINING : over,
+    endedAtMs: drain.endedAtMs ?? 0,
+    remaining: store.usage.instancesOfHost(hostId).size,
+    stuck: drain.stuck.map(({ uuid, why }) => ({ uuid, name: store.instances.get(uuid)?.name ?? '', why })),
   }
 }
 

@@ -1,5 +1,6 @@
 // Records of what instances are made from and run on.
 
+import type { DrainRecord } from './drain.ts'
 import type { HostCondition } from './host-conditions.ts'
 import type { DiskPoolId, FlavorId, HostId, ImageId, InstanceId } from './ids.ts'
 import type { PoolFileRecord } from './orphans.ts'
@@ -127,6 +128,8 @@ export interface HostRecord {
   readonly stateSinceMs: number
   /** False while it is cordoned: it keeps what it has and gets nothing more. */
   readonly schedulable: boolean
+  /** Null where it was not drained since it was last uncordoned. */
+  readonly drain: DrainRecord | null
   readonly facts: HostFacts
   readonly conditions: readonly HostCondition[]
   readonly createdAtMs: number

@@ -72,6 +72,7 @@ const COMPANIONS = [
       state: 'up',
       state_since: '1970-01-01 00:00:00',
       schedulable: true,
+      drain: null,
       facts: {
         hostname: 'h2',
         cpus: 8,

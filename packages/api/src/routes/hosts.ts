@@ -4,6 +4,7 @@ import { type ControllerServiceClient, HostState } from '@vpe/proto'
 import type { AddEndpoint } from '../endpoint.ts'
 import {
   CreateHostBody,
+  DrainHostBody,
   HostAnswer,
   HostListAnswer,
   HostListQuery,
@@ -138,8 +139,24 @@ export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient
   add(
     {
       method: 'post',
+      path: '/hosts/{uuid}/drain',
+      summary: 'Cordon a host and move away what it has; while that goes on, what goes on',
+      body: DrainHostBody,
+      answer: HostAnswer,
+      codes: ['CONFLICT'],
+    },
+    async ({ params, body }, { change }) => {
+      const request = { ...params, parallel: body.parallel ?? 0 }
+      const answer = await change((options) => controller.drainHost(request, options))
+      return { host: showHost(given(answer.host, 'the host')) }
+    },
+  )
+
+  add(
+    {
+      method: 'post',
       path: '/hosts/{uuid}/uncordon',
-      summary: 'Let new instances come to a host again',
+      summary: 'Let new instances come to a host again; calls a drain off',
       body: EmptyBody,
       answer: HostAnswer,
     },

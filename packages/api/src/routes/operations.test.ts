@@ -206,3 +206,30 @@ test('POST /hosts/{uuid}/cordon and /uncordon show the host as it is then', asyn
     expect(answer.body.host).toMatchObject({ uuid: host, schedulable })
   }
 })
+
+test('POST /hosts/{uuid}/drain shows how far it is, until the host is uncordoned', async () => {
+  const { host } = bed.ids
+  const drained = await bed.send('POST', `/hosts/${host}/drain`, { parallel: 4 })
+  expect(drained.status).toBe(200)
+  const operation = drained.headers.get('operation-id')
+  expect(drained.body.host).toMatchObject({
+    schedulable: false,
+    drain: {
+      state: 'draining',
+      operation_uuid: operation,
+      parallel: 4,
+      started_at: '2016-11-22 10:22:32',
+      ended_at: null,
+      total: 1,
+      remaining: 1,
+      stuck: [{ uuid: host, name: 'db-1', why: 'no host fits' }],
+    },
+  })
+  expect((await bed.send('POST', `/hosts/${host}/drain`)).body.host.drain.parallel).toBe(2)
+  for (const parallel of [0, 65, 'all']) {
+    const refused = await bed.send('POST', `/hosts/${host}/drain`, { parallel })
+    expect(refused).toMatchObject({ status: 400, body: { errors: [{ field: 'parallel' }] } })
+  }
+  const uncordoned = await bed.send('POST', `/hosts/${host}/uncordon`)
+  expect(uncordoned.body.host).toMatchObject({ schedulable: true, drain: null })
+})

@@ -1,10 +1,18 @@
 // Hosts, in the style of dialect 1.
 
 import { z } from '@hono/zod-openapi'
-import { FINDING_STATUSES, REBALANCE_BOUND_PERCENT, REBALANCE_MOVES, REBALANCE_MOVES_MAX } from '@vpe/core'
+import {
+  DRAIN_PARALLEL,
+  DRAIN_PARALLEL_MAX,
+  FINDING_STATUSES,
+  REBALANCE_BOUND_PERCENT,
+  REBALANCE_MOVES,
+  REBALANCE_MOVES_MAX,
+} from '@vpe/core'
 import { AgentAddress, Fault, Moment, Name, NameQuery, Uuid } from './fields.ts'
 
 const HOST_STATES = ['up', 'down'] as const
+const DRAIN_STATES = ['draining', 'drained', 'stuck'] as const
 
 const Facts = z.object({
   hostname: z.string(),
@@ -50,6 +58,21 @@ const PoolOfHost = z.object({
   }),
 })
 
+const Drain = z.object({
+  state: z
+    .enum(DRAIN_STATES)
+    .openapi({ description: 'drained: nothing is left; stuck: it is over, and something could not leave' }),
+  operation_uuid: Uuid,
+  parallel: z.int(),
+  started_at: Moment,
+  ended_at: Moment.nullable(),
+  total: z.int().openapi({ description: 'Instances that the host had at its beginning' }),
+  remaining: z.int().openapi({ description: 'Those that it has now, with those that are on their way' }),
+  stuck: z
+    .array(z.object({ uuid: Uuid, name: z.string(), why: z.string() }))
+    .openapi({ description: 'What cannot leave, and why' }),
+})
+
 export const HostView = z
   .object({
     uuid: Uuid,
@@ -60,6 +83,9 @@ export const HostView = z
     schedulable: z
       .boolean()
       .openapi({ description: 'False while it is cordoned: it keeps what it has and gets nothing more' }),
+    drain: Drain.nullable().openapi({
+      description: 'The latest; null where it was not drained since it was last uncordoned',
+    }),
     facts: Facts.nullable(),
     capacity: z.object({ vcpus: z.int(), memory_mib: z.int() }),
     allocatable: z
@@ -94,6 +120,20 @@ export const CreateHostBody = z
 export const UpdateHostBody = z
   .strictObject({ host: z.strictObject({ name: Name.optional(), address: AgentAddress.optional() }) })
   .openapi('UpdateHost')
+
+export const DrainHostBody = z
+  .strictObject({
+    parallel: z
+      .int()
+      .min(1)
+      .max(DRAIN_PARALLEL_MAX)
+      .optional()
+      .openapi({
+        description: `How many moves are under way at once; ${DRAIN_PARALLEL} where it is not given`,
+      }),
+  })
+  .default({})
+  .openapi('DrainHost')
 
 export const HostListQuery = z.strictObject({
   name: NameQuery.default('').openapi({ description: 'Only the one of this name' }),

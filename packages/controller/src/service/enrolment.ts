@@ -241,7 +241,7 @@ function hostOf(
     memoryMib,
     arch: arch.slice(0, 32),
   }
-  const since = { schedulable: true, stateSinceMs: nowMs, createdAtMs: nowMs }
+  const since = { schedulable: true, drain: null, stateSinceMs: nowMs, createdAtMs: nowMs }
   return { uuid: hostId, name, address, state: 'down', facts, conditions: [], ...since }
 }
 

@@ -11,6 +11,7 @@ import { disksOf } from '../instance-disks.ts'
 import type { Store } from '../store/store.ts'
 import { createCarryOut } from './instance-wish.ts'
 import { chooseNewHost, type InstanceServiceDeps } from './instances.ts'
+import type { Mutation } from './mutation.ts'
 import { assertBetween, getOr404, invalid, refer } from './references.ts'
 
 /** 1 TiB/s. */
@@ -51,8 +52,30 @@ export function migrationMethods(deps: InstanceServiceDeps): MigrationMethods {
   }
 }
 
+/** Begins to move an instance away from where it is; throws VpeError where that cannot be. */
+export type StartMove = (
+  instance: InstanceRecord,
+  /** Hosts that it goes to only where no other fits. */
+  avoid: readonly string[],
+) => Pick<Mutation<unknown>, 'changes' | 'events'>
+
+/** Moves that nobody has asked for by name: as its guest runs where it does, to wherever it fits. */
+export function createStartMove(deps: InstanceServiceDeps): StartMove {
+  const carryOut = createCarryOut(deps.store, deps.now)
+  return (instance, avoid) => {
+    const { hostId, placement } = targetOf(deps, instance, null, avoid)
+    const decision = decideMove(instance, { hostId, mode: 'auto', atMs: deps.now() })
+    return carryOut('instance.migrate', instance, decision, placement)
+  }
+}
+
 /** @param wanted null leaves the choice to the scheduler */
-function targetOf(deps: InstanceServiceDeps, instance: InstanceRecord, wanted: string | null) {
+function targetOf(
+  deps: InstanceServiceDeps,
+  instance: InstanceRecord,
+  wanted: string | null,
+  avoid: readonly string[] = [],
+) {
   const { store } = deps
   const { hostIds } = instance
   assertCanLeave(store, instance)
@@ -65,7 +88,16 @@ function targetOf(deps: InstanceServiceDeps, instance: InstanceRecord, wanted: s
   if (others.length === 0) {
     throw new VpeError('NO_HOST_FITS', `no host but its own may run instance ${instance.name}`)
   }
-  return chooseNewHost(deps, instance, wanted === null ? others : [wanted])
+  if (wanted !== null) return chooseNewHost(deps, instance, [wanted])
+  const rather = others.filter((each) => !avoid.includes(each))
+  if (rather.length === 0 || rather.length === others.length) return chooseNewHost(deps, instance, others)
+  try {
+    return chooseNewHost(deps, instance, rather)
+  } catch (error) {
+    if (error instanceof VpeError && error.code === 'NO_HOST_FITS')
+      return chooseNewHost(deps, instance, others)
+    throw error
+  }
 }
 
 /** @throws VpeError CONFLICT where a disk lies on one host alone */

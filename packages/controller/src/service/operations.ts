@@ -3,6 +3,7 @@
 import { type OperationRecord, VpeError } from '@vpe/core'
 import type { ControllerServiceImplementation } from '@vpe/proto'
 import type { DiskKeeper } from '../disk-keeper.ts'
+import type { HostDrainer } from '../host-drainer.ts'
 import type { ImageImporter } from '../image-importer.ts'
 import type { InstanceReconciler } from '../instance-reconciler.ts'
 import type { SnapshotKeeper } from '../snapshot-keeper.ts'
@@ -25,12 +26,13 @@ export interface OperationServiceDeps {
   readonly importer: ImageImporter
   readonly diskKeeper: DiskKeeper
   readonly snapshotKeeper: SnapshotKeeper
+  readonly drainer: HostDrainer
   /** Why the controller cannot do all of its work; empty when it can. */
   readonly troubles: () => string[]
 }
 
 export function operationMethods(deps: OperationServiceDeps): OperationMethods {
-  const { store, reconciler, importer, diskKeeper, snapshotKeeper, troubles } = deps
+  const { store, reconciler, importer, diskKeeper, snapshotKeeper, drainer, troubles } = deps
   const waiters = new Map<string, Set<() => void>>()
   store.listen({
     onOperationEnded: ({ uuid }) => {
@@ -55,6 +57,7 @@ export function operationMethods(deps: OperationServiceDeps): OperationMethods {
     if (kind.startsWith('image.')) {
       return operationToWire(operation, `importing ${importer.progressPercent(resourceUuid)} %`)
     }
+    if (kind === 'host.drain') return operationToWire(operation, drainer.stepOf(resourceUuid))
     const holder = store.disks.get(resourceUuid)?.instanceUuid
     return operationToWire(
       operation,

@@ -5,6 +5,7 @@ import type { EventKind, VpeEvent } from '@vpe/bus'
 import { type DiskPoolHost, endOperation, type HostRecord, type OvercommitPolicy, VpeError } from '@vpe/core'
 import { ControllerServiceDefinition, type ControllerServiceImplementation, HostState } from '@vpe/proto'
 import type { Agents } from '../agents.ts'
+import { endDrainOperation } from '../host-drainer.ts'
 import type { HostMonitor } from '../host-monitor.ts'
 import type { Store } from '../store/store.ts'
 import { type Change, change } from '../store/tables.ts'
@@ -47,10 +48,13 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
     const host = getOr404(store.hosts, 'host', uuid)
     const [kind, what] = schedulable ? ['host.uncordon', 'uncordoned'] : ['host.cordon', 'cordoned']
     const operation = doneOperation(kind, uuid)
-    const next = { ...host, schedulable }
+    const next = { ...host, schedulable, drain: schedulable ? null : host.drain }
     const isNews = host.schedulable !== schedulable
+    const calledOff = schedulable
+      ? endDrainOperation(store, host, 'cancelled', now(), 'the host was uncordoned')
+      : []
     return {
-      changes: [...(isNews ? [change.host(next)] : []), change.operation(operation)],
+      changes: [...(isNews ? [change.host(next)] : []), ...calledOff, change.operation(operation)],
       events: isNews ? [resourceEvent('host', next, what)] : [],
       response: { host: showHost(next), operationUuid: operation.uuid },
     }
@@ -106,6 +110,7 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
         state: 'up',
         stateSinceMs: now(),
         schedulable: true,
+        drain: null,
         facts: factsFromWire(described.facts),
         conditions: [],
         createdAtMs: now(),
@@ -150,6 +155,7 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
         change.remove('hosts', uuid),
         // Its certificate is not renewed from now on.
         change.remove('members', `agent/${uuid}`),
+        ...endDrainOperation(store, host, 'succeeded', now()),
         change.operation(operation),
       ]
       for (const pool of store.diskPools.values()) {

@@ -7,6 +7,7 @@ import {
   DISK_STATUSES,
   type DiskPoolHost,
   type DiskSource,
+  type DrainRecord,
   type HostCondition,
   type HostFacts,
   INSTANCE_STATUSES,
@@ -93,6 +94,7 @@ export const hosts = sqliteTable('hosts', {
   stateSinceMs: integer().notNull(),
   conditions: text({ mode: 'json' }).$type<readonly HostCondition[]>().notNull(),
   schedulable: integer({ mode: 'boolean' }).notNull(),
+  drain: text({ mode: 'json' }).$type<DrainRecord>(),
   facts: text({ mode: 'json' }).$type<HostFacts>().notNull(),
   createdAtMs: integer().notNull(),
 })

@@ -94,7 +94,7 @@ export class FakeAgent {
     this.domains.has(uuid) ? Departure.RUNNING : Departure.GONE
   /** Those that guests can be sent to. */
   peers: readonly FakeAgent[] = []
-  #prepared: InstanceSpec | null = null
+  readonly #prepared = new Map<string, InstanceSpec>()
   readonly #departureReports = new Map<string, { generation: number; report: DepartureReport }>()
   onSnapshot: (change: 'make' | 'remove', uuid: string) => Promise<void> = async () => {}
   onImport: () => Promise<void> = async () => {}
@@ -310,7 +310,7 @@ export class FakeAgent {
         agent.#assertEpoch(epoch)
         await agent.onPrepare(spec?.uuid ?? '')
         const target = { libvirtUri: agent.hostId, memoryUri: '', listenAddress: '', definitionXml: 'x' }
-        agent.#prepared = spec ?? null
+        if (spec) agent.#prepared.set(spec.uuid, spec)
         return { target }
       },
       async *migrateDomain({ epoch, uuid, generation, target }) {
@@ -327,7 +327,7 @@ export class FakeAgent {
         const there = agent.peers.find(({ hostId }) => hostId === target?.libvirtUri)
         const departure = await agent.onMigrate(uuid)
         if (departure === Departure.GONE) {
-          if (there) there.receive()
+          if (there) there.receive(uuid)
           agent.domains.delete(uuid)
         }
         const fault = departure === Departure.GONE ? '' : 'the link broke'
@@ -391,9 +391,9 @@ export class FakeAgent {
     }
   }
 
-  /** The guest that it has prepared for goes on here. */
-  receive(): void {
-    const spec = this.#prepared
+  /** A guest that it has prepared for goes on here. */
+  receive(uuid: string): void {
+    const spec = this.#prepared.get(uuid)
     if (!spec) throw new Error('nothing was prepared')
     const report = { ...RUNNING, uuid: spec.uuid, generation: spec.generation }
     this.domains.set(spec.uuid, { spec, report })

@@ -48,6 +48,7 @@ CREATE TABLE `hosts` (
 	`state_since_ms` integer NOT NULL,
 	`conditions` text NOT NULL,
 	`schedulable` integer NOT NULL,
+	`drain` text,
 	`facts` text NOT NULL,
 	`created_at_ms` integer NOT NULL
 );

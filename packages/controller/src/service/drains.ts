@@ -1,0 +1,75 @@
+// The call that empties a host; the HostDrainer does it.
+
+import {
+  DRAIN_PARALLEL,
+  DRAIN_PARALLEL_MAX,
+  type HostRecord,
+  type OvercommitPolicy,
+  VpeError,
+} from '@vpe/core'
+import { ControllerServiceDefinition, type ControllerServiceImplementation } from '@vpe/proto'
+import { isRunning } from '../host-drainer.ts'
+import { hostEvent } from '../host-event.ts'
+import type { HostMonitor } from '../host-monitor.ts'
+import type { Store } from '../store/store.ts'
+import { change } from '../store/tables.ts'
+import { hostToWire, poolsByHost } from '../wire.ts'
+import { type Mutations, startOperation } from './mutation.ts'
+import { assertBetween, getOr404 } from './references.ts'
+
+export interface DrainServiceDeps {
+  readonly store: Store
+  readonly mutations: Mutations
+  readonly monitor: HostMonitor
+  readonly policy: OvercommitPolicy
+  readonly now: () => number
+}
+
+export function drainMethods(deps: DrainServiceDeps): Pick<ControllerServiceImplementation, 'drainHost'> {
+  const { store, mutations, monitor, policy, now } = deps
+
+  const show = (host: HostRecord) =>
+    hostToWire(store, policy, host, monitor.sightOf(host), poolsByHost(store).get(host.uuid) ?? [])
+
+  /** While one goes on, asking again changes at most how much moves at once. */
+  function drain({ uuid, parallel }: { uuid: string; parallel: number }) {
+    const host = getOr404(store.hosts, 'host', uuid)
+    assertBetween('parallel', parallel, 0, DRAIN_PARALLEL_MAX)
+    if (isRunning(host.drain)) {
+      const next = { ...host, drain: { ...host.drain, parallel: parallel || host.drain.parallel } }
+      const changes = next.drain.parallel === host.drain.parallel ? [] : [change.host(next)]
+      return { changes, events: [], response: { host: show(next), operationUuid: host.drain.operationUuid } }
+    }
+    if (host.state === 'down') {
+      throw new VpeError(
+        'CONFLICT',
+        `host ${host.name} is down, so nothing is known of its guests, and nothing can leave it: bring it back first`,
+      )
+    }
+    const operation = startOperation('host.drain', uuid, now())
+    const total = store.usage.instancesOfHost(uuid).size
+    const next: HostRecord = {
+      ...host,
+      schedulable: false,
+      drain: {
+        operationUuid: operation.uuid,
+        parallel: parallel || DRAIN_PARALLEL,
+        startedAtMs: now(),
+        endedAtMs: null,
+        total,
+        stuck: [],
+      },
+    }
+    const data = { operation_uuid: operation.uuid, total, parallel: next.drain?.parallel }
+    return {
+      changes: [change.host(next), change.operation(operation)],
+      events: [
+        ...(host.schedulable ? [hostEvent(next, 'cordoned', {})] : []),
+        hostEvent(next, 'drain_started', data),
+      ],
+      response: { host: show(next), operationUuid: operation.uuid },
+    }
+  }
+
+  return { drainHost: mutations.method(ControllerServiceDefinition.methods.drainHost, drain) }
+}
