@@ -50,7 +50,13 @@ describe('where an instance stands', () => {
   test.each<[string, Partial<InstanceRecord>, Partial<DrainView>, string]>([
     ['one that runs', {}, {}, 'start'],
     ['one that is off', { status: 'shutoff', power: 'off' }, {}, 'start'],
-    ['one in error', { status: 'error' }, {}, 'start'],
+    ['one in error that is wanted off', { status: 'error', power: 'off' }, {}, 'start'],
+    [
+      'one in error, whose guest may run',
+      { status: 'error', fault: 'no' },
+      {},
+      'stuck: it is in error: no; start or stop it',
+    ],
     ['one that is being made', { task: 'creating' }, {}, 'waiting: it is creating'],
     ['one with which something else is done', { task: 'resizing' }, {}, 'waiting: it is resizing'],
     [

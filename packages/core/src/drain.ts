@@ -147,6 +147,10 @@ function standOf({ hostId, refusals, uses, failures, nowMs }: DrainView, instanc
   if (use !== undefined) return waiting(use)
   const phase = phaseOf(instance)
   if (phase === 'paused') return { kind: 'stuck', why: 'it is paused; resume or stop it' }
+  // Its guest may run all the same, and would be stopped by a move.
+  if (phase === 'error' && instance.power === 'on') {
+    return { kind: 'stuck', why: `it is in error: ${instance.fault}; start or stop it` }
+  }
   const refusal = refusals.get(uuid)
   if (refusal !== undefined) return { kind: 'stuck', why: refusal }
   const failed = failures.get(uuid)
