@@ -22,11 +22,15 @@ beforeEach(async () => {
   await harness.client.createHost({ name: 'h2', address: agents[1]?.address ?? '' })
   await harness.client.createHost({ name: 'h3', address: agents[2]?.address ?? '' })
   const hosts = agents.map(({ hostId }) => hostId)
-  await harness.client.createDiskPool({ name: 'shared', kind: 'dir', path: '/shared', shared: true, hosts })
   for (const agent of agents) {
+    agent.markers = from().markers
     agent.peers = agents
     agent.onPrepare = async () => {}
   }
+  await harness.client.createDiskPool({ name: 'shared', kind: 'dir', path: '/shared', shared: true, hosts })
+  await until('the pool works everywhere', () =>
+    [...harness.store.diskPools.values()].every((pool) => pool.hosts.every(({ state }) => state === 'ready')),
+  )
   uuids = []
 })
 afterEach(async () => {

@@ -23,6 +23,7 @@ let uuid: string
 beforeEach(async () => {
   a = await FakeAgent.start()
   b = await FakeAgent.start()
+  b.markers = a.markers
   harness = new Harness()
   await harness.start()
   await harness.furnish(a)
