@@ -44,6 +44,9 @@ export interface ServerTls {
   readonly clients: 'certified' | 'anyone'
 }
 
+/** What anybody may send is held in memory before it is looked at. */
+const FOR_STRANGERS = { 'grpc.max_receive_message_length': 64 * 1024, 'grpc.max_concurrent_streams': 4 }
+
 /**
  * A server whose methods may throw VpeError. Any other error is a defect: `onUnexpected` is told, and
  * the caller gets INTERNAL with the message. With `tls` every call is held to the roles of peer.ts; without,
@@ -73,6 +76,7 @@ export function createRpcServer(
     'grpc.keepalive_time_ms': 30_000,
     'grpc.keepalive_timeout_ms': 20_000,
     'grpc.http2.min_ping_interval_without_data_ms': 1_000,
+    ...(tls?.clients === 'anyone' && FOR_STRANGERS),
     interceptors: [stateCaller(tls !== undefined)],
   })
     .use(errorDetailsServerMiddleware)

@@ -1,10 +1,9 @@
 // vpe-agent join: asks to be let in, and writes what it was given into the state folder. Done again with the
 // same token it comes to the same end, wherever it was cut short.
 
-import { mkdir } from 'node:fs/promises'
 import { arch, cpus, hostname, totalmem } from 'node:os'
 import { resolve } from 'node:path'
-import { decodeJoinToken, enrol, memberFiles, writeDurably } from '@vpe/pki'
+import { decodeJoinToken, enrol, makePrivateFolder, memberFiles, writeDurably } from '@vpe/pki'
 import { loadHostId } from './host-identity.ts'
 import { settingsFile, settingsText } from './settings-file.ts'
 
@@ -21,7 +20,7 @@ export interface JoinOptions {
 export async function joinCluster(word: string, { name, listen, stateDir }: JoinOptions): Promise<string> {
   const token = decodeJoinToken(word)
   const folder = resolve(stateDir)
-  await mkdir(folder, { recursive: true, mode: 0o700 })
+  await makePrivateFolder(folder)
   const hostId = await loadHostId(folder)
   const files = memberFiles(folder)
   const newcomer = {

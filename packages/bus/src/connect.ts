@@ -37,6 +37,9 @@ export async function connectBus(
     servers: url.split(','),
     name,
     maxReconnectAttempts: -1,
+    // Two refusals, however far apart, would end the connection for good: a server that starts with the wrong
+    // configuration, or is too busy for a hand-shake.
+    ignoreAuthErrorAbort: true,
     reconnectTimeWait: 250,
     waitOnFirstConnect: true,
     pingInterval: 5_000,

@@ -142,6 +142,23 @@ describe('joining by a token', () => {
     expect([...store.hosts.values()].map(({ name }) => name)).toEqual(['h1'])
   })
 
+  test('gives the place of a host to another key only with a token of its name, and then for good', async () => {
+    const first = await token()
+    await joinAs(first.word, HOST_A, 'h1')
+    const stranger = await refused(joinAs((await token()).word, HOST_A, 'h1', 'other-key'))
+    expect(stranger.message).toContain('make a token with its name')
+    await joinAs((await token({ name: 'h1' })).word, HOST_A, 'h1', 'other-key')
+    expect((await refused(joinAs(first.word, HOST_A, 'h1'))).message).toContain('make a token with its name')
+  })
+
+  test('does not let a removed host in again by the token that it had', async () => {
+    const { word } = await token()
+    await joinAs(word, HOST_A, 'h1')
+    await client.deleteHost({ uuid: HOST_A })
+    expect((await refused(joinAs(word, HOST_A, 'h1'))).message).toContain('has left')
+    expect(store.hosts.size).toBe(0)
+  })
+
   test('refuses a name that another host has, and leaves the token unused', async () => {
     await joinAs((await token()).word, HOST_A, 'h1')
     const second = await token()
@@ -225,7 +242,7 @@ describe('a certificate', () => {
     await renew(renewal(folder))
     expect(folder.validity.toMs).toBeGreaterThan(before)
 
-    await joinAs((await token()).word, HOST_A, 'h1', 'taken-over')
+    await joinAs((await token({ name: 'h1' })).word, HOST_A, 'h1', 'taken-over')
     expect(await refusal(renew(renewal(folder)))).toMatchObject({
       code: 'PERMISSION_DENIED',
       message: expect.stringContaining('joined again with another key'),

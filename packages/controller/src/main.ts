@@ -2,10 +2,10 @@
 // vpe-controller: reads the environment, opens the store, the bus and the port, and ends on a signal.
 
 import { once } from 'node:events'
-import { mkdirSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { connectBus } from '@vpe/bus'
+import { makePrivateFolder } from '@vpe/pki'
 import { pino } from 'pino'
 import { runCommand } from './commands.ts'
 import { type ControllerConfig, readConfig } from './config.ts'
@@ -52,7 +52,7 @@ await assertPortFree(config.listen).catch((error: Error) => {
   process.exit(1)
 })
 
-mkdirSync(config.stateDir, { recursive: true, mode: 0o700 })
+await makePrivateFolder(config.stateDir)
 const file = join(config.stateDir, 'controller.sqlite')
 log.info({ file }, 'opening the store')
 const store = await Store.open(new BackendThread(file), Date.now, die)

@@ -59,8 +59,13 @@ export class OrphanFinder {
   async look(poolUuid: string): Promise<OrphanLook> {
     const pool = this.#store.diskPools.get(poolUuid)
     if (!pool) return { orphans: [], foreign: 0, silent: [] }
-    // Nothing of vpe is where no host has ever had the pool ready.
-    const hosts = pool.hosts.filter(({ hostId }) => markerOn(pool, hostId) !== '')
+    // Nothing of vpe is where no host has ever had the pool ready. Where hosts that should have a folder each see
+    // one marker, they see one folder: what is an orphan to one of them is another's disk.
+    const hosts = pool.hosts.filter(
+      ({ hostId, marker }) =>
+        markerOn(pool, hostId) !== '' &&
+        (pool.shared || pool.hosts.every((other) => other.hostId === hostId || other.marker !== marker)),
+    )
     const places = pool.shared
       ? hosts.length > 0
         ? [{ hostId: null, hosts: hostsThatReach(this.#store, pool, null) }]

@@ -33,12 +33,11 @@ export async function byWayOf<T>(
       return await work(host)
     } catch (cause) {
       const error = fromClientError(cause)
-      silence = new VpeError(error.code, `disk pool ${pool.name} on ${host.name}: ${error.message}`, {
-        cause,
-      })
       // What keeps one from the pool need not keep another; what is wrong with the work itself holds for all.
-      const isOfHost = error.code === 'UNAVAILABLE' || error.code === 'DISK_POOL_FAILED'
-      if (!isOfHost || signal.aborted) throw silence
+      if (error.code !== 'UNAVAILABLE' && error.code !== 'DISK_POOL_FAILED') throw error
+      const message = `disk pool ${pool.name} on ${host.name}: ${error.message}`
+      silence = new VpeError(error.code, message, { cause })
+      if (signal.aborted) throw silence
     }
   }
   if (silence) throw silence

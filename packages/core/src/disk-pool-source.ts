@@ -22,7 +22,10 @@ export function nfsExportFault(folder: string): string | null {
 }
 
 const OPTION = /^[a-z][a-z0-9_]{0,31}(=[0-9A-Za-z._:/-]{1,64})?$/
-/** Those would undo what every mount of vpe has. */
+/**
+ * Those would undo what every mount of vpe has, go on trying after it was given up, or keep the locks of images
+ * to one host.
+ */
 const REFUSED: ReadonlySet<string> = new Set([
   'suid',
   'dev',
@@ -33,13 +36,20 @@ const REFUSED: ReadonlySet<string> = new Set([
   'ro',
   'user',
   'users',
+  'bg',
+  'soft',
+  'nolock',
+  'local_lock',
+  'retry',
 ])
 
 /** What mount -o takes, apart by commas; empty for nothing. */
 export function nfsOptionsFault(options: string): string | null {
   if (options === '') return null
   if (options.length > 512) return 'must be at most 512 characters'
-  const wrong = options.split(',').find((option) => !OPTION.test(option) || REFUSED.has(option))
+  const wrong = options
+    .split(',')
+    .find((option) => !OPTION.test(option) || REFUSED.has(option.replace(/=.*/, '')))
   return wrong === undefined
     ? null
     : `${JSON.stringify(wrong)} is no option for a pool; write them as in vers=4.2,hard`

@@ -31,12 +31,14 @@ export interface MemberRecord {
 
 /**
  * What a token says to one who comes with it: a sentence why not, or the token as it is after that use.
- * The same member with the same key uses it up once, however often it asks.
+ * The same member with the same key uses it up once, however often it asks, for as long as it is one.
+ * @param member what is known of who asks, if it is a member
  */
 export function useJoinToken(
   token: JoinTokenRecord,
   role: JoinRole,
   use: JoinTokenUse,
+  member: Pick<MemberRecord, 'keySha256'> | undefined,
   nowMs: number,
 ): { readonly refused: string } | { readonly used: JoinTokenRecord } {
   if (token.role !== role) return { refused: `the token is for role ${token.role}, not for ${role}` }
@@ -45,7 +47,12 @@ export function useJoinToken(
   )
   if (nowMs >= token.expiresAtMs)
     return { refused: `the token has expired at ${new Date(token.expiresAtMs).toISOString()}` }
-  if (isAgain) return { used: token }
+  if (isAgain) {
+    if (member?.keySha256 === use.keySha256) return { used: token }
+    return {
+      refused: `the token has been used already, by ${use.memberId}, which has left or has another key since`,
+    }
+  }
   if (token.usedBy.length >= token.uses) {
     const by = token.usedBy.map(({ memberId }) => memberId).join(', ')
     return { refused: `the token has been used already, by ${by}` }

@@ -3,9 +3,15 @@
 import { mkdir, open, readFile, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
+/** Makes a folder that is nobody else's to look into; those above it, where they are missing, are for all. */
+export async function makePrivateFolder(path: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o755 })
+  await mkdir(path, { recursive: true, mode: 0o700 })
+}
+
 /** Writes, flushes, and only then gives the file its name. Others may not read it unless `mode` says so. */
 export async function writeDurably(path: string, text: string, mode = 0o600): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+  await makePrivateFolder(dirname(path))
   const part = `${path}.new`
   const file = await open(part, 'w', mode)
   try {

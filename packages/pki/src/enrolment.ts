@@ -4,7 +4,6 @@
 // on the way asks for the same again.
 
 import { once } from 'node:events'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { connect, type DetailedPeerCertificate, type TLSSocket } from 'node:tls'
 import { ChannelCredentials } from '@grpc/grpc-js'
@@ -21,7 +20,7 @@ import {
 } from '@vpe/proto'
 import { fingerprintOf } from './certificate-authority.ts'
 import { makeKey, makeRequest } from './certificate-request.ts'
-import { readIfThere, writeDurably } from './durable-file.ts'
+import { makePrivateFolder, readIfThere, writeDurably } from './durable-file.ts'
 import type { JoinToken } from './join-token.ts'
 
 const TIMEOUT_MS = 20_000
@@ -59,7 +58,7 @@ export interface Joined {
 export async function enrol(token: JoinToken, newcomer: Newcomer, files: MemberFiles): Promise<Joined> {
   const { enrolmentAddress, ownAddress, ca } = await findCluster(token)
   const keyPath = join(files.tlsDir, 'key.pem')
-  await mkdir(files.tlsDir, { recursive: true, mode: 0o700 })
+  await makePrivateFolder(files.tlsDir)
   const kept = await readIfThere(keyPath)
   const key = kept ?? makeKey()
   if (kept === undefined) await writeDurably(keyPath, key)

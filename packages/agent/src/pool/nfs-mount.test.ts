@@ -46,7 +46,7 @@ describe('an export', () => {
     for (let time = 0; time < 2; time++) await mount(tools)
     expect(folders).toEqual([path])
     expect(ran).toEqual([
-      ['mount', '-t', 'nfs', '-o', 'nosuid,nodev,vers=4.2,hard', '10.0.0.5:/srv/vpe', path],
+      ['mount', '-t', 'nfs', '-o', 'nosuid,nodev,retry=0,vers=4.2,hard', '10.0.0.5:/srv/vpe', path],
     ])
   })
 

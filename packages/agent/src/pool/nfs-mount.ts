@@ -69,7 +69,7 @@ export async function mountNfs(
   const device = nfsDevice(source)
   if (isMounted(mountedAt(await tools.readMounts(), path), device, path)) return
   await tools.makeFolder(path)
-  const options = ['nosuid', 'nodev', source.options].filter(Boolean).join(',')
+  const options = ['nosuid', 'nodev', 'retry=0', source.options].filter(Boolean).join(',')
   try {
     await tools.run('mount', ['-t', 'nfs', '-o', options, device, path])
   } catch (cause) {
@@ -138,11 +138,12 @@ export async function runProgram(
   args: readonly string[],
   deadlineMs: number,
 ): Promise<void> {
-  const child = execa(program, args, { stdin: 'ignore', cleanup: false })
+  // A group of its own: mount leaves the work to a program that it starts.
+  const child = execa(program, args, { stdin: 'ignore', cleanup: false, detached: true })
   const { promise, reject } = Promise.withResolvers<never>()
   const timer = setTimeout(() => {
     // In a file call that hangs, even that may not end it.
-    child.kill('SIGKILL')
+    if (child.pid !== undefined) killGroup(child.pid)
     reject(new Error(`${program} has not ended within ${deadlineMs / 1000} s`))
   }, deadlineMs)
   // Once it is given up, its end is nobody's concern.
@@ -151,6 +152,14 @@ export async function runProgram(
     await Promise.race([child, promise])
   } finally {
     clearTimeout(timer)
+  }
+}
+
+function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
   }
 }
 

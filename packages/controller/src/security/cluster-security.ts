@@ -3,7 +3,6 @@
 // kept; none of it is in the database, so that a copy of that opens nothing.
 
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   CERTIFICATE_DAYS,
@@ -11,6 +10,7 @@ import {
   type CertificateOrder,
   isRenewalDue,
   makeKey,
+  makePrivateFolder,
   makeRequest,
   type RequestedKey,
   readIfThere,
@@ -65,7 +65,7 @@ export class ClusterSecurity {
   /** Opens what is in the state folder, and makes what is not there yet. */
   static async open(settings: SecuritySettings, nowMs: number): Promise<ClusterSecurity> {
     const { stateDir, names } = settings
-    await mkdir(stateDir, { recursive: true, mode: 0o700 })
+    await makePrivateFolder(stateDir)
     const ca = await CertificateAuthority.open(join(stateDir, 'ca'), nowMs)
     const tokenKey = await tokenKeyIn(join(stateDir, 'join-token.key'))
     const tlsDir = tlsFolder(stateDir)

@@ -2,12 +2,11 @@
 // two accounts), and each process brings credentials that the account's key has signed. nats-server need
 // not be told of new hosts, and the controller need not be up for anyone to connect.
 
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { encodeAccount, encodeOperator, encodeUser, fmtCreds, type User } from '@nats-io/jwt'
 import { createAccount, createOperator, createUser, fromSeed, type KeyPair } from '@nats-io/nkeys'
 import { EVENTS_STREAM, EVENTS_SUBJECTS } from '@vpe/bus'
-import { readIfThere, writeDurably } from '@vpe/pki'
+import { makePrivateFolder, readIfThere, writeDurably } from '@vpe/pki'
 
 export type NatsUser =
   | { readonly kind: 'controller' }
@@ -66,7 +65,7 @@ export class NatsAccounts {
 
   /** The keys in a folder, made when they are not there. */
   static async open(folder: string): Promise<NatsAccounts> {
-    await mkdir(folder, { recursive: true, mode: 0o700 })
+    await makePrivateFolder(folder)
     return new NatsAccounts(
       folder,
       await keyIn(join(folder, 'operator.nk'), createOperator),

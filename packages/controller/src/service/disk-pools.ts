@@ -102,6 +102,7 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
     }),
     deleteDiskPool: mutations.method(methods.deleteDiskPool, async ({ uuid }) => {
       assertPoolUnused(store, find(uuid))
+      assertAllUp(find(uuid))
       for (const { hostId } of find(uuid).hosts) await forget(find(uuid), hostId, true)
       return () => {
         const pool = find(uuid)
@@ -171,12 +172,25 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
     }),
   }
 
-  /** @throws VpeError CONFLICT when another pool of the host has that folder */
+  /** Half forgotten, a pool is of no use to anyone. @throws VpeError HOST_UNREACHABLE */
+  function assertAllUp({ name, hosts }: DiskPoolRecord): void {
+    const away = hosts.map(({ hostId }) => store.hosts.get(hostId)).find((host) => host?.state === 'down')
+    if (away)
+      throw new VpeError(
+        'HOST_UNREACHABLE',
+        `host ${away.name} is down, and has to forget disk pool ${name}, too: try again when it is up, or detach the pool from it first`,
+      )
+  }
+
+  /** @throws VpeError CONFLICT when another pool of the host has that folder, or one around or in it */
   function assertFolderFree({ uuid, path, nfs, rbd }: DiskPoolRecord, host: HostRecord): void {
     for (const pool of store.diskPools.values()) {
       if (pool.uuid === uuid || !pool.hosts.some(({ hostId }) => hostId === host.uuid)) continue
-      if (path !== '' && pool.path === path)
-        throw new VpeError('CONFLICT', `disk pool ${pool.name} already uses ${path} on host ${host.name}`)
+      if (path !== '' && (`${pool.path}/`.startsWith(`${path}/`) || `${path}/`.startsWith(`${pool.path}/`)))
+        throw new VpeError(
+          'CONFLICT',
+          `disk pool ${pool.name} already uses ${pool.path} on host ${host.name}`,
+        )
       const isSameExport = nfs && pool.nfs?.server === nfs.server && pool.nfs.export === nfs.export
       const isSameCeph =
         rbd && pool.rbd?.pool === rbd.pool && pool.rbd.monitors.join() === rbd.monitors.join()

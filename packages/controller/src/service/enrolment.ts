@@ -205,7 +205,13 @@ function admit(
   assertMemberName(role, name)
   const peer: Peer = { role, name: role === 'agent' ? request.hostId : name }
   const use = { memberId: memberId(peer), keySha256: key.sha256 }
-  const verdict = useJoinToken(token, request.hostId === '' ? 'api' : 'agent', use, nowMs)
+  const before = store.members.get(use.memberId)
+  if (known && before && before.keySha256 !== key.sha256 && token.name !== known.name) {
+    throw refused(
+      `host ${known.name} has joined with another key: to give its place to this machine, make a token with its name`,
+    )
+  }
+  const verdict = useJoinToken(token, request.hostId === '' ? 'api' : 'agent', use, before, nowMs)
   if ('refused' in verdict) throw refused(verdict.refused)
 
   const member: MemberRecord = { id: use.memberId, keySha256: key.sha256, joinedAtMs: nowMs }
@@ -215,7 +221,7 @@ function admit(
     host === null
       ? { changes: [], events: [] }
       : known
-        ? { changes: [change.host(host)], events: [] }
+        ? { changes: [change.host(host)], events: [rejoined(host)] }
         : hostRegistration(store, host)
   return { peer, name, changes: [change.joinToken(verdict.used), change.member(member), ...changes], events }
 }
@@ -293,4 +299,8 @@ function roleOf(role: JoinTokenRole): JoinRole {
     default:
       throw invalid('role', 'role must be agent or api')
   }
+}
+
+function rejoined({ uuid, name, address }: HostRecord): VpeEvent {
+  return { kind: 'host', id: uuid, what: 'rejoined', data: { uuid, name, address } }
 }
