@@ -35,4 +35,33 @@ export class LabCluster extends Cluster {
     const { hosts } = await this.lab.status()
     return hosts.filter(({ domains }) => domains?.includes(uuid)).map(({ name }) => name)
   }
+
+  /** Where its CPUs run. A domain that is on its way is on two hosts, and runs on at most one. */
+  async runningOn(uuid: string): Promise<string[]> {
+    const answers = this.lab.hosts.map(async (host) => {
+      const running = await host.virsh(['list', '--uuid', '--state-running'])
+      return running?.includes(uuid) ? [host.name] : []
+    })
+    return (await Promise.all(answers)).flat()
+  }
+
+  /** Every domain of it, off or on, by the hosts' names. */
+  async definedOn(uuid: string): Promise<string[]> {
+    const answers = this.lab.hosts.map(async (host) => {
+      const all = await host.virsh(['list', '--all', '--uuid'])
+      return all?.includes(uuid) ? [host.name] : []
+    })
+    return (await Promise.all(answers)).flat()
+  }
+
+  /** Whatever is made meanwhile is placed there: no other host takes anything. */
+  async onlyOn<T>(name: string, act: () => Promise<T>): Promise<T> {
+    const others = this.lab.hosts.filter((host) => host.name !== name)
+    for (const other of others) await this.ok('POST', `/hosts/${await this.hostId(other.name)}/cordon`)
+    try {
+      return await act()
+    } finally {
+      for (const other of others) await this.ok('POST', `/hosts/${await this.hostId(other.name)}/uncordon`)
+    }
+  }
 }

@@ -9,6 +9,7 @@ import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { until } from './cluster.ts'
 import { LabCluster } from './lab-cluster.ts'
+import { testMoves } from './lab-moves.ts'
 
 const cluster = new LabCluster()
 const { lab } = cluster
@@ -194,6 +195,8 @@ test('a host whose storage is cut off waits for it, also with files that are ope
   await append(name, 'healed')
   await sees(name, 'up')
 })
+
+describe('guests on their way', () => testMoves(cluster))
 
 test('up repairs what it finds', async () => {
   const [killed, cut, frozen] = hostNames

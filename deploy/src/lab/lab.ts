@@ -338,6 +338,7 @@ export class Lab {
         VPE_AGENT_METRICS_LISTEN: `127.0.0.1:${layout.ports.agentMetrics}`,
         VPE_AGENT_STATE_DIR: `${ownFolder}/agent`,
         VPE_AGENT_IMAGE_DIRS: imageFolder(cacheFolder(folder, this.#env)),
+        VPE_AGENT_MIGRATION_URI: `qemu+tcp://${host.place.cable.address}/system`,
         UV_THREADPOOL_SIZE: '16',
         ...(!isMember && { LAB_JOIN_TOKEN: await hostToken(layout, name) }),
       },
@@ -349,7 +350,7 @@ export class Lab {
     const { apiUrl, natsUrl } = addresses(layout)
     const credentials = join(folder.path, 'watcher.creds')
     if (!existsSync(credentials))
-      writeFileSync(credentials, await watcherCredentials(layout), { mode: 0o600 })
+      writeFileSync(credentials, `${await watcherCredentials(layout)}\n`, { mode: 0o600 })
     writeEnvFile(folder, {
       VPE_API_URL: apiUrl,
       VPE_NATS_URL: natsUrl,
