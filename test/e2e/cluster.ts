@@ -38,10 +38,11 @@ export class Cluster {
   #env: Readonly<Record<string, string>> = {}
   #api: Promise<DescribedApi> | null = null
 
-  constructor() {
+  /** @param home of a cluster that is there; else its own, somewhere */
+  constructor(home?: string) {
     // Short: libvirt's sockets lie below it, and a socket's path may have 108 bytes.
-    this.home = mkdtempSync(join(tmpdir(), 'vpe-e2e-'))
-    rmSync(this.home, { recursive: true })
+    this.home = home ?? mkdtempSync(join(tmpdir(), 'vpe-e2e-'))
+    if (home === undefined) rmSync(this.home, { recursive: true })
   }
 
   get apiUrl(): string {

@@ -44,39 +44,6 @@ export class CountingGuest {
     expect(numbers).toEqual(numbers.map((_, index) => index + 1))
   }
 
-  /** Looks at it all the time while something is done: where it runs, and for how long it said nothing. */
-  async watchedWhile(act: () => Promise<unknown>): Promise<{ longestGapMs: number }> {
-    let isDone = false
-    let [longestGapMs, since, count] = [0, performance.now(), this.numbers().length]
-    const counting = until('it is done', () => {
-      const now = this.numbers().length
-      if (now > count) {
-        longestGapMs = Math.max(longestGapMs, performance.now() - since)
-        ;[since, count] = [performance.now(), now]
-      }
-      return isDone
-    })
-    const looking = until('it is done', async () => {
-      await this.expectNoTwo()
-      return isDone
-    })
-    try {
-      await act()
-    } finally {
-      isDone = true
-    }
-    await Promise.all([counting, looking])
-    return { longestGapMs: Math.round(longestGapMs) }
-  }
-
-  /** Asked of each host's libvirt, one after the other: only who runs it in two looks in a row ran it all the while. */
-  async expectNoTwo(): Promise<void> {
-    const first = await this.cluster.runningOn(this.uuid)
-    if (first.length < 2) return
-    const second = await this.cluster.runningOn(this.uuid)
-    expect(first.filter((host) => second.includes(host)).length).toBeLessThan(2)
-  }
-
   close(): void {
     for (const { fd } of this.#parts) closeSync(fd)
     this.#parts.length = 0
@@ -89,6 +56,48 @@ export class CountingGuest {
     if (this.#parts.some((part) => part.inode === inode)) closeSync(fd)
     else this.#parts.push({ inode, fd, text: '' })
   }
+}
+
+/**
+ * Looks at guests all the time while something is done: that none runs twice, and for how long each said nothing.
+ *
+ * @returns the longest such time of each, in ms
+ */
+export async function watchedWhile(
+  cluster: LabCluster,
+  guests: readonly CountingGuest[],
+  act: () => Promise<unknown>,
+): Promise<number[]> {
+  let isDone = false
+  const watched = guests.map((guest) => ({ guest, gapMs: 0, since: performance.now(), count: 0 }))
+  const counting = until('it is done', () => {
+    for (const each of watched) {
+      const { length } = each.guest.numbers()
+      if (length === each.count) continue
+      const now = performance.now()
+      if (each.count > 0) each.gapMs = Math.max(each.gapMs, now - each.since)
+      Object.assign(each, { count: length, since: now })
+    }
+    return isDone
+  })
+  const looking = until('it is done', async () => {
+    await expectNoneTwice(cluster)
+    return isDone
+  })
+  const acting = act().finally(() => {
+    isDone = true
+  })
+  await Promise.all([acting, counting, looking])
+  return watched.map(({ gapMs }) => Math.round(gapMs))
+}
+
+/** Hosts are asked one after the other: only who runs it in two looks in a row has run it all the while. */
+async function expectNoneTwice(cluster: LabCluster): Promise<void> {
+  const first = await cluster.running()
+  if ([...first.values()].every((hosts) => hosts.length === 1)) return
+  const second = await cluster.running()
+  for (const [uuid, hosts] of first)
+    expect(hosts.filter((host) => second.get(uuid)?.includes(host)).length).toBeLessThan(2)
 }
 
 function readRest(fd: number): string {

@@ -2,6 +2,7 @@
 // API as a cluster of one has.
 
 import { join } from 'node:path'
+import type { HostMachine } from '@vpe/deploy/lab/host-machine'
 import { Lab } from '@vpe/deploy/lab/lab'
 import { CACHE, Cluster } from './cluster.ts'
 
@@ -9,6 +10,11 @@ const root = join(import.meta.dirname, '..', '..')
 
 export class LabCluster extends Cluster {
   readonly lab = new Lab(root, this.home, { VPE_CACHE: CACHE })
+
+  /** Looks at a lab that is up. */
+  connect(): void {
+    this.readEnv()
+  }
 
   async up(hosts: number): Promise<void> {
     await this.lab.up({ hosts })
@@ -36,22 +42,29 @@ export class LabCluster extends Cluster {
     return hosts.filter(({ domains }) => domains?.includes(uuid)).map(({ name }) => name)
   }
 
-  /** Where its CPUs run. A domain that is on its way is on two hosts, and runs on at most one. */
-  async runningOn(uuid: string): Promise<string[]> {
-    const answers = this.lab.hosts.map(async (host) => {
-      const running = await host.virsh(['list', '--uuid', '--state-running'])
-      return running?.includes(uuid) ? [host.name] : []
-    })
-    return (await Promise.all(answers)).flat()
+  /** By the uuid of each domain whose CPUs run, where. One that is on its way is on two hosts, and runs on at most one. */
+  running(): Promise<Map<string, string[]>> {
+    return this.#hostsByDomain('--state-running')
   }
 
-  /** Every domain of it, off or on, by the hosts' names. */
+  async runningOn(uuid: string): Promise<string[]> {
+    return (await this.running()).get(uuid) ?? []
+  }
+
+  /** The hosts that have a domain of it, off or on. */
   async definedOn(uuid: string): Promise<string[]> {
-    const answers = this.lab.hosts.map(async (host) => {
-      const all = await host.virsh(['list', '--all', '--uuid'])
-      return all?.includes(uuid) ? [host.name] : []
-    })
-    return (await Promise.all(answers)).flat()
+    return (await this.#hostsByDomain('--all')).get(uuid) ?? []
+  }
+
+  async #hostsByDomain(which: string): Promise<Map<string, string[]>> {
+    const hostsOf = new Map<string, string[]>()
+    const ask = async (host: HostMachine) => {
+      const text = await host.virsh(['list', '--uuid', which], 60_000)
+      for (const uuid of text?.split(/\s+/).filter(Boolean) ?? [])
+        hostsOf.set(uuid, [...(hostsOf.get(uuid) ?? []), host.name])
+    }
+    await Promise.all(this.lab.hosts.map(ask))
+    return hostsOf
   }
 
   /** Whatever is made meanwhile is placed there: no other host takes anything. */

@@ -3,7 +3,7 @@
 
 import { expect, test } from 'vitest'
 import { until } from './cluster.ts'
-import { COUNTING, CountingGuest } from './counting-guest.ts'
+import { COUNTING, CountingGuest, watchedWhile } from './counting-guest.ts'
 import type { LabCluster } from './lab-cluster.ts'
 
 const FLAVOR = 'tiny-96'
@@ -69,7 +69,7 @@ export function testMoves(cluster: LabCluster): void {
 
   test('a guest goes from host to host while it counts, and no number is missing', async () => {
     const [guest] = (await counting('h1')) as [CountingGuest]
-    const { longestGapMs } = await guest.watchedWhile(async () => {
+    const [longestGapMs] = await watchedWhile(cluster, [guest], async () => {
       expect(await cluster.ended(await migrate(guest, 'h2'))).toMatchObject({ status: 'succeeded' })
       await guest.goesOn()
     })
@@ -95,15 +95,14 @@ export function testMoves(cluster: LabCluster): void {
       migrate(fromDead, 'h1', SLOWLY),
     ])
     await Promise.all(operations.map(copies))
-    const stays = (guest: CountingGuest, operation: string) =>
-      guest.watchedWhile(async () => {
-        expect(await cluster.ended(operation)).toMatchObject({ status: 'failed' })
-        await guest.goesOn()
-      })
     await Promise.all([lab.kill('h3'), lab.partition('h2')])
     expect(await cluster.runningOn(fromDead.uuid)).toEqual([])
 
-    await Promise.all([stays(toDead, operations[0] ?? ''), stays(toCut, operations[1] ?? '')])
+    await watchedWhile(cluster, [toDead, toCut], async () => {
+      for (const operation of operations.slice(0, 2))
+        expect(await cluster.ended(operation)).toMatchObject({ status: 'failed' })
+      await Promise.all([toDead.goesOn(), toCut.goesOn()])
+    })
     for (const guest of [toDead, toCut]) {
       guest.expectWhole()
       expect(await cluster.runningOn(guest.uuid)).toEqual(['h1'])
@@ -122,5 +121,29 @@ export function testMoves(cluster: LabCluster): void {
     for (const guest of [toDead, toCut, fromDead])
       expect(await cluster.instance(guest.uuid)).toMatchObject({ status: 'active', task: null })
     await Promise.all([toDead, toCut, fromDead].map(remove))
+  })
+
+  test('a host with six guests is drained: all go on elsewhere, each once', async () => {
+    const guests = await counting(...Array<string>(6).fill('h1'))
+    const host = await cluster.hostId('h1')
+    const gaps = await watchedWhile(cluster, guests, async () => {
+      const { headers } = await cluster.ok('POST', `/hosts/${host}/drain`, {})
+      expect(await cluster.ended(headers.get('operation-id') ?? '')).toMatchObject({ status: 'succeeded' })
+      await Promise.all(guests.map((guest) => guest.goesOn()))
+    })
+    process.stdout.write(`drained: ${JSON.stringify({ longestGapsMs: gaps })}\n`)
+    expect((await lab.status()).hosts[0]).toMatchObject({ name: 'h1', domains: [] })
+    for (const guest of guests) {
+      guest.expectWhole()
+      const homes = await cluster.definedOn(guest.uuid)
+      expect(homes).toHaveLength(1)
+      expect(await cluster.instance(guest.uuid)).toMatchObject(isAt(homes.join()))
+    }
+    expect((await cluster.ok('GET', `/hosts/${host}`)).body.host).toMatchObject({
+      schedulable: false,
+      drain: { state: 'drained', remaining: 0, stuck: [] },
+    })
+    await cluster.ok('POST', `/hosts/${host}/uncordon`)
+    await Promise.all(guests.map(remove))
   })
 }
