@@ -1,12 +1,13 @@
 // The lab itself: that each host is a machine of its own, that it fails as it is told to, that vpe sees it so,
 // and that nothing is left of it. The tests share one lab and go in order: each heals what it cut.
 
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { networkParts } from '@vpe/deploy/lab/management-network'
 import { cgroupRoot } from '@vpe/deploy/lab/process-group'
 import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { soak } from '../soak-lab/soak.ts'
 import { until } from './cluster.ts'
 import { LabCluster } from './lab-cluster.ts'
 import { testMoves } from './lab-moves.ts'
@@ -197,6 +198,12 @@ test('a host whose storage is cut off waits for it, also with files that are ope
 })
 
 describe('guests on their way', () => testMoves(cluster))
+
+test('after operations from a seed, several at once, records, agents, libvirt and disks agree', async () => {
+  rmSync(join(lab.sharedFolder, 'written'))
+  const print = (line: string) => void process.stdout.write(`${line}\n`)
+  await soak(cluster, { operations: 25, seed: 1, parallel: 4, faults: false, print })
+})
 
 test('up repairs what it finds', async () => {
   const [killed, cut, frozen] = hostNames

@@ -18,6 +18,7 @@ import {
 } from '@vpe/core'
 import type { Logger } from 'pino'
 import type { Clock } from './clock.ts'
+import { removeConsoleLeftovers } from './console-leftovers.ts'
 import { converge, type HostParts, releaseInstance, removeInstance } from './converge.ts'
 import type { HostSettings } from './definition.ts'
 import { DiskPools } from './disk-pools.ts'
@@ -185,6 +186,7 @@ export class Agent {
       this.#every(HEARTBEAT_INTERVAL_MS, () => this.#beat()),
       this.#every(METRICS_INTERVAL_MS, () => this.metrics.sample()),
       this.#every(ADDRESSES_INTERVAL_MS, () => this.#addresses.look()),
+      this.#every(PASS_INTERVAL_MS, () => this.#removeConsoleLeftovers()),
       this.check.run(),
     )
   }
@@ -465,6 +467,16 @@ export class Agent {
   async #pass(): Promise<void> {
     try {
       for (const domain of await this.#inventory.lookAtAll()) this.#upkeep.consider(domain.mark.uuid, domain)
+    } catch (error) {
+      this.#ignoreIfExpected(error, null)
+    }
+  }
+
+  async #removeConsoleLeftovers(): Promise<void> {
+    const { settings, hypervisor, log } = this.#deps
+    try {
+      for (const uuid of await removeConsoleLeftovers(settings.consoleDir, hypervisor))
+        log.info({ instance: uuid, why: 'it has no domain here' }, 'console removed')
     } catch (error) {
       this.#ignoreIfExpected(error, null)
     }
