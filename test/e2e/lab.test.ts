@@ -200,7 +200,7 @@ test('a host whose storage is cut off waits for it, also with files that are ope
 describe('guests on their way', () => testMoves(cluster))
 
 test('after operations from a seed, several at once, records, agents, libvirt and disks agree', async () => {
-  rmSync(join(lab.sharedFolder, 'written'))
+  rmSync(join(lab.sharedFolder, 'written'), { force: true })
   const print = (line: string) => void process.stdout.write(`${line}\n`)
   await soak(cluster, { operations: 25, seed: 1, parallel: 4, faults: false, print })
 })
