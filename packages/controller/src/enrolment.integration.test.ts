@@ -27,7 +27,7 @@ import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Controller, createController } from './controller.ts'
 import { ClusterSecurity } from './security/cluster-security.ts'
-import { BackendThread } from './store/backend-thread.ts'
+import { SqliteBackend } from './store/sqlite-backend.ts'
 import { Store } from './store/store.ts'
 import { refusal } from './testing/harness.ts'
 
@@ -58,7 +58,7 @@ async function start(): Promise<void> {
   const security = await ClusterSecurity.open({ stateDir, names, isNatsGuarded: true }, Date.now())
   const now = () => clockMs
   const onFatal = (error: unknown) => expect(error).toBeNull()
-  store = await Store.open(new BackendThread(join(dir, 'controller.sqlite')), now, onFatal)
+  store = await Store.open(new SqliteBackend(join(dir, 'controller.sqlite')), now, onFatal)
   // Filled in once the ports are known.
   const addresses = { enrolment: [] as string[], controller: '', nats: 'nats://10.0.0.9:4222' }
   const log = pino({ level: 'silent' })

@@ -1,4 +1,5 @@
-// A whole controller for a test: real SQLite file, real gRPC, real NATS when it is asked for.
+// A whole controller for a test: real SQLite file, real gRPC, real NATS when it is asked for. SQLite is on the thread of
+// the test: to load it anew for each controller takes longer than most tests.
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -21,7 +22,7 @@ import {
 import { type Channel, Metadata } from 'nice-grpc'
 import { pino } from 'pino'
 import { type Controller, createController } from '../controller.ts'
-import { BackendThread } from '../store/backend-thread.ts'
+import { SqliteBackend } from '../store/sqlite-backend.ts'
 import { Store } from '../store/store.ts'
 import type { FakeAgent } from './fake-agent.ts'
 
@@ -61,7 +62,7 @@ export class Harness {
     const onFatal = (error: unknown) => {
       this.fatal ??= error
     }
-    const store = await Store.open(new BackendThread(this.storeFile), Date.now, onFatal)
+    const store = await Store.open(new SqliteBackend(this.storeFile), Date.now, onFatal)
     const controller = createController({
       store,
       now: Date.now,
