@@ -311,7 +311,18 @@ describe('orphans', () => {
     expect([...a.poolFiles, ...b.poolFiles]).toHaveLength(3)
   })
 
+  test('are none where two hosts see one folder that should be each one’s own', async () => {
+    const uuid = await readyPool('local', { shared: false })
+    const gone = randomUUID()
+    a.poolFiles = b.poolFiles = [file(`image-${gone}.qcow2`, 'image', gone)]
+    expect((await harness.client.listOrphans({ uuid })).orphans).toEqual([])
+    expect(
+      await refusal(harness.client.deleteOrphan({ uuid, file: `image-${gone}.qcow2`, host: 'h1' })),
+    ).toMatchObject({ code: 'NOT_FOUND' })
+  })
+
   test('of a host that says nothing stand as they were', async () => {
+    b.markers = new Map()
     const uuid = await readyPool('local', { shared: false })
     const gone = randomUUID()
     a.poolFiles = [file(`image-${gone}.qcow2`, 'image', gone)]
