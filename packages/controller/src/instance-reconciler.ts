@@ -5,6 +5,7 @@
 import {
   type Attempts,
   afterFailure,
+  type DepartureReport,
   decideFailed,
   decideMigrationFailed,
   decideReleased,
@@ -186,7 +187,7 @@ export class InstanceReconciler {
         if (isTransient(fault.code)) throw fault
         return fault
       })
-    if (prepared instanceof VpeError) return (now) => decideMigrationFailed(now, prepared.message, true)
+    if (prepared instanceof VpeError) return this.#refusedThere(instance, prepared.message, signal)
     const limits = {
       bandwidthMibS: migration?.bandwidthMibS ?? 0,
       downtimeMs: migration?.downtimeMaxMs ?? 0,
@@ -210,19 +211,36 @@ export class InstanceReconciler {
     throw new VpeError('UNAVAILABLE', `host ${from.name} ended the call without a report`)
   }
 
-  /** Finds out who has the guest of a live migration that is wanted no more, or has failed. */
-  async #endMigration(instance: InstanceRecord, signal: AbortSignal): Promise<Decide> {
-    const { uuid, generation, migration } = instance
-    const [from, to] = [this.#leavingHost(instance), this.#partsOf(instance).host]
-    const epoch = this.#store.epoch
+  /**
+   * The new host says that it cannot take it. An earlier call, whose answer was lost, may have begun it all the same:
+   * only by the old host's word that it has its guest, and hands it over no more, was it refused before it began.
+   */
+  async #refusedThere(instance: InstanceRecord, fault: string, signal: AbortSignal): Promise<Decide> {
+    const report = await this.#keep(instance, signal)
+    const verdict = judgeMigration(report.departure, null)
+    if (verdict === 'moved') return (now) => decideReleased(now, report.downtimeMs)
+    return (now) => decideMigrationFailed(now, fault, verdict === 'stays')
+  }
+
+  /** Has the old host hand its guest over no more, and say what it has of it. */
+  async #keep(instance: InstanceRecord, signal: AbortSignal): Promise<DepartureReport> {
+    const { uuid, generation } = instance
+    const from = this.#leavingHost(instance)
     this.#steps.set(uuid, `having ${from.name} keep its guest`)
-    const { report: answer } = await this.#agents
+    const { report } = await this.#agents
       .client(from)
-      .endMigration({ epoch, uuid, generation }, { signal })
+      .endMigration({ epoch: this.#store.epoch, uuid, generation }, { signal })
       .catch((error: unknown) => {
         throw about(from, fromClientError(error))
       })
-    const report = departureFromWire(answer)
+    return departureFromWire(report)
+  }
+
+  /** Finds out who has the guest of a live migration that is wanted no more, or has failed. */
+  async #endMigration(instance: InstanceRecord, signal: AbortSignal): Promise<Decide> {
+    const { uuid, generation, migration } = instance
+    const to = this.#partsOf(instance).host
+    const report = await this.#keep(instance, signal)
     const decide = (arrival: 'arrived' | 'absent' | null): Promise<Decide> | Decide => {
       const verdict = judgeMigration(report.departure, arrival)
       switch (verdict) {
@@ -243,7 +261,7 @@ export class InstanceReconciler {
       const since = migration?.generation ?? generation
       const { arrived } = await this.#agents
         .client(to)
-        .abandonMigration({ epoch, uuid, generation, since }, { signal })
+        .abandonMigration({ epoch: this.#store.epoch, uuid, generation, since }, { signal })
         .catch((error: unknown) => {
           throw about(to, fromClientError(error))
         })

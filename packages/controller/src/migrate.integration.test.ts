@@ -1,6 +1,7 @@
 // Live migrations, through the real protocol on both sides: what either host may say at their end, whose word is
 // lost, and what users want meanwhile. That guests go on is proved with real ones (packages/agent, test/e2e).
 
+import { VpeError } from '@vpe/core'
 import {
   Departure,
   fromClientError,
@@ -141,6 +142,38 @@ test('a controller that dies on the way asks again, and hears what has come of i
   expect(await harness.ended(operationUuid)).toMatchObject({ status: OperationStatus.SUCCEEDED })
   await expectOn(b, 1)
 })
+
+test.each([
+  ['all of it is there', Departure.GONE, 'moved'],
+  ['it broke at its end', Departure.STANDING, 'moved'],
+  ['nothing came of it', Departure.RUNNING, 'moved off in between'],
+] as const)(
+  'refused when it is asked for again, the old host says whether it had begun: %s',
+  async (_what, departure, expected) => {
+    const answering = Promise.withResolvers<void>()
+    const lost = Promise.withResolvers<void>()
+    a.onMigrate = async () => Departure.STANDING
+    a.onMigrated = () => {
+      answering.resolve()
+      return lost.promise
+    }
+    const { operationUuid } = await harness.client.updateInstance({ uuid, hostIds: { values: [b.hostId] } })
+    await answering.promise
+    await harness.stop()
+    lost.resolve()
+    if (departure !== Departure.RUNNING) b.receive(uuid)
+    if (departure === Departure.GONE) a.domains.delete(uuid)
+    a.onEndMigration = async () => departure
+    b.onPrepare = async () => {
+      throw new VpeError('CONFLICT', 'no memory is left here')
+    }
+    await harness.start()
+    const isCold = expected !== 'moved'
+    await harness.ended(operationUuid)
+    await expectOn(b, isCold ? 2 : 1)
+    expect(harness.store.instances.get(uuid)?.migration).toMatchObject({ mode: isCold ? 'cold' : 'live' })
+  },
+)
 
 test('a host that does not answer is given up, and its guest runs on where it is', async () => {
   b.stop()

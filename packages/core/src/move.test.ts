@@ -52,6 +52,8 @@ interface Call {
   readonly kind: 'release' | 'apply' | 'remove' | 'migrate' | 'end-migration'
   readonly host: HostId
   readonly record: InstanceRecord
+  /** Its new host takes it for one that it cannot have, whether it has something of it or not. */
+  readonly isRefused: boolean
 }
 
 /** One host: a domain or none, and what its agent remembers until it dies. */
@@ -93,13 +95,13 @@ class World {
   }
 
   /** The controller looks, and calls whom it has to. */
-  call(): void {
+  call(isRefused = false): void {
     const { record } = this
     const action = record && plan(record, null, 0)
     if (!record || !action || action.kind === 'none' || action.kind === 'wait') return
     const isOfTheOld = action.kind !== 'apply' && action.kind !== 'remove'
     const host = isOfTheOld ? record.leavingHostId : record.hostId
-    this.calls.push({ kind: action.kind, host: host ?? '', record })
+    this.calls.push({ kind: action.kind, host: host ?? '', record, isRefused })
   }
 
   /** A host carries a call out, up to a step; it answers if it gets to the end and the answer arrives. */
@@ -184,11 +186,9 @@ class World {
     const { kind, host: name, record: asked } = call
     const { generation, migration } = asked
     const host = this.#host(name)
-    const isWanted = kind === 'migrate'
-    if (isWanted && !this.#prepare(asked)) {
-      if (isAnswered) this.#commitFor(asked, (now) => decideMigrationFailed(now, 'refused', true))
-      return
-    }
+    // Where the new host refuses, the old one is told to keep its guest: an earlier call may have begun it.
+    const isRefused = kind === 'migrate' && (call.isRefused || !this.#prepare(asked))
+    const isWanted = kind === 'migrate' && !isRefused
     host.departed = Math.max(host.departed, generation - 1)
     const known = host.reported
     let report = isWanted && known && known.generation >= generation ? known.report : null
@@ -224,6 +224,11 @@ class World {
     if (!isAnswered) return
     const { departure, stopCause } = report
     let verdict = judgeMigration(departure, null)
+    if (isRefused && verdict !== 'moved') {
+      const isStill = verdict === 'stays'
+      this.#commitFor(asked, (now) => decideMigrationFailed(now, 'refused', isStill))
+      return
+    }
     if (verdict === 'ask' && isWanted) {
       this.#commitFor(asked, (now) => decideMigrationFailed(now, 'it broke', false))
       return
@@ -353,9 +358,10 @@ function desiredOf(record: InstanceRecord): DesiredInstance {
 }
 
 const host = fc.constantFrom(...HOSTS)
+const isRefused = fc.oneof(fc.constant(false), fc.constant(false), fc.boolean())
 const action = fc.oneof(
   { weight: 3, arbitrary: fc.record({ do: fc.constant('move' as const), host }) },
-  { weight: 4, arbitrary: fc.record({ do: fc.constant('call' as const) }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('call' as const), isRefused }) },
   {
     weight: 6,
     arbitrary: fc.record({
@@ -387,7 +393,7 @@ const action = fc.oneof(
 /** Of a guest that runs: all that may happen between the two halves of a switch. */
 const liveAction = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('migrate' as const), host }) },
-  { weight: 4, arbitrary: fc.record({ do: fc.constant('call' as const) }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('call' as const), isRefused }) },
   {
     weight: 7,
     arbitrary: fc.record({
@@ -462,7 +468,7 @@ function play(world: World, actions: readonly Action[]): void {
     else if (each.do === 'start') attempt(decideStart)
     else if (each.do === 'stop') attempt(decideStop)
     else if (each.do === 'delete') attempt(decideDelete)
-    else if (each.do === 'call') world.call()
+    else if (each.do === 'call') world.call(each.isRefused)
     else if (each.do === 'deliver') world.deliver(each.index, each.stepsMax, each.isAnswered)
     else if (each.do === 'kill') world.kill(each.host)
     else world.look(each.host)
