@@ -245,6 +245,36 @@ test('called off on the way it stays, is kept on by its host again, and can migr
   await expectStillOnA(spec, log)
 })
 
+test('while it is received, the other host says what else it has, its agent starts, and it is sent there again', async () => {
+  const { log, next, spec } = await counting(a)
+  const target = await prepare(b, next)
+  const slow = slowly(next, target)
+  slow.report.catch(() => {})
+  await slow.copying
+  const inventory = () => b.agent.client.getInventory({})
+  expect((await inventory()).instances).toMatchObject([{ uuid: spec.uuid, generation: 2, power: Power.ON }])
+  await b.agent.end('SIGKILL')
+  b.agent = await startAgent(b.lab)
+  expect((await inventory()).instances).toMatchObject([{ uuid: spec.uuid, generation: 2, power: Power.ON }])
+  expect(await prepare(b, next)).toEqual(target)
+  await a.lab.virsh('migrate-setspeed', spec.uuid, '10000')
+  expect(await slow.report).toMatchObject({ departure: Departure.GONE })
+  const asked = { epoch: 1, uuid: spec.uuid, generation: 3, since: 2 }
+  expect(await b.agent.client.abandonMigration(asked)).toMatchObject({ arrived: true })
+  expect(await runs(b, spec)).toBe(true)
+  log.close()
+})
+
+test('given up there while it is received, nothing of it is left there', async () => {
+  const { log, next, spec } = await counting(a)
+  const slow = slowly(next, await prepare(b, next))
+  await slow.copying
+  const asked = { epoch: 1, uuid: spec.uuid, generation: 3, since: 2 }
+  expect(await b.agent.client.abandonMigration(asked)).toMatchObject({ arrived: false })
+  expect(await slow.report).toMatchObject({ departure: Departure.RUNNING })
+  await expectStillOnA(spec, log)
+})
+
 test.each(['its libvirtd', 'the QEMU that receives'])(
   'when %s dies there, the guest runs on here',
   async (what) => {

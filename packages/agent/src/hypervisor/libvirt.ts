@@ -32,7 +32,14 @@ import type {
   MigrationProgress,
   MigrationTarget,
 } from './hypervisor.ts'
-import { abortMigration, checkTarget, migrate, migrationJob, migrationProgress } from './live-migration.ts'
+import {
+  abortMigration,
+  checkTarget,
+  isPausedToMigrate,
+  migrate,
+  migrationJob,
+  migrationProgress,
+} from './live-migration.ts'
 import { makeLiveSnapshot, removeLiveSnapshot } from './live-snapshot.ts'
 
 const SHUTOFF_REASONS: Readonly<Record<string, OffReason>> = {
@@ -435,10 +442,6 @@ class LibvirtHypervisor implements Hypervisor {
   #tell(event: HypervisorEvent): void {
     for (const listener of this.#listeners) listener(event)
   }
-}
-
-function isPausedToMigrate({ state, reason }: DomainState): boolean {
-  return state === 'paused' && reason === 'migration'
 }
 
 function poolName(uuid: string): string {

@@ -6,7 +6,7 @@
 
 import type { MigrationJob } from '@vpe/core'
 import { VpeError } from '@vpe/core'
-import { type Connection, connect, type Domain, isLibvirtError } from '@vpe/node-libvirt'
+import { type Connection, connect, type Domain, type DomainState, isLibvirtError } from '@vpe/node-libvirt'
 import { attributesOf, buildXml, childrenOf, parseXml, type XmlNode } from '../xml.ts'
 import type { MigrationLimits, MigrationProgress, MigrationTarget } from './hypervisor.ts'
 import { travellingXml } from './travelling-xml.ts'
@@ -14,11 +14,17 @@ import { travellingXml } from './travelling-xml.ts'
 /** CPUs that are what the host offers, so that there is nothing to compare. */
 const UNCOMPARED: ReadonlySet<unknown> = new Set(['maximum', 'host-passthrough'])
 
-export async function migrationJob(domain: Domain): Promise<MigrationJob> {
-  const stats = await unlessOff(domain.jobStats())
-  if (!stats || (stats.type !== 'bounded' && stats.type !== 'unbounded')) return null
-  if (stats.operation === 'migration-out') return 'out'
-  return stats.operation === 'migration-in' ? 'in' : null
+export async function migrationJob(domain: Pick<Domain, 'jobStats'>): Promise<MigrationJob> {
+  try {
+    const stats = await unlessOff(domain.jobStats())
+    if (!stats || (stats.type !== 'bounded' && stats.type !== 'unbounded')) return null
+    if (stats.operation === 'migration-out') return 'out'
+    return stats.operation === 'migration-in' ? 'in' : null
+  } catch (error) {
+    // The receiving side has no figures, which QEMU's driver says of that job alone.
+    if (isLibvirtError(error, 'OPERATION_UNSUPPORTED')) return 'in'
+    throw error
+  }
 }
 
 export async function migrationProgress(domain: Domain): Promise<MigrationProgress | null> {
@@ -71,16 +77,27 @@ export async function migrate(
   return { downtimeMs: await downtimeAt(target.libvirtUri, uuid) }
 }
 
-/** Ends what is copied; a domain that is being received has not run, and is gone then. */
-export async function abortMigration(domain: Domain): Promise<void> {
+/**
+ * Ends what is copied; a domain that is being received and has not run is gone then. The job of receiving outlasts
+ * the start of the CPUs a little: one that runs has arrived, and is left. Where it begins to run just as it is
+ * destroyed, its definition, which is written before, stays and tells so.
+ */
+export async function abortMigration(
+  domain: Pick<Domain, 'jobStats' | 'state' | 'abortJob' | 'destroy'>,
+): Promise<void> {
   const job = await migrationJob(domain)
   const isOverAlready = (error: unknown) => isLibvirtError(error, 'OPERATION_INVALID', 'NO_DOMAIN')
   try {
     if (job === 'out') await domain.abortJob()
-    if (job === 'in') await domain.destroy()
+    if (job === 'in' && isPausedToMigrate(await domain.state())) await domain.destroy()
   } catch (error) {
     if (!isOverAlready(error)) throw error
   }
+}
+
+/** Its CPUs stand still for a migration, which either goes on or has left them so. */
+export function isPausedToMigrate({ state, reason }: DomainState): boolean {
+  return state === 'paused' && reason === 'migration'
 }
 
 /** Only the receiving side keeps the figures of what is over; without them it has moved all the same. */
