@@ -58,7 +58,8 @@ export function departureOf(domain: ObservedDomain | null, job: MigrationJob): D
   if (job === 'out') return 'under-way'
   if (!domain) return 'gone'
   const { guest } = domain
-  if (guest.power === 'paused' && guest.reason === 'migration') return 'standing'
+  // Also of a fault: libvirt says so where the image's lock, which the other host has, kept it from going on here.
+  if (guest.power === 'paused' && guest.reason !== 'asked') return 'standing'
   return isUp(guest) ? 'running' : 'off'
 }
 

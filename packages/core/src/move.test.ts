@@ -74,6 +74,7 @@ interface Copying {
 const RUNS: GuestState = { power: 'on' }
 const ENDED: GuestState = { power: 'off', reason: 'unknown' }
 const STANDS: GuestState = { power: 'paused', reason: 'migration' }
+const REFUSED: GuestState = { power: 'paused', reason: 'fault' }
 
 class World {
   record: InstanceRecord | null
@@ -140,9 +141,9 @@ class World {
       this.stale = null
       this.copying = null
     } else {
-      // The image's lock: nobody resumes a guest whose disks another one has.
-      const isResumed = !isSwitched && !isSourceDead
-      this.#setGuest(source, isResumed ? RUNS : isSourceDead && isSwitched ? ENDED : STANDS)
+      // The image's lock: nobody resumes a guest whose disks another one has, which libvirt tells as a fault.
+      const stopped = isSourceDead ? ENDED : REFUSED
+      this.#setGuest(source, isSwitched ? stopped : isSourceDead ? STANDS : RUNS)
       this.copying = null
     }
     this.expectOne('libvirt')

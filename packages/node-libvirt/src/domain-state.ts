@@ -33,6 +33,7 @@ const reasonsByState = {
     'starting-up',
     'postcopy',
     'postcopy-failed',
+    'api-error',
   ],
   shutdown: ['unknown', 'user'],
   shutoff: [

@@ -21,6 +21,7 @@ test('options become bits', () => {
 test('states and reasons have names, also those not yet invented', () => {
   expect(domainState(5, 3)).toEqual({ state: 'shutoff', reason: 'crashed' })
   expect(domainState(3, 5)).toEqual({ state: 'paused', reason: 'io-error' })
+  expect(domainState(3, 14)).toEqual({ state: 'paused', reason: 'api-error' })
   expect(domainState(1, 99)).toEqual({ state: 'running', reason: 'unknown' })
   expect(domainState(99, 1)).toEqual({ state: 'nostate', reason: 'unknown' })
 })
