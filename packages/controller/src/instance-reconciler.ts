@@ -15,7 +15,7 @@ import {
   type HostRecord,
   type InstanceDecision,
   type InstanceRecord,
-  isHopeless,
+  isGivenUp,
   isTransient,
   judgeMigration,
   type PlannedAction,
@@ -36,9 +36,6 @@ import {
   reportFromWire,
   STOP_GRACE_MS,
 } from './wire.ts'
-
-/** How often a live migration is tried while a host does not answer: its guest runs on without it. */
-const MIGRATION_TRIES = 8
 
 type Decide = (now: InstanceRecord) => InstanceDecision | null
 
@@ -350,8 +347,7 @@ export class InstanceReconciler {
   #failed(instance: InstanceRecord, kind: PlannedAction['kind'], error: VpeError): void {
     const { uuid, generation, task } = instance
     const attempts = afterFailure(this.#attempts.get(uuid) ?? null, generation, error.code, this.#now())
-    const isOver =
-      isHopeless(error.code, attempts) || (kind === 'migrate' && attempts.failures >= MIGRATION_TRIES)
+    const isOver = isGivenUp(kind, error.code, attempts)
     this.#log.warn({ instance: uuid, code: error.code, failures: attempts.failures, isOver }, error.message)
     this.#attempts.set(uuid, attempts)
     this.#steps.set(uuid, `will try again: ${error.message}`)

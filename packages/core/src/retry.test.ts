@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { ErrorCode } from './errors.ts'
 import type { Attempts } from './plan.ts'
-import { afterFailure, isHopeless } from './retry.ts'
+import { afterFailure, isGivenUp, isHopeless } from './retry.ts'
 
 function delays(code: ErrorCode, tries: number): (number | null)[] {
   let attempts: Attempts | null = null
@@ -33,6 +33,24 @@ describe('retries', () => {
 
   test('what no retry can mend is not retried', () => {
     expect(delays('IMAGE_INVALID', 9)).toEqual([null])
+  })
+
+  test.each([
+    ['apply', 'HYPERVISOR_FAILED', 4],
+    ['apply', 'UNAVAILABLE', null],
+    ['migrate', 'UNAVAILABLE', 8],
+    ['migrate', 'CONFLICT', 4],
+    ['end-migration', 'HYPERVISOR_FAILED', null],
+    ['end-migration', 'NOT_FOUND', null],
+  ] as const)('%s that fails with %s is given up after %s', (kind, code, tries) => {
+    let attempts: Attempts | null = null
+    let given: number | null = null
+    for (let i = 1; i <= 20 && given === null; i++) {
+      attempts = afterFailure(attempts, 1, code, 0)
+      if (isGivenUp(kind, code, attempts)) given = i
+    }
+    expect(given).toBe(tries)
+    expect(attempts?.retryAtMs).toBeLessThanOrEqual(15_000)
   })
 
   test('a new generation starts from nothing', () => {

@@ -3,13 +3,16 @@
 // a few times and then reported.
 
 import { type ErrorCode, isTransient } from './errors.ts'
-import type { Attempts } from './plan.ts'
+import type { Attempts, PlannedAction } from './plan.ts'
 
 const FIRST_DELAY_MS = 250
 const LONGEST_DELAY_MS = 15_000
 
 /** Refusals by a hypervisor may be momentary (a lock, a busy device); more than this are not. */
 const HYPERVISOR_TRIES = 4
+
+/** How often a live migration is tried while a host does not answer: its guest runs on without it. */
+const MIGRATION_TRIES = 8
 
 /** Codes that no second try can mend. */
 const FINAL: ReadonlySet<ErrorCode> = new Set([
@@ -38,4 +41,13 @@ export function afterFailure(
 /** Whether to give up after a failure with this code. */
 export function isHopeless(code: ErrorCode, { refusals }: Attempts): boolean {
   return FINAL.has(code) || refusals >= HYPERVISOR_TRIES
+}
+
+/**
+ * Whether to give up what was to be done for an instance. Never the search for who has its guest: until that is known,
+ * nothing else can be done that might not stop it.
+ */
+export function isGivenUp(kind: PlannedAction['kind'], code: ErrorCode, attempts: Attempts): boolean {
+  if (kind === 'end-migration') return false
+  return isHopeless(code, attempts) || (kind === 'migrate' && attempts.failures >= MIGRATION_TRIES)
 }
