@@ -6,6 +6,7 @@ import {
   decideDelete,
   decideFailed,
   decideLock,
+  decideMigrationFailed,
   decidePause,
   decideReboot,
   decideRebuild,
@@ -15,6 +16,7 @@ import {
   decideResize,
   decideResume,
   decideStart,
+  decideStayed,
   decideStop,
   decideUpdate,
   type InstanceDecision,
@@ -214,6 +216,22 @@ describe('pause and resume', () => {
     const pausing = decidePause(anInstance())?.next as InstanceRecord
     const report = aReport({ generation: 2, power: 'off', stopCause: 'crash' })
     expect(decideReport(pausing, report)?.next).toMatchObject({ status: 'shutoff', power: 'off' })
+  })
+})
+
+describe('the hosts that a live move which stays is left with', () => {
+  const running = anInstance({ hostIds: ['a'], hostId: 'a' })
+  const move: MoveWish = { hostId: 'b', mode: 'live', atMs: 0 }
+  test.each([
+    ['those from before, where the move was the wish', ['b'], null, ['a']],
+    ['what was allowed since, with its own', ['b'], ['b', 'c'], ['b', 'c', 'a']],
+    ['what was allowed since, its own among them', ['b'], ['b', 'a'], ['b', 'a']],
+    ['any, where any was allowed since', ['b'], [], []],
+  ] as const)('%s', (_what, moved, since, expected) => {
+    let record = decideUpdate(running, { hostIds: moved, move })?.next ?? running
+    if (since) record = decideUpdate(record, { hostIds: since })?.next ?? record
+    record = decideMigrationFailed(record, 'it broke', false)?.next ?? record
+    expect(decideStayed(record, null, '')?.next).toMatchObject({ hostId: 'a', hostIds: expected })
   })
 })
 

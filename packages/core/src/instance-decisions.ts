@@ -207,7 +207,17 @@ export function decideUpdate(instance: InstanceRecord, changes: InstanceChanges)
   const same =
     JSON.stringify([changed.name, changed.tags, changed.hostIds]) ===
     JSON.stringify([instance.name, instance.tags, instance.hostIds])
-  return same ? null : { next: changed, why }
+  return same ? null : { next: withHostsKept(instance, changed), why }
+}
+
+/** Hosts that are allowed anew during a live move are what it has, too, if it stays; with the one that it is on. */
+function withHostsKept(before: InstanceRecord, changed: InstanceRecord): InstanceRecord {
+  const { migration, leavingHostId, hostIds } = changed
+  const isSame = JSON.stringify(hostIds) === JSON.stringify(before.hostIds)
+  if (isSame || !migration || leavingHostId === null || !isLeavingLive(changed)) return changed
+  const isAllowed = hostIds.length === 0 || hostIds.includes(leavingHostId)
+  const hostIdsBefore = isAllowed ? hostIds : [...hostIds, leavingHostId]
+  return { ...changed, migration: { ...migration, hostIdsBefore } }
 }
 
 /**

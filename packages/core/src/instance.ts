@@ -107,7 +107,7 @@ export interface Migration {
   readonly bandwidthMibS: number
   /** How long its guest may stand still at the end; 0 leaves it to the hypervisor. */
   readonly downtimeMaxMs: number
-  /** The hosts that were allowed before, for a move that fails. */
+  /** The hosts that are allowed again where the move fails: those from before, or what a user has allowed since. */
   readonly hostIdsBefore: readonly HostId[]
   /** How it ends, as far as that is known: of a live one, `failed` and `cancelled` are what shall be, until its host agrees. */
   readonly end: 'moved' | 'failed' | 'cancelled' | null
