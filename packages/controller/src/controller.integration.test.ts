@@ -211,10 +211,24 @@ describe('an instance', () => {
   })
 })
 
+async function publishedEvents(url: string): Promise<CloudEvent[]> {
+  const bus = await connectBus(url, 'watcher')
+  const manager = await jetstreamManager(bus)
+  const { state } = await manager.streams.info(EVENTS_STREAM)
+  const events: CloudEvent[] = []
+  for (let seq = 1; seq <= state.last_seq; seq++) {
+    const message = await manager.streams.getMessage(EVENTS_STREAM, { seq })
+    if (message) events.push(message.json<CloudEvent>())
+  }
+  await bus.close()
+  return events
+}
+
 describe('what happens on the host', () => {
+  let nats: TestNatsServer
   let uuid: string
   beforeEach(async () => {
-    const nats = await TestNatsServer.start()
+    nats = await TestNatsServer.start()
     toDispose.push(nats)
     await begin(nats.url)
     uuid = uuidOf(await harness.create('vm1'))
@@ -222,9 +236,9 @@ describe('what happens on the host', () => {
   })
 
   /** What the agent does when something changed: it says so on the bus, and no more. */
-  async function hint(): Promise<void> {
+  async function hint(of = agent): Promise<void> {
     const bus = await connectBus(harness.natsUrl ?? '', 'agent')
-    bus.publish(`vpe.host.${agent.hostId}.changed`)
+    bus.publish(`vpe.host.${of.hostId}.changed`)
     await bus.drain()
   }
 
@@ -259,6 +273,35 @@ describe('what happens on the host', () => {
     const { host } = await harness.client.getHost({ uuid: agent.hostId })
     expect(host?.unknownInstances).toEqual(['stranger'])
     expect(agent.domains.has('stranger')).toBe(true)
+  })
+
+  test('a guest that runs on a host that its record does not name is told once, and left alone', async () => {
+    const other = await FakeAgent.start()
+    toDispose.push({ [Symbol.asyncDispose]: async () => other.stop() })
+    const domain = agent.domains.get(uuid)
+    if (domain) other.domains.set(uuid, domain)
+    await harness.client.createHost({ name: 'h2', address: other.address })
+    const told = async () =>
+      (await publishedEvents(nats.url)).filter(({ type }) => type === 'vpe.host.stray_guest')
+    const readOnce = async () => {
+      const before = other.inventoriesRead
+      await hint(other)
+      await until('it was read again', () => other.inventoriesRead > before)
+    }
+    await until('it is told', async () => {
+      await readOnce()
+      return (await told()).length > 0
+    })
+    await readOnce()
+    await readOnce()
+    expect(await told()).toMatchObject([{ data: { name: 'h2', instance_uuid: uuid, hosts: [agent.hostId] } }])
+    const { host } = await harness.client.getHost({ uuid: other.hostId })
+    expect(host?.unknownInstances).toEqual([uuid])
+    expect([...other.domains.keys()]).toEqual([uuid])
+    expect(await harness.instance(uuid)).toMatchObject({
+      hostId: agent.hostId,
+      status: InstanceStatus.ACTIVE,
+    })
   })
 })
 
@@ -458,19 +501,6 @@ describe('requests', () => {
 })
 
 describe('events', () => {
-  async function publishedEvents(url: string): Promise<CloudEvent[]> {
-    const bus = await connectBus(url, 'watcher')
-    const manager = await jetstreamManager(bus)
-    const { state } = await manager.streams.info(EVENTS_STREAM)
-    const events: CloudEvent[] = []
-    for (let seq = 1; seq <= state.last_seq; seq++) {
-      const message = await manager.streams.getMessage(EVENTS_STREAM, { seq })
-      if (message) events.push(message.json<CloudEvent>())
-    }
-    await bus.close()
-    return events
-  }
-
   test('each change is on the stream once and in order, also over restarts and an absent NATS', async () => {
     const nats = await TestNatsServer.start()
     toDispose.push(nats)

@@ -15,6 +15,7 @@ import {
   decideReport,
   type HostRecord,
   hostOfGuest,
+  hostsOf,
   type InstanceReport,
   judgeHost,
   SUSPECT_AFTER_MS,
@@ -62,6 +63,8 @@ interface Watch {
   heardBootId: string
   heardHostDigest: Heartbeat['hostDigest']
   unknownInstances: readonly string[]
+  /** Those of them that run, and were told of. */
+  readonly told: Set<string>
 }
 
 export class HostMonitor {
@@ -137,7 +140,7 @@ export class HostMonitor {
     const watch = this.#watches.get(host.uuid)
     return {
       lastHeartbeatMs: watch?.lastHeardMs ?? 0,
-      // Domains with our mark that no record names. They are reported, never touched.
+      // Domains with its mark that no record has there. They are reported, never touched.
       unknownInstances: watch?.unknownInstances ?? [],
       conditions: this.descriptions.conditionsOf(host),
     }
@@ -166,6 +169,7 @@ export class HostMonitor {
         heardBootId: '',
         heardHostDigest: undefined,
         unknownInstances: [],
+        told: new Set(),
       }
       this.#watches.set(hostId, watch)
     }
@@ -275,8 +279,9 @@ export class HostMonitor {
     const first = watch.lastInventoryMs === 0
     // Records that change while the question is on its way are judged by the next inventory: this one
     // may have been taken before the change.
+    const here = new Set(this.#store.usage.instancesOfHost(host.uuid))
     const asked = new Map(
-      [...this.#store.usage.instancesOfHost(host.uuid)]
+      [...here]
         .map((uuid) => this.#store.instances.get(uuid))
         // What it says of one that leaves it says nothing of where that is going.
         .filter((record) => record?.hostId === host.uuid)
@@ -302,12 +307,42 @@ export class HostMonitor {
     }
     const addresses = new Map(inventory.addresses.map((each) => [each.uuid, each.addresses]))
     for (const uuid of reports.keys()) this.#noteAddresses(uuid, host.uuid, addresses.get(uuid) ?? [])
-    watch.unknownInstances = [...reports.keys()].filter((uuid) => !this.#store.instances.has(uuid))
+    this.#noteUnknown(host, watch, reports, here)
     const known = this.#store.hosts.get(host.uuid)
     if (known?.state === 'down') this.#setState(known, 'up', 'it answers on gRPC')
     else if (first) this.#onReachable(host.uuid)
     const isDescribed = this.descriptions.isKnown(host.uuid) && inventory.bootId === known?.facts.bootId
     if (known && !isDescribed) this.descriptions.askSoon(known)
+  }
+
+  /**
+   * What it has beside the instances that were its own when it was asked, or are by now. A guest that runs there is
+   * told once, when it is still there at the next look: one whose way here has just ended is gone by then.
+   */
+  #noteUnknown(
+    host: HostRecord,
+    watch: Watch,
+    reports: ReadonlyMap<string, InstanceReport>,
+    before: ReadonlySet<string>,
+  ): void {
+    const now = this.#store.usage.instancesOfHost(host.uuid)
+    const unknown = [...reports.keys()].filter((uuid) => !before.has(uuid) && !now.has(uuid))
+    const tell = unknown.filter(
+      (uuid) =>
+        reports.get(uuid)?.power !== 'off' && watch.unknownInstances.includes(uuid) && !watch.told.has(uuid),
+    )
+    for (const uuid of tell) {
+      watch.told.add(uuid)
+      const record = this.#store.instances.get(uuid)
+      const hosts = record ? hostsOf(record) : []
+      this.#log.error(
+        { host: host.uuid, instance: uuid, hosts },
+        'a guest runs on a host that is not its own',
+      )
+      void this.#store.commit([], [hostEvent(host, 'stray_guest', { instance_uuid: uuid, hosts })])
+    }
+    for (const uuid of watch.told) if (!unknown.includes(uuid)) watch.told.delete(uuid)
+    watch.unknownInstances = unknown
   }
 
   #repair(uuid: string, report: InstanceReport | null): void {
