@@ -27,6 +27,7 @@ import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import type { InstanceTurns } from './instance-turns.ts'
 import type { Inventory } from './inventory.ts'
 import { liveDisks } from './live-disks.ts'
+import { endCopying } from './migration.ts'
 import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
 import type { Progress } from './progress.ts'
 import type { Slots } from './slots.ts'
@@ -71,6 +72,7 @@ export async function converge(
   progress: Progress,
 ): Promise<InstanceReport> {
   const context = stepContext(desired.uuid, desired.diskPool, desired, host, signal, progress)
+  await endCopying(desired.uuid, host, signal)
   let isGraceSpent = false
   let last: HostStep | undefined
   for (let round = 0; round < ROUNDS_MAX; round++) {
@@ -99,6 +101,7 @@ export async function removeInstance(
   progress: Progress,
 ): Promise<void> {
   const { uuid, generation } = removal
+  await endCopying(uuid, host, signal)
   const domain = await host.inventory.look(uuid)
   // The mark knows where the disk is; without a domain only the caller does.
   const pool =
@@ -116,6 +119,7 @@ export async function releaseInstance(
   progress: Progress,
 ): Promise<void> {
   const { uuid } = release
+  await endCopying(uuid, host, signal)
   let isGraceSpent = false
   for (let round = 0; round < ROUNDS_MAX; round++) {
     const domain = await host.inventory.look(uuid)

@@ -6,6 +6,7 @@ import type { Agent } from './agent.ts'
 import { definitionXml } from './definition.ts'
 import { describeProgress } from './migration.ts'
 import { desiredInstance, FakeHost, reportFrom } from './testing/fake-host.ts'
+import { settle } from './testing/manual-clock.ts'
 
 const there = new FakeHost()
 let here: FakeHost
@@ -92,6 +93,31 @@ test.each(['end', 'release'] as const)('to %s it ends the copying first', async 
   await expect(migrating).rejects.toMatchObject({ code: 'SUPERSEDED' })
   expect(await there.hypervisor.findDomain(uuid)).toBeNull()
 })
+
+test.each(['apply', 'release', 'remove'] as const)(
+  'to %s it ends what an agent before it has begun, too',
+  async (what) => {
+    const { desired, order } = await running()
+    const held = hold()
+    const { uuid } = desired
+    const begun = here.hypervisor.migrateDomain(uuid, order.target)
+    begun.catch(() => {})
+    await held.reached
+    const orders = {
+      apply: () => agent.apply({ ...desired, generation: 3 }).result,
+      release: () => agent.release({ uuid, generation: 3, stopGraceMs: 1_000 }).result,
+      remove: () => agent.remove({ uuid, generation: 3, diskPool: desired.diskPool }).result,
+    }
+    const done = orders[what]()
+    await expect(begun).rejects.toThrow('cancelled')
+    await settle()
+    await here.clock.advance(1_000)
+    await done
+    const domain = await here.hypervisor.findDomain(uuid)
+    expect(domain?.guest ?? null).toEqual(what === 'apply' ? { power: 'on' } : null)
+    expect(await there.hypervisor.findDomain(uuid)).toBeNull()
+  },
+)
 
 test('progress is told in words', () => {
   const mib = 1024 ** 2

@@ -154,6 +154,22 @@ export async function abandonMigration(
   }
 }
 
+/**
+ * Ends what an earlier process of this agent, or one that lost libvirt on the way, has begun to hand over: whoever
+ * changes a guest changes the one that stays.
+ */
+export async function endCopying(
+  uuid: string,
+  { hypervisor, clock }: HostParts,
+  signal: AbortSignal,
+): Promise<void> {
+  while ((await hypervisor.migrationJob(uuid)) === 'out') {
+    signal.throwIfAborted()
+    await hypervisor.abortMigration(uuid)
+    await clock.sleep(LOOK_INTERVAL_MS, signal)
+  }
+}
+
 async function lookAt(
   uuid: string,
   { hypervisor, inventory }: HostParts,
