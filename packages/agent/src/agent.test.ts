@@ -877,6 +877,28 @@ describe('a removal', () => {
 })
 
 describe('the inventory', () => {
+  test('names one that cannot be read, which is not gone, and says of it nothing to go by', async () => {
+    const [one, other] = [desiredInstance(), desiredInstance()]
+    await agent.apply(one).result
+    await agent.apply(other).result
+    const { unreadable } = host.hypervisor.knobs
+    unreadable.add(one.uuid)
+    // Whether it was known before, or not yet.
+    for (const look of ['known', 'new']) {
+      if (look === 'new') await restartAgent()
+      expect(await reportFrom(agent, one.uuid)).toMatchObject({ converging: true })
+      expect(await reportFrom(agent, other.uuid)).toMatchObject({ power: 'on', converging: false })
+    }
+    const disk = { uuid: randomUUID(), diskPool: one.diskPool, sizeBytes: 1 }
+    await expect(agent.removeDisk(disk)).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    await expect(agent.removePoolFile(one.diskPool, `disk-${disk.uuid}.raw`, false)).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+    })
+    unreadable.clear()
+    expect(await reportFrom(agent, one.uuid)).toMatchObject({ power: 'on', converging: false })
+    await agent.removeDisk(disk)
+  })
+
   test('knows everything after a restart of the agent', async () => {
     const wishes = [
       desiredInstance(),

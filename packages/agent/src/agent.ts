@@ -24,7 +24,7 @@ import type { HostSettings } from './definition.ts'
 import { DiskPools } from './disk-pools.ts'
 import { ADDRESSES_INTERVAL_MS, GuestAddresses } from './guest-addresses.ts'
 import { Hints } from './hints.ts'
-import type { Hypervisor, MigrationTarget } from './hypervisor/hypervisor.ts'
+import type { Hypervisor, MigrationTarget, UnreadDomain } from './hypervisor/hypervisor.ts'
 import { InstanceTurns, type Job } from './instance-turns.ts'
 import { digestOf, Inventory } from './inventory.ts'
 import { GuestMetrics, METRICS_INTERVAL_MS } from './metrics/guest-metrics.ts'
@@ -174,7 +174,7 @@ export class Agent {
           void this.#pass()
       }
     })
-    const domains = await this.#inventory.lookAtAll()
+    const { domains } = await this.#inventory.lookAtAll()
     log.info(
       { instances: domains.length, running: domains.filter(({ guest }) => isUp(guest)).length },
       'instances found',
@@ -349,9 +349,10 @@ export class Agent {
 
   /** @throws VpeError IN_USE while a domain of this host has it */
   async removeDisk({ uuid, diskPool }: DesiredDisk): Promise<void> {
-    const domains = await this.#inventory.lookAtAll()
+    const { domains, unread } = await this.#inventory.lookAtAll()
     const holder = domains.find(({ mark }) => mark.dataDisks.some((disk) => disk.uuid === uuid))
     if (holder) throw new VpeError('IN_USE', `disk ${uuid} is in the domain of instance ${holder.mark.uuid}`)
+    if (unread[0]) throw unreadFault(unread[0], `disk ${uuid}`)
     await this.diskPools.ensure(diskPool)
     await this.#deps.files.request(diskPool, 'remove-data-disk', { diskUuid: uuid })
   }
@@ -368,12 +369,13 @@ export class Agent {
   async removePoolFile(pool: DesiredDiskPool, name: string, checkOnly: boolean): Promise<void> {
     const { hypervisor, files, log } = this.#deps
     const ownerUuid = classifyFile(name)?.ownerUuid ?? ''
-    const domains = await hypervisor.listDomains()
+    const { domains, unread } = await hypervisor.listDomains()
     // The uuid of a disk in a mark, or of the domain itself: in doubt it is needed.
     const user = domains.find(({ uuid, markXml }) => uuid === ownerUuid || markXml?.includes(ownerUuid))
     if (ownerUuid !== '' && user) {
       throw new VpeError('IN_USE', `domain ${user.name} needs ${name}; if it is not wanted, remove it first`)
     }
+    if (ownerUuid !== '' && unread[0]) throw unreadFault(unread[0], name)
     await this.diskPools.ensure(pool)
     await files.request(pool, 'remove-file', { name, checkOnly })
     if (!checkOnly) log.info({ disk_pool: pool.uuid, file: name }, 'orphan removed')
@@ -400,13 +402,14 @@ export class Agent {
         .map(({ mark }) => mark.uuid)
         .filter((uuid) => this.#turns.isBusy(uuid)),
     )
-    const domains = await this.#inventory.lookAtAll()
+    const { domains, unread } = await this.#inventory.lookAtAll()
     const reports = domains.map((domain) => {
       const { uuid } = domain.mark
       return reportOf(domain, bootId, busyBefore.has(uuid) || this.#turns.isBusy(uuid))
     })
     const addresses = this.#addresses.all()
-    return { hostId, bootId, reports, addresses, digest: digestOf(reports, addresses) }
+    const digest = digestOf(reports, addresses)
+    return { hostId, bootId, reports: [...reports, ...unread.map(reportOfUnread)], addresses, digest }
   }
 
   #run<T>(
@@ -466,7 +469,8 @@ export class Agent {
 
   async #pass(): Promise<void> {
     try {
-      for (const domain of await this.#inventory.lookAtAll()) this.#upkeep.consider(domain.mark.uuid, domain)
+      for (const domain of (await this.#inventory.lookAtAll()).domains)
+        this.#upkeep.consider(domain.mark.uuid, domain)
     } catch (error) {
       this.#ignoreIfExpected(error, null)
     }
@@ -516,6 +520,15 @@ export class Agent {
   #publish(subject: string, payload: string): void {
     this.#deps.publisher.publish(subject, payload)
   }
+}
+
+/** It is there, and what it does will be known later: nothing is to be made of it. */
+function reportOfUnread({ uuid }: UnreadDomain): InstanceReport {
+  return { uuid, generation: 0, power: 'off', stopCause: null, fault: '', converging: true, restarts: 0 }
+}
+
+function unreadFault({ name, why }: UnreadDomain, what: string): VpeError {
+  return new VpeError('UNAVAILABLE', `domain ${name} could not be read, and may need ${what}: ${why}`)
 }
 
 function poolsOf(marks: readonly { diskPoolUuid: string; diskPoolPath: string }[]): readonly PoolRef[] {

@@ -20,7 +20,10 @@ export async function removeConsoleLeftovers(
   })
   const owners = new Set(names.flatMap((name) => /^([0-9a-f-]{36})\.(?:log|sock)/.exec(name)?.[1] ?? []))
   // Looked for after the files: libvirt knows a domain before it makes them.
-  if (owners.size > 0) for (const { uuid } of await hypervisor.listDomains()) owners.delete(uuid)
+  if (owners.size > 0) {
+    const { domains, unread } = await hypervisor.listDomains()
+    for (const { uuid } of [...domains, ...unread]) owners.delete(uuid)
+  }
   for (const uuid of owners) {
     // It may be coming again, this very moment.
     if (await hypervisor.findDomain(uuid)) owners.delete(uuid)

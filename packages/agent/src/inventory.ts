@@ -8,7 +8,8 @@
 import { createHash } from 'node:crypto'
 import { type InstanceReport, type ObservedDomain, reportOf, VpeError } from '@vpe/core'
 import type { Logger } from 'pino'
-import type { Hypervisor } from './hypervisor/hypervisor.ts'
+import { domainName } from './domain-xml.ts'
+import type { Hypervisor, UnreadDomain } from './hypervisor/hypervisor.ts'
 import { recognise } from './marked-domains.ts'
 
 /** For people who read the log: a fault is something to look into. */
@@ -25,6 +26,13 @@ export interface InventoryDeps {
   readonly log: Logger
   /** Told after each change of what would be reported; null when the domain is gone. */
   readonly onChange: (uuid: string, domain: ObservedDomain | null) => void
+}
+
+/** What is there at one moment. */
+export interface SeenDomains {
+  readonly domains: readonly ObservedDomain[]
+  /** Ours by name; what they are and do is not known this time, and no reason to believe that they are gone. */
+  readonly unread: readonly UnreadDomain[]
 }
 
 interface Entry {
@@ -64,19 +72,26 @@ export class Inventory {
     throw new VpeError('CONFLICT', `domain ${seen.name} is not for vpe to touch: ${recognition.why}; ${cure}`)
   }
 
-  /** Looks at everything; what was there and is no more is forgotten. */
-  async lookAtAll(): Promise<readonly ObservedDomain[]> {
+  /** Looks at everything; what was there and is no more is forgotten, what could not be read stays as it was. */
+  async lookAtAll(): Promise<SeenDomains> {
     const look = ++this.#looks
     const seen = await this.#deps.hypervisor.listDomains()
+    // Without its mark, only its name says whose it is.
+    const unread = seen.unread.filter(
+      ({ uuid, name }) => this.#entries.has(uuid) || name === domainName(uuid),
+    )
+    for (const { name, why } of unread) this.#complain(name, `it could not be read: ${why}`)
     const ours = new Map<string, ObservedDomain>()
-    for (const domain of seen) {
+    for (const domain of seen.domains) {
+      if (this.#broken.get(domain.name)?.startsWith('it could not be read')) this.#broken.delete(domain.name)
       const recognition = recognise(domain, this.#deps.hostId)
       if (recognition.kind === 'ours') ours.set(domain.uuid, recognition.domain)
       if (recognition.kind === 'broken') this.#complain(domain.name, recognition.why)
     }
     for (const [uuid, domain] of ours) this.#note(uuid, look, domain)
-    for (const uuid of this.#entries.keys()) if (!ours.has(uuid)) this.#note(uuid, look, null)
-    return [...ours.values()]
+    const there = new Set([...ours.keys(), ...unread.map(({ uuid }) => uuid)])
+    for (const uuid of this.#entries.keys()) if (!there.has(uuid)) this.#note(uuid, look, null)
+    return { domains: [...ours.values()], unread }
   }
 
   /** What was last seen. */

@@ -14,6 +14,7 @@ import {
 import { MARK_NAMESPACE, MARK_PREFIX } from '../instance-mark.ts'
 import { attributes, attributesOf, buildXml, childrenOf, parseXml } from '../xml.ts'
 import type {
+  DomainList,
   GuestCpu,
   GuestDisk,
   Hypervisor,
@@ -34,6 +35,8 @@ export interface FakeKnobs {
   holdsDisks: boolean
   /** Calls fail as if libvirtd were away. */
   isAway: boolean
+  /** Nothing can be read of these domains. */
+  readonly unreadable: Set<string>
   /** The next calls of these names fail with these words, once each. */
   readonly failures: { readonly call: string; readonly words: string }[]
   /** Called when the memory of a guest that migrates is copied; it then goes on elsewhere. May wait, or fail. */
@@ -69,6 +72,7 @@ export class FakeHypervisor implements Hypervisor {
     ignoresPowerButton: false,
     holdsDisks: false,
     isAway: false,
+    unreadable: new Set(),
     failures: [],
     beforeSwitch: async () => {},
     beforeCall: () => {},
@@ -102,13 +106,22 @@ export class FakeHypervisor implements Hypervisor {
     return { model: 'EPYC', features: ['aes', 'avx2'] }
   }
 
-  async listDomains(): Promise<readonly HypervisorDomain[]> {
+  async listDomains(): Promise<DomainList> {
     await this.#enter('list', '')
-    return [...this.#domains.values()].map(snapshot)
+    const all = [...this.#domains.values()]
+    const { unreadable } = this.knobs
+    return {
+      domains: all.filter(({ uuid }) => !unreadable.has(uuid)).map(snapshot),
+      unread: all
+        .filter(({ uuid }) => unreadable.has(uuid))
+        .map(({ uuid, name }) => ({ uuid, name, why: 'cannot acquire state change lock' })),
+    }
   }
 
   async findDomain(uuid: string): Promise<HypervisorDomain | null> {
     await this.#enter('find', uuid)
+    if (this.knobs.unreadable.has(uuid))
+      throw new VpeError('HYPERVISOR_FAILED', 'libvirt: cannot acquire state change lock')
     const domain = this.#domains.get(uuid)
     return domain ? snapshot(domain) : null
   }

@@ -15,6 +15,17 @@ export interface HypervisorDomain {
   readonly markXml: string | null
 }
 
+/** What there is at one moment. */
+export interface DomainList {
+  readonly domains: readonly HypervisorDomain[]
+  /** There, too, but nothing more of them could be read this time. */
+  readonly unread: readonly UnreadDomain[]
+}
+
+export interface UnreadDomain extends Pick<HypervisorDomain, 'uuid' | 'name'> {
+  readonly why: string
+}
+
 export interface HypervisorFacts {
   readonly cpus: number
   readonly libvirtVersion: string
@@ -80,7 +91,7 @@ export interface Hypervisor {
   facts(): Promise<HypervisorFacts>
   /** What a guest of a kind can have for a CPU here. */
   guestCpu(platform: Pick<Platform, 'domainType' | 'arch'>): Promise<GuestCpu>
-  listDomains(): Promise<readonly HypervisorDomain[]>
+  listDomains(): Promise<DomainList>
   findDomain(uuid: string): Promise<HypervisorDomain | null>
   /** Defines a domain or changes its definition; a running guest keeps its own until it stops. */
   defineDomain(xml: string): Promise<void>

@@ -107,7 +107,7 @@ describe('libvirt', () => {
     await expect(hypervisor.listDomains()).rejects.toMatchObject({ code: 'UNAVAILABLE' })
     await lab.startDaemons()
     await until('the return is told', () => kinds.includes('connected'))
-    expect(await hypervisor.listDomains()).toEqual([])
+    expect(await hypervisor.listDomains()).toEqual({ domains: [], unread: [] })
     expect(kinds.filter((kind) => kind !== 'domain')).toEqual(['disconnected', 'connected'])
   })
 })

@@ -22,6 +22,7 @@ import { attributesOf, buildXml, childrenOf, parseXml } from '../xml.ts'
 import { guestCpuOf, hostModelOf } from './guest-cpu.ts'
 import { guestSample } from './guest-sample.ts'
 import type {
+  DomainList,
   GuestCpu,
   GuestDisk,
   Hypervisor,
@@ -31,6 +32,7 @@ import type {
   MigrationLimits,
   MigrationProgress,
   MigrationTarget,
+  UnreadDomain,
 } from './hypervisor.ts'
 import {
   abortMigration,
@@ -50,6 +52,9 @@ const SHUTOFF_REASONS: Readonly<Record<string, OffReason>> = {
   destroyed: 'destroyed',
   failed: 'start-failed',
 }
+
+/** libvirtd does not answer. */
+const AWAY = ['NO_CONNECT', 'INVALID_CONN'] as const
 
 /** Those that libvirt makes for work of its own, and ends by itself. */
 const PASSING_PAUSES: ReadonlySet<string> = new Set([
@@ -131,11 +136,21 @@ class LibvirtHypervisor implements Hypervisor {
     })
   }
 
-  listDomains(): Promise<readonly HypervisorDomain[]> {
+  listDomains(): Promise<DomainList> {
     return translate(async () => {
-      const domains = await this.#look.listDomains()
-      const seen = await Promise.all(domains.map((domain) => unlessGone(this.#read(domain))))
-      return seen.filter((domain) => domain !== null)
+      const unread: UnreadDomain[] = []
+      const read = async (domain: Domain) => {
+        try {
+          return await unlessGone(this.#read(domain))
+        } catch (error) {
+          // One of which libvirt says nothing, such as one that something else holds, hides no other.
+          if (isLibvirtError(error, ...AWAY) || !isLibvirtError(error)) throw error
+          unread.push({ uuid: domain.uuid, name: domain.name, why: error.message })
+          return null
+        }
+      }
+      const seen = await Promise.all((await this.#look.listDomains()).map(read))
+      return { domains: seen.filter((domain) => domain !== null), unread }
     })
   }
 
@@ -498,7 +513,7 @@ async function translate<T>(
     return await work()
   } catch (error) {
     if (!(error instanceof LibvirtError)) throw error
-    if (isLibvirtError(error, 'NO_CONNECT', 'INVALID_CONN')) {
+    if (isLibvirtError(error, ...AWAY)) {
       throw new VpeError('UNAVAILABLE', `libvirt does not answer: ${error.message}`, { cause: error })
     }
     throw explain(error)

@@ -110,7 +110,7 @@ export function hypervisorContract(
       const mark = await define()
       expect(await markOf(mark.uuid)).toEqual(mark)
       expect(await guestOf(mark.uuid)).toMatchObject({ power: 'off' })
-      const listed = (await world.hypervisor.listDomains()).find(({ uuid }) => uuid === mark.uuid)
+      const listed = (await world.hypervisor.listDomains()).domains.find(({ uuid }) => uuid === mark.uuid)
       expect(listed).toEqual(await world.hypervisor.findDomain(mark.uuid))
       expect(listed?.name).toBe(domainName(mark.uuid))
       await world.hypervisor.undefineDomain(mark.uuid)
