@@ -119,6 +119,34 @@ test.each(['apply', 'release', 'remove'] as const)(
   },
 )
 
+test.each([
+  ['stays as it was', 'off', null],
+  ['runs again by now', 'on', 'CONFLICT'],
+  ['is newer by now', 'off', 'CONFLICT'],
+] as const)('what an earlier stay has left, and %s, is undefined or not', async (_what, power, code) => {
+  const host = new FakeHost()
+  host.receive = { libvirtUri: 'qemu+fake://here/system', memoryUri: 'tcp://here', listenAddress: undefined }
+  const agent = await host.startAgent()
+  const desired = desiredInstance({ power: 'off' })
+  await agent.apply(desired).result
+  host.files.beforeCall = async (operation) => {
+    if (operation === 'find-system-disk' && code)
+      await agent.apply({ ...desired, generation: 5, power }).result
+  }
+  const prepared = agent.prepareMigration({
+    ...desired,
+    generation: 5,
+    power: 'on',
+    memoryMib: 1,
+    hasDisk: true,
+  })
+  if (code) await expect(prepared).rejects.toMatchObject({ code })
+  else await prepared
+  const left = await host.hypervisor.findDomain(desired.uuid)
+  expect(left?.guest.power ?? null).toBe(code ? power : null)
+  await agent.stop()
+})
+
 test('progress is told in words', () => {
   const mib = 1024 ** 2
   const seen = { totalBytes: 100 * mib, remainingBytes: 39 * mib, bytesPerSecond: 118 * mib }

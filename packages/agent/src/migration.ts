@@ -23,6 +23,7 @@ import type { MigrationProgress, MigrationTarget } from './hypervisor/hypervisor
 import { formatMark } from './instance-mark.ts'
 import type { Progress } from './progress.ts'
 import { removeSerialSocket } from './serial-socket.ts'
+import { whileOff } from './while-off.ts'
 
 const LOOK_INTERVAL_MS = 250
 const MIB = 1024 ** 2
@@ -107,7 +108,7 @@ export async function prepareMigration(
   host: HostParts,
   freeMemoryBytes: number,
 ): Promise<MigrationTarget> {
-  const { hostId, bootId, hypervisor, diskPools, files, settings } = host
+  const { hostId, bootId, diskPools, files, settings } = host
   const { uuid, generation, diskPool, dataDisks, memoryMib } = desired
   if (settings.migration.receive === undefined) {
     const words = 'this host receives no running guests: its agent has no VPE_AGENT_MIGRATION_URI'
@@ -135,8 +136,19 @@ export async function prepareMigration(
     const words = `this host has ${Math.floor(freeMemoryBytes / MIB)} MiB of memory free, and ${memoryMib} MiB are needed`
     throw new VpeError('CONFLICT', `instance ${uuid}: ${words}`)
   }
-  if (domain) await hypervisor.undefineDomain(uuid)
+  if (domain) await forgetOld(desired, host)
   return target
+}
+
+/** Undefines what an earlier stay has left; nobody makes anything of it meanwhile, or has before. */
+function forgetOld({ uuid, generation }: DesiredInstance, host: HostParts): Promise<void> {
+  return whileOff(host, uuid, new AbortController().signal, async () => {
+    const { domain, job } = await lookAt(uuid, host)
+    if (arrivalOf(domain, job, generation) !== 'absent') {
+      throw new VpeError('CONFLICT', `instance ${uuid} has come to this host meanwhile`)
+    }
+    await host.hypervisor.undefineDomain(uuid)
+  })
 }
 
 /** Has this host receive an instance no more; whether it has arrived before. */

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import type { DesiredInstance, InstanceReport } from '@vpe/core'
 import { pino } from 'pino'
 import { Agent } from '../agent.ts'
+import type { MigrationSettings } from '../definition.ts'
 import { FakeHypervisor } from '../hypervisor/fake.ts'
 import type { Machine } from '../preflight/machine.ts'
 import { FakePoolFiles } from './fake-pool-files.ts'
@@ -30,6 +31,8 @@ export class FakeHost {
   readonly files = new FakePoolFiles()
   readonly published: { subject: string; payload: string }[] = []
   natsRoundTrip = async () => 1
+  /** How running guests are sent to its agents, from the next on. */
+  receive: MigrationSettings['receive']
   machine = FAKE_MACHINE
   readonly logs: Record<string, unknown>[] = []
 
@@ -46,7 +49,7 @@ export class FakeHost {
         platform: { domainType: 'qemu', arch: 'x86_64', machine: 'q35', cpu: 'maximum' },
         consoleDir: join(tmpdir(), `vpe-agent-fake-${this.hostId}`),
         bridge: undefined,
-        migration: { receive: undefined, tls: false },
+        migration: { receive: this.receive, tls: false },
       },
       stateDir: '/var/lib/vpe-agent',
       epoch: () => 1,
