@@ -133,7 +133,7 @@ test('what cannot leave is told, and all else leaves', async () => {
   expect(message).toContain(`POST /hosts/${from().hostId}/drain`)
 })
 
-test('where no other host takes anything, it ends at once with the reasons; a host that is down is refused', async () => {
+test('where no other host takes anything, it ends with the reasons; a host that is down is refused', async () => {
   await make(2)
   for (const { hostId } of others()) await harness.client.cordonHost({ uuid: hostId })
   const ended = await harness.ended(await drain())

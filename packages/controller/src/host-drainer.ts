@@ -11,6 +11,7 @@ import {
   type InstanceRecord,
   type MoveFailures,
   type OperationStatus,
+  patienceUntil,
   planDrain,
   type StuckInstance,
   tellDrain,
@@ -41,6 +42,8 @@ export interface HostDrainerDeps {
 interface Progress {
   readonly operationUuid: string
   readonly failures: Map<string, MoveFailures>
+  /** Until when refusals that have been met at each look since may pass by themselves. */
+  readonly patience: Map<string, number>
   plan: DrainPlan | null
 }
 
@@ -100,7 +103,9 @@ export class HostDrainer {
     if (!isRunning(drain)) return
     const { operationUuid } = drain
     if (this.#progress.get(uuid)?.operationUuid === operationUuid) return
-    this.#progress.set(uuid, { operationUuid, failures: new Map(), plan: null })
+    this.#progress.set(uuid, {
+      ...{ operationUuid, failures: new Map(), patience: new Map(), plan: null },
+    })
   }
 
   #lookNow(): void {
@@ -134,6 +139,7 @@ export class HostDrainer {
       for (const uuid of plan.start) this.#start(uuid, progress, refusals)
       plan = this.#plan(host, host.drain, progress, refusals)
     }
+    for (const uuid of progress.patience.keys()) if (!refusals.has(uuid)) progress.patience.delete(uuid)
     progress.plan = plan
     if (plan.isOver) this.#end(host, host.drain, plan.stuck)
     else if (JSON.stringify(plan.stuck) !== JSON.stringify(host.drain.stuck)) {
@@ -145,7 +151,7 @@ export class HostDrainer {
   #plan(
     host: HostRecord,
     drain: DrainRecord,
-    { failures }: Progress,
+    { failures, patience }: Progress,
     refusals: ReadonlyMap<string, string>,
   ): DrainPlan {
     const { store, now } = this.#deps
@@ -161,14 +167,16 @@ export class HostDrainer {
       parallel: drain.parallel,
       instances,
       refusals,
+      patience,
       uses: usesOf(store),
       failures,
       nowMs: now(),
     })
   }
 
-  #start(uuid: string, { failures }: Progress, refusals: Map<string, string>): void {
-    const { store, startMove, log } = this.#deps
+  #start(uuid: string, progress: Progress, refusals: Map<string, string>): void {
+    const { store, startMove, log, now } = this.#deps
+    const { failures, patience } = progress
     const instance = store.instances.get(uuid)
     if (!instance) return
     try {
@@ -176,6 +184,8 @@ export class HostDrainer {
       void store.commit(changes, events)
     } catch (error) {
       if (!(error instanceof VpeError)) throw error
+      const untilMs = patience.get(uuid) ?? patienceUntil(error.code, now())
+      if (untilMs !== null) patience.set(uuid, untilMs)
       log.debug({ instance: uuid, code: error.code }, error.message)
       refusals.set(uuid, error.message)
     }

@@ -1,6 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { countMoveFailure, type DrainView, type MoveFailures, planDrain, tellDrain } from './drain.ts'
+import {
+  countMoveFailure,
+  type DrainView,
+  type MoveFailures,
+  patienceUntil,
+  planDrain,
+  tellDrain,
+} from './drain.ts'
 import type { InstanceRecord, InstanceTask, Migration } from './instance.ts'
 import { anInstance } from './testing.ts'
 
@@ -13,6 +20,7 @@ function aView(instances: readonly InstanceRecord[], over: Partial<DrainView> = 
     parallel: 2,
     instances,
     refusals: new Map(),
+    patience: new Map(),
     uses: new Map(),
     failures: new Map(),
     nowMs: 0,
@@ -120,6 +128,17 @@ describe('where an instance stands', () => {
     ]
     expect(seen).toEqual([expected])
     expect(plan.isOver).toBe(expected.startsWith('stuck'))
+  })
+
+  test('a refusal that may pass does not end it at once, and does in the end', () => {
+    const untilMs = patienceUntil('NO_HOST_FITS', 10) ?? 0
+    expect(untilMs).toBeGreaterThan(10)
+    expect(patienceUntil('CONFLICT', 10)).toBeNull()
+    const view = { refusals: new Map([['a', 'no host fits']]), patience: new Map([['a', untilMs]]) }
+    const at = (nowMs: number) => planDrain(aView([anInstance({ uuid: 'a' })], { ...view, nowMs }))
+    const stuck = [{ uuid: 'a', why: 'no host fits' }]
+    expect(at(untilMs - 1)).toMatchObject({ isOver: false, wakeAtMs: untilMs, stuck })
+    expect(at(untilMs)).toMatchObject({ isOver: true, wakeAtMs: null, stuck })
   })
 
   test('it is over where there is nothing', () => {

@@ -1,6 +1,7 @@
 // How a host is emptied for maintenance: which of its instances begin to move now, which wait, and which cannot.
 // What has moved is seen from the records, so it does not matter how often one looks, or who has died in between.
 
+import type { ErrorCode } from './errors.ts'
 import type { HostId, InstanceId, OperationId } from './ids.ts'
 import { type InstanceRecord, phaseOf } from './instance.ts'
 
@@ -11,6 +12,9 @@ export const DRAIN_PARALLEL_MAX = 64
 /** How often one drain moves an instance that each time is back where it was. */
 const TRIES = 3
 const FIRST_DELAY_MS = 1_000
+
+/** What is full or down now may not be so in a moment: a drain that has nothing else to do waits for it so long. */
+const PATIENCE_MS = 15_000
 
 /** What cannot leave a host, and why. */
 export interface StuckInstance {
@@ -63,6 +67,11 @@ export function countMoveFailure(
   }
 }
 
+/** Until when a drain bears with a refusal that it has met at each look since then; null where no time helps. */
+export function patienceUntil(code: ErrorCode, sinceMs: number): number | null {
+  return code === 'NO_HOST_FITS' ? sinceMs + PATIENCE_MS : null
+}
+
 export interface DrainView {
   readonly hostId: HostId
   readonly isUp: boolean
@@ -71,6 +80,8 @@ export interface DrainView {
   readonly instances: readonly InstanceRecord[]
   /** Why an instance that was to begin to move did not. */
   readonly refusals: ReadonlyMap<InstanceId, string>
+  /** Until when a refusal may pass by itself, of those that may; see `patienceUntil`. */
+  readonly patience: ReadonlyMap<InstanceId, number>
   /** What an instance is used for that a move would spoil, and that ends by itself. */
   readonly uses: ReadonlyMap<InstanceId, string>
   readonly failures: ReadonlyMap<InstanceId, MoveFailures>
@@ -90,7 +101,7 @@ export interface DrainPlan {
   readonly stuck: readonly StuckInstance[]
   /** When one that waits for its next try is due; null where none does. */
   readonly wakeAtMs: number | null
-  /** Nothing moves, and nothing will: all have left but those that are stuck. */
+  /** Nothing moves, and nothing will: all have left but those that are stuck, and have been for long enough. */
   readonly isOver: boolean
 }
 
@@ -118,13 +129,20 @@ export function planDrain(view: DrainView): DrainPlan {
   const free = view.isUp ? Math.max(0, view.parallel - moving.length) : 0
   const why = view.isUp ? 'it waits for its turn' : 'its host is down, so what it does there is not known'
   waiting.push(...ready.slice(free).map(({ uuid }) => ({ uuid, why })))
+  let mayPass = false
+  for (const { uuid } of stuck) {
+    const untilMs = view.patience.get(uuid) ?? 0
+    if (untilMs <= view.nowMs) continue
+    mayPass = true
+    wakeAtMs = Math.min(wakeAtMs ?? untilMs, untilMs)
+  }
   return {
     start: ready.slice(0, free).map(({ uuid }) => uuid),
     moving,
     waiting,
     stuck,
     wakeAtMs,
-    isOver: moving.length === 0 && waiting.length === 0 && ready.length === 0,
+    isOver: moving.length === 0 && waiting.length === 0 && ready.length === 0 && !mayPass,
   }
 }
 
