@@ -302,11 +302,9 @@ describe('a host', () => {
     expect(agent.address).not.toBe(address)
     await harness.client.updateHost({ uuid, address: agent.address })
     await harness.client.preflightHost({ uuid })
-    await until('an instance comes there', async () => {
-      const { operationUuid } = await harness.create('vm1')
-      await harness.ended(operationUuid)
-      return agent.domains.size === 1
-    })
+    const wish = { name: 'vm1', flavor: 'tiny', image: 'demo', hostIds: [uuid] }
+    await harness.ended((await harness.client.createInstance(wish)).operationUuid)
+    expect(agent.domains.size).toBe(1)
     expect((await waitForEvents(2, 'updated')).map(({ data }) => data)).toMatchObject([
       { name: 'east-1', address },
       { name: 'east-1', address: agent.address },
