@@ -3,7 +3,7 @@
 import { OperationStatus } from '@vpe/proto'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { FakeAgent } from './testing/fake-agent.ts'
-import { Harness, refusal } from './testing/harness.ts'
+import { Harness, refusal, until } from './testing/harness.ts'
 
 let agents: FakeAgent[]
 let harness: Harness
@@ -12,8 +12,9 @@ beforeEach(async () => {
   agents = [await FakeAgent.start(), await FakeAgent.start(), await FakeAgent.start()]
   harness = new Harness()
   await harness.start()
-  const [first] = agents
+  const [first, ...others] = agents
   if (!first) throw new Error('no agent')
+  for (const other of others) other.markers = first.markers
   await harness.furnish(first)
   await harness.client.createDiskPool({ name: 'shared', kind: 'dir', path: '/shared', shared: true })
   await harness.client.createFlavor({ name: 'large', vcpus: 1, memoryMib: 1_024, diskGib: 1 })
@@ -39,6 +40,11 @@ async function addHosts(): Promise<void> {
   for (const [index, agent] of agents.entries()) {
     if (index > 0) await harness.client.createHost({ name: `h${index + 1}`, address: agent.address })
   }
+  await until('the pools are ready everywhere', () =>
+    [...harness.store.diskPools.values()].every(
+      ({ hosts }) => hosts.length === agents.length && hosts.every(({ state }) => state === 'ready'),
+    ),
+  )
 }
 
 const plan = (more: object = {}) => harness.client.rebalanceHosts({ dryRun: true, ...more })
