@@ -78,7 +78,7 @@ function requestTo(
     const headers: Record<string, string> = {}
     for (const { name, place, value, isLeftOut } of given) {
       if (isLeftOut) continue
-      const texts = (Array.isArray(value) ? value : [value]).map((each) => String(each ?? ''))
+      const texts = (Array.isArray(value) ? value : [value]).map(asText)
       if (place === 'path') path = path.replace(`{${name}}`, encodeURIComponent(texts.join()) || '-')
       if (place === 'query') for (const text of texts) query.append(name, text)
       if (place === 'header') headers[name] = texts.join()
@@ -182,4 +182,9 @@ function spoil(value: unknown, at: number, bad: unknown): unknown {
     return [[name, isDeep ? spoil(inner, Math.floor(at / 7), bad) : bad] as const]
   })
   return Array.isArray(value) ? entries.map(([, each]) => each) : Object.fromEntries(entries)
+}
+
+/** Not by String: an object whose own toString is no function has none. */
+function asText(value: unknown): string {
+  return typeof value === 'object' ? (value === null ? '' : JSON.stringify(value)) : String(value)
 }
