@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { countTests, formatOutcomes } from './run-tests.ts'
+import { countTests, formatOutcomes, nameFailures } from './run-tests.ts'
 
 describe('the count of tests', () => {
   const report = (numFailedTests: number, ...files: [string, ...string[]][]) =>
@@ -32,10 +32,45 @@ describe('the count of tests', () => {
   })
 })
 
-it('ends with the sum', () => {
+it('names what failed, with how its message begins', () => {
+  const report = JSON.stringify({
+    testResults: [
+      {
+        name: '/elsewhere/disks.test.ts',
+        status: 'failed',
+        assertionResults: [
+          { fullName: 'a disk grows', status: 'failed', failureMessages: ['Error: too small\n    at …'] },
+          { fullName: 'a disk goes', status: 'passed', failureMessages: [] },
+        ],
+      },
+      {
+        name: '/elsewhere/broken.test.ts',
+        status: 'failed',
+        message: 'no such module',
+        assertionResults: [],
+      },
+    ],
+  })
+  expect(nameFailures(report)).toEqual([
+    expect.stringMatching(/disks\.test\.ts > a disk grows: Error: too small$/),
+    expect.stringMatching(/broken\.test\.ts: no such module$/),
+  ])
+  expect(nameFailures(undefined)).toEqual([])
+})
+
+it('ends with the failures and the sum', () => {
   const outcomes = [
-    { stage: 'lint', passed: 1, failed: 0, skipped: 0, seconds: 2 },
-    { stage: 'unit', passed: 40, failed: 2, skipped: 1, seconds: 9 },
+    { stage: 'lint', passed: 1, failed: 0, skipped: 0, seconds: 2, failures: [] },
+    {
+      stage: 'unit',
+      passed: 40,
+      failed: 2,
+      skipped: 1,
+      seconds: 9,
+      failures: ['ports.test.ts > a: Error: b'],
+    },
   ]
-  expect(formatOutcomes(outcomes).split('\n').at(-1)).toBe('41 passed, 2 failed')
+  const lines = formatOutcomes(outcomes).split('\n')
+  expect(lines[0]).toBe('unit: ports.test.ts > a: Error: b')
+  expect(lines.at(-1)).toBe('41 passed, 2 failed')
 })

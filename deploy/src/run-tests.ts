@@ -1,11 +1,11 @@
 /**
- * test/run: all that must be true before a change lands. Every stage runs, also after one has failed, and the
- * last line tells the sum: `N passed, N failed`. `test/run unit e2e` runs only these stages; what follows a `--`
+ * test/run: all that must be true before a change lands. Every stage runs, also after one has failed; the end
+ * names what failed, and the last line tells the sum: `N passed, N failed`. `test/run unit e2e` runs only these stages; what follows a `--`
  * goes to vitest (`test/run unit -- ports`).
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { execa } from 'execa'
 import { ensureSystemPackages, systemPackages, testPackages } from './debian-packages.ts'
 import { Trouble } from './trouble.ts'
@@ -27,6 +27,25 @@ export interface Count {
 interface Outcome extends Count {
   readonly stage: string
   readonly seconds: number
+  /** What failed and why, a line each. */
+  readonly failures: readonly string[]
+}
+
+/** What is read of vitest's JSON report. */
+interface Report {
+  readonly numPassedTests?: number
+  readonly numFailedTests?: number
+  readonly numPendingTests?: number
+  readonly testResults?: readonly {
+    readonly name: string
+    readonly status: string
+    readonly message?: string
+    readonly assertionResults: readonly {
+      readonly fullName: string
+      readonly status: string
+      readonly failureMessages?: readonly string[]
+    }[]
+  }[]
 }
 
 const root = join(import.meta.dirname, '..', '..')
@@ -50,12 +69,8 @@ export function countTests(report: string | undefined, exitCode: number | undefi
     numFailedTests = 0,
     numPendingTests = 0,
     testResults = [],
-  } = report ? JSON.parse(report) : {}
-  const brokenFiles = testResults.filter(
-    (file: { status: string; assertionResults: { status: string }[] }) =>
-      file.status === 'failed' && !file.assertionResults.some(({ status }) => status === 'failed'),
-  ).length
-  const failed = numFailedTests + brokenFiles
+  }: Report = report ? JSON.parse(report) : {}
+  const failed = numFailedTests + testResults.filter(isBroken).length
   return {
     passed: numPassedTests,
     failed: exitCode === 0 ? failed : Math.max(failed, 1),
@@ -63,15 +78,37 @@ export function countTests(report: string | undefined, exitCode: number | undefi
   }
 }
 
+/** A line for each test that failed and each file that could not be loaded: where, which, and how it began. */
+export function nameFailures(report: string | undefined): string[] {
+  const { testResults = [] }: Report = report ? JSON.parse(report) : {}
+  return testResults.flatMap((file) => {
+    const path = relative(root, file.name)
+    if (isBroken(file)) return [`${path}: ${firstLine(file.message)}`]
+    return file.assertionResults
+      .filter(({ status }) => status === 'failed')
+      .map(({ fullName, failureMessages }) => `${path} > ${fullName}: ${firstLine(failureMessages?.[0])}`)
+  })
+}
+
+function isBroken(file: NonNullable<Report['testResults']>[number]): boolean {
+  return file.status === 'failed' && !file.assertionResults.some(({ status }) => status === 'failed')
+}
+
+function firstLine(message = 'no message'): string {
+  const [line = ''] = message.trim().split('\n')
+  return line.length > 300 ? `${line.slice(0, 300)}…` : line
+}
+
 export function formatOutcomes(outcomes: readonly Outcome[]): string {
   const total = { passed: 0, failed: 0 }
+  const failures = outcomes.flatMap(({ stage, failures }) => failures.map((line) => `${stage}: ${line}`))
   const lines = outcomes.map(({ stage, passed, failed, skipped, seconds }) => {
     total.passed += passed
     total.failed += failed
     const extra = skipped > 0 ? `, ${skipped} skipped` : ''
     return `${failed > 0 ? 'FAILED' : 'ok    '}  ${stage.padEnd(12)} ${passed} passed, ${failed} failed${extra} (${seconds.toFixed(0)} s)`
   })
-  return [...lines, `${total.passed} passed, ${total.failed} failed`].join('\n')
+  return [...failures, ...lines, `${total.passed} passed, ${total.failed} failed`].join('\n')
 }
 
 async function main(args: readonly string[]): Promise<number> {
@@ -100,7 +137,7 @@ async function prepare(): Promise<Outcome[]> {
   } catch (error) {
     if (!(error instanceof Trouble)) throw error
     print(`error: ${error.message}${error.mend ? `\n  to mend it: ${error.mend}` : ''}`)
-    return [{ stage: 'packages', passed: 0, failed: 1, skipped: 0, seconds: 0 }]
+    return [{ stage: 'packages', passed: 0, failed: 1, skipped: 0, seconds: 0, failures: [] }]
   }
 }
 
@@ -126,10 +163,12 @@ async function run(
     })
     if (timedOut) print(`${name} took longer than ${timeoutMs / 60_000} minutes and was ended`)
     const passed = exitCode === 0
+    const report = readIfThere(reportFile)
     const count = isTests
-      ? countTests(readIfThere(reportFile), exitCode)
+      ? countTests(report, exitCode)
       : { passed: passed ? 1 : 0, failed: passed ? 0 : 1, skipped: 0 }
-    return { stage: name, ...count, seconds: (performance.now() - started) / 1000 }
+    const seconds = (performance.now() - started) / 1000
+    return { stage: name, ...count, seconds, failures: nameFailures(report) }
   } finally {
     rmSync(work, { recursive: true, force: true })
   }
