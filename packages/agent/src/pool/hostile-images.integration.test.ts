@@ -17,14 +17,14 @@ import { execa } from 'execa'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../clock.ts'
-import { markedPool } from '../testing/marked-pool.ts'
+import { type MarkedPool, markedPool } from '../testing/marked-pool.ts'
 import { imageFile, MARKER_FILE, systemDiskFile } from './pool-files.ts'
 import { PoolWorkers } from './pool-workers.ts'
 
 const MIB = 1024 ** 2
 
 let dir: string
-let pool: { uuid: string; path: string }
+let pool: MarkedPool
 let hostile: string
 let workers: PoolWorkers
 beforeEach(() => {
@@ -173,6 +173,7 @@ describe.each(HOSTILE)('an image that %s', (_what, make, why) => {
 test('one that is larger than its pool is refused, since no disk could be made of it there', async () => {
   await execa('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'tmpfs', pool.path])
   try {
+    pool = markedPool(pool.path, pool.uuid)
     await create('-f', 'qcow2', hostile, '65M')
     const args = { uuid, url: `file://${hostile}`, sha256: '' }
     await expect(workers.request(pool, 'import-image', args)).rejects.toMatchObject({

@@ -8,7 +8,7 @@ import { execa } from 'execa'
 import { pino } from 'pino'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { systemClock } from '../clock.ts'
-import { markedPool } from '../testing/marked-pool.ts'
+import { type MarkedPool, markedPool } from '../testing/marked-pool.ts'
 import { imageFile, imagePartFile, MARKER_FILE } from './pool-files.ts'
 import { PoolWorkers } from './pool-workers.ts'
 
@@ -17,7 +17,7 @@ const uuid = randomUUID()
 const bytes = randomBytes(3 * MIB)
 const sha256 = createHash('sha256').update(bytes).digest('hex')
 
-let pool: { uuid: string; path: string }
+let pool: MarkedPool
 let workers: PoolWorkers
 beforeEach(() => {
   pool = markedPool(mkdtempSync(join(tmpdir(), 'vpe-upload-')))
@@ -35,6 +35,10 @@ function makeWorkers(imageBytesMax = 2 ** 41): PoolWorkers {
 
 const write = (offset: number, data: Uint8Array, upload = 1) =>
   workers.request(pool, 'write-image-part', { uuid, upload, offset, data })
+const inPool = () =>
+  readdirSync(pool.path)
+    .filter((name) => name !== MARKER_FILE)
+    .sort()
 const arrived = async () => (await workers.request(pool, 'find-image', { uuid })).partBytes
 const finish = (wanted = '') => workers.request(pool, 'import-image', { uuid, url: '', sha256: wanted })
 
@@ -47,11 +51,7 @@ test('pieces become an image, over the end of the worker between them', async ()
   await write(2 * MIB, bytes.subarray(2 * MIB))
   const image = await finish(sha256)
   expect(image).toEqual({ sha256, format: 'raw', sizeBytes: 3 * MIB, virtualSizeBytes: 3 * MIB })
-  expect(
-    readdirSync(pool.path)
-      .filter((name) => name !== MARKER_FILE)
-      .sort(),
-  ).toEqual([`image-${uuid}.json`, imageFile(uuid, 'raw')])
+  expect(inPool()).toEqual([`image-${uuid}.json`, imageFile(uuid, 'raw')])
   expect(statSync(join(pool.path, imageFile(uuid, 'raw'))).mode & 0o777).toBe(0o444)
   expect(await finish()).toEqual(image)
 })
@@ -81,7 +81,7 @@ test('what is not what was announced is thrown away', async () => {
     code: 'IMAGE_INVALID',
     message: expect.stringContaining(sha256),
   })
-  expect(readdirSync(pool.path)).toEqual([])
+  expect(inPool()).toEqual([])
   await expect(finish()).rejects.toMatchObject({
     code: 'IMAGE_INVALID',
     message: expect.stringContaining('uploaded'),
@@ -99,10 +99,11 @@ test('where the disk is full, what has arrived stays, and the rest is taken once
   const blocker = join(pool.path, 'blocker')
   await execa('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', pool.path])
   try {
+    pool = markedPool(pool.path, pool.uuid)
     await execa('dd', ['if=/dev/zero', `of=${blocker}`, 'bs=1M', 'count=2'])
     await write(0, bytes.subarray(0, MIB))
     await expect(write(MIB, bytes.subarray(MIB))).rejects.toMatchObject({
-      code: 'DISK_POOL_FAILED',
+      code: 'DISK_POOL_FULL',
       message: expect.stringContaining('free some space'),
     })
     expect(await arrived()).toBe(MIB)
@@ -117,7 +118,7 @@ test('where the disk is full, what has arrived stays, and the rest is taken once
 
 test('goes with its image', async () => {
   await write(0, bytes)
-  expect(readdirSync(pool.path)).toEqual([imagePartFile(uuid)])
+  expect(inPool()).toEqual([imagePartFile(uuid)])
   await workers.request(pool, 'remove-image', { uuid })
-  expect(readdirSync(pool.path)).toEqual([])
+  expect(inPool()).toEqual([])
 })

@@ -10,7 +10,7 @@ import { pino } from 'pino'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { systemClock } from '../clock.ts'
 import { markedPool } from '../testing/marked-pool.ts'
-import { seedFile, seedPath } from './pool-files.ts'
+import { MARKER_FILE, seedFile, seedPath } from './pool-files.ts'
 import { PoolWorkers } from './pool-workers.ts'
 import { seedFiles } from './seed.ts'
 
@@ -48,7 +48,7 @@ async function inSeed(name: string, names: '-R' | '-J'): Promise<string> {
 test('is an image with the label and the files that cloud-init looks for, for nobody else’s eyes', async () => {
   await workers.request(pool, 'make-seed', SEED)
   const path = seedPath(pool.path, SEED.instanceUuid)
-  expect(readdirSync(pool.path)).toEqual([seedFile(SEED.instanceUuid)])
+  expect(readdirSync(pool.path).sort()).toEqual([MARKER_FILE, seedFile(SEED.instanceUuid)])
   expect(statSync(path).mode & 0o777).toBe(0o600)
   expect((await execa('isoinfo', ['-d', '-i', path])).stdout).toContain('Volume id: cidata')
   for (const names of ['-R', '-J'] as const) {
@@ -62,7 +62,7 @@ test('is replaced by the next, and goes with the system disk', async () => {
   await workers.request(pool, 'make-seed', { ...SEED, userData: '' })
   expect(await inSeed('user-data', '-R')).toBe('')
   await workers.request(pool, 'remove-system-disk', { instanceUuid: SEED.instanceUuid })
-  expect(readdirSync(pool.path)).toEqual([])
+  expect(readdirSync(pool.path)).toEqual([MARKER_FILE])
 })
 
 test('its meta-data is YAML whatever its user wrote: every value is a string', () => {
