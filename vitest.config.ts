@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
 // unit: values in, values out, nothing of the machine. integration: one package against real parts
@@ -8,6 +9,8 @@ const expect = { poll: { timeout: 100_000 } }
 
 export default defineConfig({
   test: {
+    // Also on two cores: most tests of parts and of the whole wait for processes, and for time to pass.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     projects: [
       {
         test: {
