@@ -59,7 +59,8 @@ export interface Layout {
   readonly managementAddress?: string
 }
 
-const usual = { readyTimeoutMs: 30_000, stopGraceMs: 10_000 } as const
+// One that ends while it starts is noticed at once: this is for a machine that has much else to do.
+const usual = { readyTimeoutMs: 120_000, stopGraceMs: 10_000 } as const
 
 const loopback = '127.0.0.1'
 
