@@ -48,9 +48,10 @@ export class DiskPoolKeeper {
     this.#onFatal = onFatal
     this.#onReady = onReady
     store.listen({
-      onDiskPool: (pool) => {
-        for (const host of pool?.hosts ?? []) {
-          if (pool && host.state === 'pending') this.#ensureSoon(pool.uuid, host.hostId)
+      onDiskPool: (pool, before) => {
+        for (const [index, host] of (pool?.hosts ?? []).entries()) {
+          const isNew = host !== before?.hosts[index]
+          if (pool && isNew && host.state === 'pending') this.#ensureSoon(pool.uuid, host.hostId)
         }
       },
     })
@@ -66,9 +67,7 @@ export class DiskPoolKeeper {
 
   /** Ensures every pool of a host: it has just become reachable. */
   lookAtHost(hostId: string): void {
-    for (const pool of this.#store.diskPools.values()) {
-      if (pool.hosts.some((host) => host.hostId === hostId)) this.#ensureSoon(pool.uuid, hostId)
-    }
+    for (const poolUuid of this.#store.poolHosts.poolsOf(hostId)) this.#ensureSoon(poolUuid, hostId)
   }
 
   close(): void {
@@ -121,8 +120,8 @@ export class DiskPoolKeeper {
       const answer = await this.#agents.client(host).ensureDiskPool(
         {
           epoch: this.#store.epoch,
-          diskPool: diskPoolSpecToWire(pool, host.uuid),
-          proposedMarker: markerOn(pool, host.uuid) === '' ? randomUUID() : '',
+          diskPool: diskPoolSpecToWire(this.#store, pool, host.uuid),
+          proposedMarker: markerOn(this.#store, pool, host.uuid) === '' ? randomUUID() : '',
         },
         { signal: AbortSignal.timeout(TIMEOUT_MS) },
       )
@@ -132,14 +131,14 @@ export class DiskPoolKeeper {
       this.#log.warn({ disk_pool: pool.uuid, host: host.uuid, code: error.code }, error.message)
       // A host that does not answer says nothing about the pool; it is asked again when it is back.
       if (error.code === 'UNAVAILABLE') return null
-      const marker = pool.hosts.find(({ hostId }) => hostId === host.uuid)?.marker ?? ''
+      const marker = this.#store.poolHosts.find(pool.uuid, host.uuid)?.marker ?? ''
       return { state: 'error', fault: error.message, capacityBytes: 0, availableBytes: 0, marker }
     }
   }
 
   #note(poolUuid: string, seen: DiskPoolHost): void {
     const pool = this.#store.diskPools.get(poolUuid)
-    const before = pool?.hosts.find((host) => host.hostId === seen.hostId)
+    const before = this.#store.poolHosts.find(poolUuid, seen.hostId)
     if (!pool || !before || !isNews(before, seen)) return
     const hosts = pool.hosts.map((host) => (host === before ? seen : host))
     const next = { ...pool, marker: pool.marker || (pool.shared ? seen.marker : ''), hosts }

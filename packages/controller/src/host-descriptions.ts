@@ -163,8 +163,8 @@ export class HostDescriptions {
     const now = this.#now()
     const roundTripMs = now - askedAtMs
     const isHere = (type: string) => {
-      const pool = this.#store.diskPools.get(poolOfFinding(type) ?? '')
-      return poolOfFinding(type) === null || pool?.hosts.some(({ hostId }) => hostId === host.uuid) === true
+      const poolUuid = poolOfFinding(type)
+      return poolUuid === null || this.#store.poolHosts.find(poolUuid, host.uuid) !== null
     }
     const found = answer.findings.flatMap((finding) => findingFromWire(finding) ?? [])
     const findings = found.filter(({ type }) => isHere(type))

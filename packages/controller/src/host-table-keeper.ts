@@ -74,9 +74,9 @@ export function keepHostTable(store: Store, policy: OvercommitPolicy): HostTable
   function addHost(host: HostRecord): void {
     showHost(host)
     showUse(host.uuid)
-    for (const pool of store.diskPools.values()) {
-      const onHost = pool.hosts.find(({ hostId }) => hostId === host.uuid)
-      if (onHost) table.setPool(host.uuid, poolOnHost(store, pool, onHost))
+    for (const poolUuid of store.poolHosts.poolsOf(host.uuid)) {
+      const [pool, onHost] = [store.diskPools.get(poolUuid), store.poolHosts.find(poolUuid, host.uuid)]
+      if (pool && onHost) table.setPool(host.uuid, poolOnHost(store, pool, onHost))
     }
     for (const uuid of store.usage.instancesOfHost(host.uuid)) {
       const instance = store.instances.get(uuid)

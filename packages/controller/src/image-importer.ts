@@ -105,7 +105,7 @@ export class ImageImporter {
     signal: AbortSignal,
   ): Promise<ImportedImage> {
     const client = this.#agents.client(host)
-    const [epoch, diskPool] = [this.#store.epoch, diskPoolSpecToWire(pool, host.uuid)]
+    const [epoch, diskPool] = [this.#store.epoch, diskPoolSpecToWire(this.#store, pool, host.uuid)]
     const { uuid: imageUuid, instanceUuid } = image
     const updates = instanceUuid
       ? client.captureImage({ epoch, diskPool, imageUuid, instanceUuid }, { signal })

@@ -147,7 +147,7 @@ export class ImageUploads {
   ): Promise<Answer> {
     const { host, pool } = this.#placeOf(image)
     try {
-      const common = { epoch: this.#store.epoch, diskPool: diskPoolSpecToWire(pool, host.uuid) }
+      const common = { epoch: this.#store.epoch, diskPool: diskPoolSpecToWire(this.#store, pool, host.uuid) }
       return await call(this.#agents.client(host), common, AbortSignal.timeout(AGENT_TIMEOUT_MS))
     } catch (cause) {
       const fault = fromClientError(cause)

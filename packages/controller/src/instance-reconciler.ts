@@ -329,7 +329,7 @@ export class InstanceReconciler {
         epoch: this.#store.epoch,
         uuid: instance.uuid,
         generation: instance.generation,
-        diskPool: diskPoolSpecToWire(pool, host.uuid),
+        diskPool: diskPoolSpecToWire(this.#store, pool, host.uuid),
       },
       { signal },
     )

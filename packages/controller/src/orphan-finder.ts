@@ -6,12 +6,15 @@ import { fromClientError, type PoolFile } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
 import { hostsThatReach } from './pool-reach.ts'
+import { Slots } from './slots.ts'
 import type { Store } from './store/store.ts'
 import { change } from './store/tables.ts'
 import { diskPoolSpecToWire, markerOn, poolFileFromWire } from './wire.ts'
 
 const INTERVAL_MS = 15 * 60_000
 const TIMEOUT_MS = 75_000
+/** So many hosts are asked at once. */
+const AT_ONCE = 128
 /** More than these are an accident of which nobody reads the end. */
 const ORPHANS_MAX = 10_000
 
@@ -28,6 +31,7 @@ export class OrphanFinder {
   readonly #now: () => number
   readonly #log: Logger
   readonly #onFatal: (error: unknown) => void
+  readonly #slots = new Slots(AT_ONCE)
   #timer: NodeJS.Timeout | null = null
 
   /** @param onFatal told of a defect, or of a store that failed: the process must end */
@@ -61,10 +65,11 @@ export class OrphanFinder {
     if (!pool) return { orphans: [], foreign: 0, silent: [] }
     // Nothing of vpe is where no host has ever had the pool ready. Where hosts that should have a folder each see
     // one marker, they see one folder: what is an orphan to one of them is another's disk.
+    const seenBy = new Map<string, number>()
+    for (const { marker } of pool.hosts) seenBy.set(marker, (seenBy.get(marker) ?? 0) + 1)
     const hosts = pool.hosts.filter(
       ({ hostId, marker }) =>
-        markerOn(pool, hostId) !== '' &&
-        (pool.shared || pool.hosts.every((other) => other.hostId === hostId || other.marker !== marker)),
+        markerOn(this.#store, pool, hostId) !== '' && (pool.shared || seenBy.get(marker) === 1),
     )
     const places = pool.shared
       ? hosts.length > 0
@@ -72,7 +77,10 @@ export class OrphanFinder {
         : []
       : hosts.map(({ hostId }) => ({ hostId, hosts: hostsThatReach(this.#store, pool, hostId) }))
     const answers = await Promise.all(
-      places.map(async ({ hostId, hosts }) => ({ hostId, heard: await this.#ask(pool, hosts) })),
+      places.map(async ({ hostId, hosts }) => ({
+        hostId,
+        heard: await this.#slots.run(() => this.#ask(pool, hosts)),
+      })),
     )
     // Only now the records: see findOrphans.
     const now = this.#store.diskPools.get(poolUuid)
@@ -83,12 +91,12 @@ export class OrphanFinder {
         : now.orphans.filter((orphan) => orphan.hostId === hostId),
     )
     this.#note(now, orphans.slice(0, ORPHANS_MAX))
-    const silentIds = answers.filter(({ heard }) => !heard).map(({ hostId }) => hostId)
+    const silentIds = new Set(answers.filter(({ heard }) => !heard).map(({ hostId }) => hostId))
     return {
       orphans: orphans.slice(0, ORPHANS_MAX),
       foreign: answers.reduce((sum, { heard }) => sum + (heard?.foreign ?? 0), 0),
       silent: now.hosts
-        .filter(({ hostId }) => silentIds.includes(hostId) || silentIds.includes(null))
+        .filter(({ hostId }) => silentIds.has(hostId) || silentIds.has(null))
         .flatMap(({ hostId }) => this.#store.hosts.get(hostId) ?? []),
     }
   }
@@ -100,7 +108,7 @@ export class OrphanFinder {
         const answer = await this.#agents
           .client(host)
           .listPoolFiles(
-            { diskPool: diskPoolSpecToWire(pool, host.uuid) },
+            { diskPool: diskPoolSpecToWire(this.#store, pool, host.uuid) },
             { signal: AbortSignal.timeout(TIMEOUT_MS) },
           )
         return {

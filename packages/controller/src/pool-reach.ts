@@ -1,15 +1,14 @@
 // Which host does the work on a pool's files that any of its hosts could do: one that is up, preferably one where
 // the pool is ready. When it does not answer, the next one is asked; its own word of what is wrong counts.
 
-import { type DiskPoolRecord, type HostRecord, VpeError } from '@vpe/core'
+import { type DiskPoolHost, type DiskPoolRecord, type HostRecord, VpeError } from '@vpe/core'
 import { fromClientError } from '@vpe/proto'
 import type { Store } from './store/store.ts'
 
 /** The hosts that are up and reach a pool, the best first; of one only, where its files are only there. */
 export function hostsThatReach(store: Store, pool: DiskPoolRecord, onlyHostId: string | null): HostRecord[] {
   const rank = { ready: 0, pending: 1, error: 2 } as const
-  return pool.hosts
-    .filter(({ hostId }) => onlyHostId === null || hostId === onlyHostId)
+  return hostsOfPool(store, pool, onlyHostId)
     .toSorted((a, b) => rank[a.state] - rank[b.state])
     .flatMap(({ hostId }) => store.hosts.get(hostId) ?? [])
     .filter(({ state }) => state === 'up')
@@ -41,12 +40,17 @@ export async function byWayOf<T>(
     }
   }
   if (silence) throw silence
-  const names = pool.hosts
-    .filter(({ hostId }) => onlyHostId === null || hostId === onlyHostId)
+  const names = hostsOfPool(store, pool, onlyHostId)
     .map(({ hostId }) => store.hosts.get(hostId)?.name ?? hostId)
     .join(', ')
   throw new VpeError(
     'UNAVAILABLE',
     `no host that reaches disk pool ${pool.name} is up (${names || 'it has none'})`,
   )
+}
+
+function hostsOfPool(store: Store, pool: DiskPoolRecord, onlyHostId: string | null): readonly DiskPoolHost[] {
+  if (onlyHostId === null) return pool.hosts
+  const only = store.poolHosts.find(pool.uuid, onlyHostId)
+  return only ? [only] : []
 }

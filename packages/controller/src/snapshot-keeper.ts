@@ -101,7 +101,7 @@ export class SnapshotKeeper {
       epoch: this.#store.epoch,
       instanceUuid: snapshot.instanceUuid,
       snapshotUuid: uuid,
-      diskPool: diskPoolSpecToWire(pool, host.uuid),
+      diskPool: diskPoolSpecToWire(this.#store, pool, host.uuid),
     }
     const options = { signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]) }
     const client = this.#agents.client(host)

@@ -174,7 +174,7 @@ export function diskSpecToWire(
 ): DiskSpec {
   const pool = store.diskPools.get(diskPoolUuid)
   if (!pool) throw new VpeError('INTERNAL', `disk pool ${diskPoolUuid} of disk ${uuid} has no record`)
-  return { uuid, diskPool: diskPoolSpecToWire(pool, hostId), sizeBytes }
+  return { uuid, diskPool: diskPoolSpecToWire(store, pool, hostId), sizeBytes }
 }
 
 /** The whole desired state of an instance, as its agent needs it. */
@@ -196,7 +196,7 @@ export function instanceSpecToWire(
     memoryMib: instance.memoryMib,
     diskBytes: instance.diskBytes,
     image: imageSourceToWire(image),
-    diskPool: diskPoolSpecToWire(pool, instance.hostId),
+    diskPool: diskPoolSpecToWire(store, pool, instance.hostId),
     stopGraceMs: STOP_GRACE_MS,
     rebootGeneration: instance.rebootGeneration,
     rebootKind: REBOOT_KIND[instance.rebootKind],
@@ -224,22 +224,21 @@ export function imageSourceToWire(image: ImageRecord): ImageSource {
 }
 
 /** A pool, as one of its hosts needs it. */
-export function diskPoolSpecToWire(pool: DiskPoolRecord, hostId: string): DiskPoolSpec {
+export function diskPoolSpecToWire(store: Store, pool: DiskPoolRecord, hostId: string): DiskPoolSpec {
   return {
     uuid: pool.uuid,
     kind: pool.kind,
     path: pool.path,
     systemDisks: SYSTEM_DISKS[pool.systemDisks],
-    marker: markerOn(pool, hostId),
+    marker: markerOn(store, pool, hostId),
     nfs: pool.nfs ?? undefined,
     rbd: rbdToWire(pool),
   }
 }
 
 /** What the pool's marker says on a host: of a shared pool, the same on all. */
-export function markerOn(pool: DiskPoolRecord, hostId: string): string {
-  if (pool.shared) return pool.marker
-  return pool.hosts.find((host) => host.hostId === hostId)?.marker ?? ''
+export function markerOn(store: Store, pool: DiskPoolRecord, hostId: string): string {
+  return pool.shared ? pool.marker : (store.poolHosts.find(pool.uuid, hostId)?.marker ?? '')
 }
 
 function rbdToWire({ rbd }: DiskPoolRecord) {
@@ -324,7 +323,6 @@ export function hostToWire(
   policy: OvercommitPolicy,
   host: HostRecord,
   { lastHeartbeatMs, unknownInstances, conditions }: HostSight,
-  pools: readonly PoolOfHost[],
 ): Host {
   const usage = store.usage.ofHost(host.uuid)
   const allocatable = allocatableOf(host.facts, policy)
@@ -338,7 +336,7 @@ export function hostToWire(
     lastHeartbeatMs,
     unknownInstances: [...unknownInstances],
     conditions: conditions.map((condition) => conditionToWire(store, condition)),
-    diskPools: pools.map((pool) => hostDiskPoolToWire(pool, conditions)),
+    diskPools: poolsOfHost(store, host.uuid).map((pool) => hostDiskPoolToWire(pool, conditions)),
     vcpusAllocatable: allocatable.vcpus,
     memoryMibAllocatable: allocatable.memoryMib,
     tasks: usage.tasks,
@@ -359,18 +357,14 @@ function drainToWire(store: Store, hostId: string, drain: DrainRecord): HostDrai
 
 type PoolOfHost = readonly [pool: DiskPoolRecord, here: DiskPoolHost]
 
-/** The pools of every host, by name. */
-export function poolsByHost(store: Store): ReadonlyMap<string, readonly PoolOfHost[]> {
-  const found = new Map<string, PoolOfHost[]>()
-  const byName = [...store.diskPools.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
-  for (const pool of byName) {
-    for (const here of pool.hosts) {
-      const pools = found.get(here.hostId)
-      if (pools) pools.push([pool, here])
-      else found.set(here.hostId, [[pool, here]])
-    }
-  }
-  return found
+/** The pools of a host, by name. */
+function poolsOfHost(store: Store, hostId: string): PoolOfHost[] {
+  return [...store.poolHosts.poolsOf(hostId)]
+    .flatMap((uuid): PoolOfHost[] => {
+      const [pool, here] = [store.diskPools.get(uuid), store.poolHosts.find(uuid, hostId)]
+      return pool && here ? [[pool, here]] : []
+    })
+    .sort(([a], [b]) => (a.name < b.name ? -1 : 1))
 }
 
 function hostDiskPoolToWire(

@@ -114,7 +114,7 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
     attachDiskPoolHost: mutations.method(methods.attachDiskPoolHost, (request) => {
       const pool = find(request.uuid)
       const host = refer(store.hosts, 'host', 'host', request.host)
-      if (pool.hosts.some(({ hostId }) => hostId === host.uuid)) {
+      if (store.poolHosts.find(pool.uuid, host.uuid)) {
         return { ...done('disk_pool.attach', pool, ''), events: [] }
       }
       assertFolderFree(pool, host)
@@ -185,7 +185,7 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
   /** @throws VpeError CONFLICT when another pool of the host has that folder, or one around or in it */
   function assertFolderFree({ uuid, path, nfs, rbd }: DiskPoolRecord, host: HostRecord): void {
     for (const pool of store.diskPools.values()) {
-      if (pool.uuid === uuid || !pool.hosts.some(({ hostId }) => hostId === host.uuid)) continue
+      if (pool.uuid === uuid || !store.poolHosts.find(pool.uuid, host.uuid)) continue
       if (path !== '' && (`${pool.path}/`.startsWith(`${path}/`) || `${path}/`.startsWith(`${pool.path}/`)))
         throw new VpeError(
           'CONFLICT',
@@ -202,7 +202,7 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
   /** @throws VpeError IN_USE, naming what is in use */
   function assertDetachable(pool: DiskPoolRecord, hostUuid: string): void {
     const host = getOr404(store.hosts, 'host', hostUuid)
-    if (!pool.hosts.some(({ hostId }) => hostId === hostUuid))
+    if (!store.poolHosts.find(pool.uuid, hostUuid))
       throw new VpeError('NOT_FOUND', `host ${host.name} does not have disk pool ${pool.name}`)
     const uses = usesOnHost(store, pool, hostUuid)
     if (uses.length > 0) {
@@ -220,7 +220,7 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
     const request = {
       epoch: store.epoch,
       uuid: pool.uuid,
-      diskPool: diskPoolSpecToWire(pool, hostId),
+      diskPool: diskPoolSpecToWire(store, pool, hostId),
       removeMarker,
     }
     await callAgent(host, (signal) => agents.client(host).removeDiskPool(request, { signal }))
@@ -230,7 +230,8 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
   async function removeOrphan(pool: DiskPoolRecord, orphan: Orphan): Promise<void> {
     const { name, hostId } = orphan
     const hosts = pool.hosts
-      .filter((on) => (hostId === null ? true : on.hostId === hostId) && markerOn(pool, on.hostId) !== '')
+      .filter((on) => hostId === null || on.hostId === hostId)
+      .filter((on) => markerOn(store, pool, on.hostId) !== '')
       .flatMap((on) => store.hosts.get(on.hostId) ?? [])
     const away = hosts.find(({ state }) => state !== 'up')
     if (away)
@@ -239,7 +240,7 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
         `host ${away.name} is down, and may be using ${name}; try again later`,
       )
     const ask = (host: HostRecord, checkOnly: boolean) => {
-      const diskPool = diskPoolSpecToWire(pool, host.uuid)
+      const diskPool = diskPoolSpecToWire(store, pool, host.uuid)
       const request = { epoch: store.epoch, diskPool, name, checkOnly }
       return callAgent(host, (signal) => agents.client(host).removePoolFile(request, { signal }))
     }

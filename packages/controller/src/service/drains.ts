@@ -13,7 +13,7 @@ import { hostEvent } from '../host-event.ts'
 import type { HostMonitor } from '../host-monitor.ts'
 import type { Store } from '../store/store.ts'
 import { change } from '../store/tables.ts'
-import { hostToWire, poolsByHost } from '../wire.ts'
+import { hostToWire } from '../wire.ts'
 import { type Mutations, startOperation } from './mutation.ts'
 import { assertBetween, getOr404 } from './references.ts'
 
@@ -28,8 +28,7 @@ export interface DrainServiceDeps {
 export function drainMethods(deps: DrainServiceDeps): Pick<ControllerServiceImplementation, 'drainHost'> {
   const { store, mutations, monitor, policy, now } = deps
 
-  const show = (host: HostRecord) =>
-    hostToWire(store, policy, host, monitor.sightOf(host), poolsByHost(store).get(host.uuid) ?? [])
+  const show = (host: HostRecord) => hostToWire(store, policy, host, monitor.sightOf(host))
 
   /** While one goes on, asking again changes at most how much moves at once. */
   function drain({ uuid, parallel }: { uuid: string; parallel: number }) {

@@ -6,7 +6,7 @@ import type { Agents } from '../agents.ts'
 import type { HostMonitor } from '../host-monitor.ts'
 import type { Store } from '../store/store.ts'
 import { change } from '../store/tables.ts'
-import { hostToWire, poolsByHost } from '../wire.ts'
+import { hostToWire } from '../wire.ts'
 import { describeAgentAt } from './agent-call.ts'
 import { type Mutations, startOperation } from './mutation.ts'
 import { assertName, assertNameFree, getOr404 } from './references.ts'
@@ -26,8 +26,7 @@ export function hostMethods(deps: HostServiceDeps): HostMethods {
   const { store, mutations, agents, monitor, policy, now } = deps
   const { methods } = ControllerServiceDefinition
 
-  const show = (host: HostRecord) =>
-    hostToWire(store, policy, host, monitor.sightOf(host), poolsByHost(store).get(host.uuid) ?? [])
+  const show = (host: HostRecord) => hostToWire(store, policy, host, monitor.sightOf(host))
 
   return {
     updateHost: mutations.method(methods.updateHost, async ({ uuid, name, address }) => {

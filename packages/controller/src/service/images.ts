@@ -224,7 +224,7 @@ export function imageMethods(deps: ImageServiceDeps): ImageMethods {
   function hostsOf(pool: DiskPoolRecord): HostRecord[] {
     const hosts = pool.hosts
       // Where it has never been ready, nothing of it is.
-      .filter(({ hostId }) => markerOn(pool, hostId) !== '')
+      .filter(({ hostId }) => markerOn(store, pool, hostId) !== '')
       .flatMap(({ hostId }) => store.hosts.get(hostId) ?? [])
       .sort((a, b) => Number(b.state === 'up') - Number(a.state === 'up'))
     return pool.shared ? hosts.slice(0, 1) : hosts
@@ -233,7 +233,7 @@ export function imageMethods(deps: ImageServiceDeps): ImageMethods {
   /** The copy, null where there is none, the name of the host where it does not say. */
   async function copyAt(imageUuid: string, { pool, host }: { pool: DiskPoolRecord; host: HostRecord }) {
     try {
-      const diskPool = diskPoolSpecToWire(pool, host.uuid)
+      const diskPool = diskPoolSpecToWire(store, pool, host.uuid)
       const { image } = await callAgent(host, (signal) =>
         agents.client(host).findImage({ imageUuid, diskPool }, { signal }),
       )
@@ -259,7 +259,7 @@ export function imageMethods(deps: ImageServiceDeps): ImageMethods {
         agents
           .client(host)
           .removeImage(
-            { epoch: store.epoch, imageUuid, diskPool: diskPoolSpecToWire(pool, host.uuid) },
+            { epoch: store.epoch, imageUuid, diskPool: diskPoolSpecToWire(store, pool, host.uuid) },
             { signal },
           ),
       )

@@ -1,6 +1,7 @@
 // A pool as one of its hosts has it, with what is taken of it: what placements of every kind judge by.
 
 import type { DiskPoolHost, DiskPoolRecord, PoolCandidate } from '@vpe/core'
+import { measuredBytes } from '../store/pool-host-index.ts'
 import type { Store } from '../store/store.ts'
 
 export function poolOnHost(store: Store, pool: DiskPoolRecord, onHost: DiskPoolHost): PoolCandidate {
@@ -17,15 +18,14 @@ export function poolOnHost(store: Store, pool: DiskPoolRecord, onHost: DiskPoolH
  */
 export function takenBytes(
   store: Store,
-  pool: Pick<DiskPoolRecord, 'uuid' | 'shared' | 'hosts'>,
+  pool: Pick<DiskPoolRecord, 'uuid' | 'shared'>,
   hostId: string | null,
 ): number {
   const { uuid, shared } = pool
   const on = hostId ?? ''
   const promised =
     store.usage.reservedBytes(uuid, on, shared) + store.diskIndex.reservedBytes(uuid, on, shared)
-  let taken = promised
-  for (const { hostId: seenFrom, capacityBytes, availableBytes } of pool.hosts)
-    if (shared || seenFrom === hostId) taken = Math.max(taken, capacityBytes - availableBytes)
-  return taken
+  if (shared) return Math.max(promised, store.poolHosts.fullestBytes(uuid))
+  const seen = store.poolHosts.find(uuid, on)
+  return seen ? Math.max(promised, measuredBytes(seen)) : promised
 }

@@ -9,7 +9,7 @@ import { endDrainOperation } from '../host-drainer.ts'
 import type { HostMonitor } from '../host-monitor.ts'
 import type { Store } from '../store/store.ts'
 import { type Change, change } from '../store/tables.ts'
-import { factsFromWire, flavorToWire, hostToWire, poolsByHost } from '../wire.ts'
+import { factsFromWire, flavorToWire, hostToWire } from '../wire.ts'
 import { describeAgentAt } from './agent-call.ts'
 import { type Mutations, startOperation } from './mutation.ts'
 import { assertBetween, assertName, assertNameFree, getOr404, listByName } from './references.ts'
@@ -40,8 +40,7 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
   const doneOperation = (kind: string, uuid: string) =>
     endOperation(startOperation(kind, uuid, now()), 'succeeded', now())
 
-  const showHost = (host: HostRecord, pools = poolsByHost(store)) =>
-    hostToWire(store, policy, host, monitor.sightOf(host), pools.get(host.uuid) ?? [])
+  const showHost = (host: HostRecord) => hostToWire(store, policy, host, monitor.sightOf(host))
 
   /** Already so is as good: the operation has succeeded, and nothing happened. */
   function setSchedulable(uuid: string, schedulable: boolean) {
@@ -177,11 +176,10 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
     },
     async listHosts({ name, state }) {
       await store.durable()
-      const pools = poolsByHost(store)
       const hosts = listByName(store.hosts, name).filter(
         (host) => state === HostState.UNSPECIFIED || (host.state === 'up') === (state === HostState.UP),
       )
-      return { hosts: hosts.map((host) => showHost(host, pools)) }
+      return { hosts: hosts.map(showHost) }
     },
   }
 }

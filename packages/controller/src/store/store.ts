@@ -25,6 +25,7 @@ import {
 import type { StoreBackend } from './backend.ts'
 import { DiskIndex } from './disk-index.ts'
 import { InstanceOrder } from './instance-order.ts'
+import { PoolHostIndex } from './pool-host-index.ts'
 import { SnapshotIndex } from './snapshot-index.ts'
 import type { Change } from './tables.ts'
 import { UsageIndex } from './usage-index.ts'
@@ -65,6 +66,7 @@ export class Store {
   readonly snapshots = new Map<string, SnapshotRecord>()
   readonly usage = new UsageIndex()
   readonly diskIndex = new DiskIndex()
+  readonly poolHosts = new PoolHostIndex()
   readonly snapshotIndex = new SnapshotIndex()
   readonly instanceOrder = new InstanceOrder()
   readonly backend: StoreBackend
@@ -92,7 +94,7 @@ export class Store {
     this.#onFatal = onFatal
     for (const row of loaded.rows.flavors) this.flavors.set(row.uuid, row)
     for (const row of loaded.rows.images) this.images.set(row.uuid, row)
-    for (const row of loaded.rows.diskPools) this.diskPools.set(row.uuid, row)
+    for (const row of loaded.rows.diskPools) this.#showDiskPool(row.uuid, row)
     for (const row of loaded.rows.disks) this.#showDisk(row.uuid, row)
     for (const row of loaded.rows.hosts) this.hosts.set(row.uuid, row)
     for (const row of loaded.rows.instances) this.#showInstance(row.uuid, row)
@@ -197,8 +199,7 @@ export class Store {
         for (const listener of this.#listeners) listener.onImage?.(change.row)
         return
       case 'diskPools': {
-        const before = this.diskPools.get(change.key) ?? null
-        setOrDelete(this.diskPools, change.key, change.row)
+        const before = this.#showDiskPool(change.key, change.row)
         for (const listener of this.#listeners) listener.onDiskPool?.(change.row, before)
         return
       }
@@ -249,6 +250,13 @@ export class Store {
       default:
         throw new Error(`no such table: ${JSON.stringify(change satisfies never)}`)
     }
+  }
+
+  #showDiskPool(uuid: string, row: DiskPoolRecord | null): DiskPoolRecord | null {
+    const before = this.diskPools.get(uuid) ?? null
+    this.poolHosts.replace(before, row)
+    setOrDelete(this.diskPools, uuid, row)
+    return before
   }
 
   #showDisk(uuid: string, row: DiskRecord | null): void {

@@ -1,0 +1,60 @@
+// Which hosts a disk pool has and which pools a host has, kept current with each change: a pool of every host has
+// thousands, and most questions are about one of them.
+
+import type { DiskPoolHost, DiskPoolRecord } from '@vpe/core'
+
+const NONE: ReadonlySet<string> = new Set()
+
+export class PoolHostIndex {
+  /** By pool and by host. */
+  readonly #hosts = new Map<string, Map<string, DiskPoolHost>>()
+  readonly #poolsOf = new Map<string, Set<string>>()
+  /** By pool, for those that were asked about since they changed. */
+  readonly #fullest = new Map<string, number>()
+
+  /** Takes one record out and puts another in. */
+  replace(before: DiskPoolRecord | null, after: DiskPoolRecord | null): void {
+    const uuid = (after ?? before)?.uuid ?? ''
+    this.#fullest.delete(uuid)
+    const hosts = this.#hosts.get(uuid) ?? new Map<string, DiskPoolHost>()
+    // Most changes are of one host, or add one at the end: the others are where they were.
+    const gone = (before?.hosts ?? []).filter((host, index) => after?.hosts[index] !== host)
+    const come = (after?.hosts ?? []).filter((host, index) => before?.hosts[index] !== host)
+    for (const { hostId } of gone) {
+      hosts.delete(hostId)
+      const pools = this.#poolsOf.get(hostId)
+      if (pools?.delete(uuid) && pools.size === 0) this.#poolsOf.delete(hostId)
+    }
+    for (const host of come) {
+      hosts.set(host.hostId, host)
+      this.#poolsOf.set(host.hostId, (this.#poolsOf.get(host.hostId) ?? new Set()).add(uuid))
+    }
+    if (after) this.#hosts.set(uuid, hosts)
+    else this.#hosts.delete(uuid)
+  }
+
+  /** A pool as one of its hosts sees it; null when it is none of them. */
+  find(poolUuid: string, hostId: string): DiskPoolHost | null {
+    return this.#hosts.get(poolUuid)?.get(hostId) ?? null
+  }
+
+  /** Uuids of the pools that a host has. */
+  poolsOf(hostId: string): ReadonlySet<string> {
+    return this.#poolsOf.get(hostId) ?? NONE
+  }
+
+  /** The most bytes that any host has measured as taken of a pool. */
+  fullestBytes(poolUuid: string): number {
+    const known = this.#fullest.get(poolUuid)
+    if (known !== undefined) return known
+    let most = 0
+    for (const host of this.#hosts.get(poolUuid)?.values() ?? []) most = Math.max(most, measuredBytes(host))
+    this.#fullest.set(poolUuid, most)
+    return most
+  }
+}
+
+/** Bytes that a host has measured as taken of a pool. */
+export function measuredBytes({ capacityBytes, availableBytes }: DiskPoolHost): number {
+  return capacityBytes - availableBytes
+}
