@@ -36,6 +36,8 @@ const CONNECTION = {
   'grpc.max_receive_message_length': 256 * 1024 ** 2,
   // With HTTP/2's own 64 KiB, a page of a list crosses in five turns, each of which waits for both event loops.
   'grpc-node.flow_control_window': 1024 ** 2,
+  // Books about every call and channel, for a debugging service that nobody here serves.
+  'grpc.enable_channelz': 0,
 }
 
 /** How a server shows itself, and whom it lets in: with a certificate of the cluster's CA, or anyone. */

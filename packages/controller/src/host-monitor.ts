@@ -30,6 +30,7 @@ import { commitDecision } from './instance-commit.ts'
 import { Slots } from './slots.ts'
 import type { Store } from './store/store.ts'
 import { change } from './store/tables.ts'
+import { Turnstile } from './turnstile.ts'
 import { type HostSight, reportFromWire } from './wire.ts'
 
 const TICK_MS = 1_000
@@ -77,6 +78,8 @@ export class HostMonitor {
   readonly #watches = new Map<string, Watch>()
   readonly #subscriptions: Subscription[] = []
   readonly #inventorySlots = new Slots(INVENTORIES_AT_ONCE)
+  /** What hosts have to tell waits while there is more to be done: what each says meanwhile is read at once. */
+  readonly #inventoryTurnstile = new Turnstile()
   readonly #probeSlots = new Slots(PROBES_AT_ONCE)
   #timer: NodeJS.Timeout | null = null
 
@@ -148,6 +151,7 @@ export class HostMonitor {
 
   close(): void {
     if (this.#timer) clearInterval(this.#timer)
+    this.#inventoryTurnstile.close()
     for (const subscription of this.#subscriptions) subscription.unsubscribe()
   }
 
@@ -261,7 +265,10 @@ export class HostMonitor {
   async #readInventory(hostId: string, watch: Watch): Promise<void> {
     watch.isReading = true
     try {
-      while (watch.isStale) await this.#inventorySlots.run(() => this.#readOnce(hostId, watch))
+      while (watch.isStale) {
+        await this.#inventoryTurnstile.pass()
+        await this.#inventorySlots.run(() => this.#readOnce(hostId, watch))
+      }
     } catch (error) {
       // The next heartbeat or tick asks again; whether the host is down is judged elsewhere.
       watch.readDigest = null

@@ -29,6 +29,7 @@ import { takeBackDiskWishes } from './disk-wishes.ts'
 import { commitDecision } from './instance-commit.ts'
 import { wantedDisks } from './instance-disks.ts'
 import type { Store } from './store/store.ts'
+import { Turnstile } from './turnstile.ts'
 import {
   departureFromWire,
   diskPoolSpecToWire,
@@ -62,6 +63,8 @@ export class InstanceReconciler {
     apply: this.#apply.bind(this),
     remove: this.#remove.bind(this),
   }
+  /** Where new instances wait for their turn: that creations are accepted comes before that guests are made. */
+  readonly #turnstile = new Turnstile()
   #isClosed = false
 
   /** @param onFatal told of a defect, or of a store that failed: the process must end */
@@ -116,6 +119,7 @@ export class InstanceReconciler {
 
   close(): void {
     this.#isClosed = true
+    this.#turnstile.close()
     for (const runner of this.#runners.values()) {
       runner.call?.abort.abort()
       runner.wake()
@@ -124,6 +128,10 @@ export class InstanceReconciler {
 
   async #run(uuid: string, runner: Runner): Promise<void> {
     try {
+      if (this.#store.instances.get(uuid)?.task === 'creating') {
+        this.#steps.set(uuid, 'waits for its turn')
+        await this.#turnstile.pass()
+      }
       while (!this.#isClosed) {
         // Before anything leaves the process, what it rests on must be on disk.
         await this.#store.durable()

@@ -2,13 +2,18 @@
 // disk: on the event loop every other request, and every list, would wait with it.
 
 import { Worker } from 'node:worker_threads'
+import type { StreamEntry } from '@vpe/bus'
 import { type ErrorCode, VpeError } from '@vpe/core'
 import type { StoreBackend } from './backend.ts'
+import { encodeWrite } from './sqlite-rows.ts'
+import type { Change } from './tables.ts'
+
+export type BackendMethod = Exclude<keyof StoreBackend, 'write'> | 'writeEncoded'
 
 /** A call of a method, and its answer, as they pass between the threads. */
 export interface BackendCall {
   readonly id: number
-  readonly method: keyof StoreBackend
+  readonly method: BackendMethod
   readonly args: unknown[]
 }
 export type BackendAnswer = { readonly id: number } & (
@@ -23,7 +28,6 @@ export class BackendThread implements StoreBackend {
   #death: Error | null = null
 
   readonly open = this.#method('open')
-  readonly write = this.#method('write')
   readonly readOutbox = this.#method('readOutbox')
   readonly trimOutbox = this.#method('trimOutbox')
   readonly findOperation = this.#method('findOperation')
@@ -41,6 +45,10 @@ export class BackendThread implements StoreBackend {
     this.#worker.on('exit', (code) => this.#die(new Error(`the thread of the store ended with code ${code}`)))
   }
 
+  async write(changes: readonly Change[], events: readonly StreamEntry[]): Promise<void> {
+    await this.#call('writeEncoded', [encodeWrite(changes, events)])
+  }
+
   async close(): Promise<void> {
     try {
       await this.#call('close', [])
@@ -49,12 +57,12 @@ export class BackendThread implements StoreBackend {
     }
   }
 
-  #method<M extends keyof StoreBackend>(name: M): StoreBackend[M] {
+  #method<M extends Exclude<keyof StoreBackend, 'write'>>(name: M): StoreBackend[M] {
     // The other thread passes the arguments on to the method of that name.
     return ((...args: unknown[]) => this.#call(name, args)) as StoreBackend[M]
   }
 
-  #call(method: keyof StoreBackend, args: unknown[]): Promise<unknown> {
+  #call(method: BackendMethod, args: unknown[]): Promise<unknown> {
     if (this.#death) return Promise.reject(this.#death)
     const id = ++this.#lastId
     const call = Promise.withResolvers<unknown>()

@@ -21,38 +21,22 @@ import {
 } from 'drizzle-orm'
 import { type BetterSQLite3Database, drizzle } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
-import type { SQLiteColumn, SQLiteTable } from 'drizzle-orm/sqlite-core'
+import type { SQLiteTable } from 'drizzle-orm/sqlite-core'
 import type { LoadedState, StoreBackend } from './backend.ts'
 import * as schema from './schema.ts'
+import { type EncodedWrite, encodeWrite, type RowValues, TABLES } from './sqlite-rows.ts'
 import type { Change, TableName } from './tables.ts'
 
 const MIGRATIONS = new URL('./migrations', import.meta.url).pathname
 
-const TABLES = {
-  flavors: { table: schema.flavors, key: schema.flavors.uuid },
-  images: { table: schema.images, key: schema.images.uuid },
-  diskPools: { table: schema.diskPools, key: schema.diskPools.uuid },
-  disks: { table: schema.disks, key: schema.disks.uuid },
-  hosts: { table: schema.hosts, key: schema.hosts.uuid },
-  instances: { table: schema.instances, key: schema.instances.uuid },
-  webhooks: { table: schema.webhooks, key: schema.webhooks.uuid },
-  userData: { table: schema.userData, key: schema.userData.instanceUuid },
-  snapshots: { table: schema.snapshots, key: schema.snapshots.uuid },
-  operations: { table: schema.operations, key: schema.operations.uuid },
-  placements: { table: schema.placements, key: schema.placements.uuid },
-  idempotencyKeys: { table: schema.idempotencyKeys, key: schema.idempotencyKeys.key },
-  joinTokens: { table: schema.joinTokens, key: schema.joinTokens.uuid },
-  members: { table: schema.members, key: schema.members.id },
-} satisfies Record<TableName, unknown>
-
 type Db = BetterSQLite3Database<typeof schema>
-type Transaction = Parameters<Parameters<Db['transaction']>[0]>[0]
 
 export class SqliteBackend implements StoreBackend {
   readonly #file: Database.Database
   readonly #db: Db
   readonly #writers: Readonly<Record<TableName, TableWriter>>
   readonly #outboxWriter: TableWriter
+  readonly #readEpoch: Database.Statement
   #epoch = 0
 
   /** Opens or makes the file at `path`, and brings its tables up to date. */
@@ -61,6 +45,9 @@ export class SqliteBackend implements StoreBackend {
     this.#file.pragma('journal_mode = WAL')
     this.#file.pragma('synchronous = FULL')
     this.#file.pragma('busy_timeout = 5000')
+    // Keys are random: with 100,000 instances, what a transaction touches lies all over the indexes. (Pages; KiB.)
+    this.#file.pragma('wal_autocheckpoint = 8192')
+    this.#file.pragma('cache_size = -65536')
     this.#db = drizzle({ client: this.#file, schema, casing: 'snake_case' })
     migrate(this.#db, { migrationsFolder: MIGRATIONS })
     const writers = Object.entries(TABLES).map(([name, { table, key }]) => [
@@ -69,6 +56,7 @@ export class SqliteBackend implements StoreBackend {
     ])
     this.#writers = Object.fromEntries(writers)
     this.#outboxWriter = new TableWriter(this.#file, schema.outbox, null)
+    this.#readEpoch = this.#file.prepare('select epoch from meta').pluck()
   }
 
   async open(): Promise<LoadedState> {
@@ -112,15 +100,18 @@ export class SqliteBackend implements StoreBackend {
   }
 
   async write(changes: readonly Change[], events: readonly StreamEntry[]): Promise<void> {
+    await this.writeEncoded(encodeWrite(changes, events))
+  }
+
+  /** Writes all of it or nothing, as `write` does. */
+  async writeEncoded({ deletes, puts, events }: EncodedWrite): Promise<void> {
     this.#db.transaction(
-      (tx) => {
-        this.#assertLeader(tx)
+      () => {
+        this.#assertLeader()
         // Deletions go first, so that a name that was given up can be taken again in one transaction.
-        for (const { table, key, row } of changes) if (row === null) this.#writers[table].delete(key)
-        for (const { table, row } of changes) if (row !== null) this.#writers[table].put(row)
-        for (const { position, atMs, event } of events) {
-          this.#outboxWriter.put({ position, atMs, ...event })
-        }
+        for (const { table, key } of deletes) this.#writers[table].delete(key)
+        for (const { table, values } of puts) this.#writers[table].put(values)
+        for (const values of events) this.#outboxWriter.put(values)
       },
       { behavior: 'immediate' },
     )
@@ -141,7 +132,7 @@ export class SqliteBackend implements StoreBackend {
     // Remembering how far it got keeps positions from being given out again, also when the stream is wiped.
     this.#db.transaction(
       (tx) => {
-        this.#assertLeader(tx)
+        this.#assertLeader()
         tx.delete(schema.outbox).where(lte(schema.outbox.position, upTo)).run()
         tx.update(schema.meta).set({ published: upTo }).run()
       },
@@ -182,7 +173,7 @@ export class SqliteBackend implements StoreBackend {
     const { operations, placements, idempotencyKeys } = schema
     const ended = and(isNotNull(operations.endedAtMs), lt(operations.endedAtMs, limits.operationsBeforeMs))
     return this.#db.transaction((tx) => {
-      this.#assertLeader(tx)
+      this.#assertLeader()
       return {
         operations: tx.delete(operations).where(ended).run().changes,
         placements: tx.delete(placements).where(lt(placements.createdAtMs, limits.placementsBeforeMs)).run()
@@ -199,8 +190,9 @@ export class SqliteBackend implements StoreBackend {
     this.#file.close()
   }
 
-  #assertLeader(tx: Transaction): void {
-    const now = tx.select({ epoch: schema.meta.epoch }).from(schema.meta).get()?.epoch
+  /** In a transaction. */
+  #assertLeader(): void {
+    const now = this.#readEpoch.get()
     if (now === this.#epoch) return
     throw new VpeError(
       'STALE_EPOCH',
@@ -214,15 +206,13 @@ export class SqliteBackend implements StoreBackend {
  * for a row goes into saying the same again.
  */
 class TableWriter {
-  readonly #columns: readonly [property: string, column: SQLiteColumn][]
   readonly #put: Database.Statement
   readonly #delete: Database.Statement | null
 
   /** @param key its primary key; null where no row may be replaced or deleted */
   constructor(file: Database.Database, table: SQLiteTable, key: string | null) {
-    this.#columns = Object.entries(getTableColumns(table))
     const name = quoted(getTableName(table))
-    const names = this.#columns.map(([, column]) => quoted(snakeCase(column.name)))
+    const names = Object.values(getTableColumns(table)).map((column) => quoted(snakeCase(column.name)))
     const insert = `insert into ${name} (${names.join(', ')}) values (${names.map(() => '?').join(', ')})`
     if (key === null) {
       this.#put = file.prepare(insert)
@@ -230,20 +220,16 @@ class TableWriter {
       return
     }
     const keyName = quoted(snakeCase(key))
-    const set = names.map((each) => `${each} = excluded.${each}`).join(', ')
+    // Not the key itself, which is the same: its index would be written anew.
+    const others = names.filter((each) => each !== keyName)
+    const set = others.map((each) => `${each} = excluded.${each}`).join(', ')
     this.#put = file.prepare(`${insert} on conflict (${keyName}) do update set ${set}`)
     this.#delete = file.prepare(`delete from ${name} where ${keyName} = ?`)
   }
 
   /** Inserts a row, or replaces the one with its key whole. */
-  put(row: object): void {
-    const values = row as Readonly<Record<string, unknown>>
-    this.#put.run(
-      this.#columns.map(([property, column]) => {
-        const value = values[property] ?? null
-        return value === null ? null : column.mapToDriverValue(value)
-      }),
-    )
+  put(values: RowValues): void {
+    this.#put.run(values)
   }
 
   delete(key: string): void {

@@ -46,7 +46,8 @@ export interface StoreListener {
   onHost?(before: HostRecord | null, after: HostRecord | null): void
   onWebhook?(uuid: string): void
   onOperationEnded?(operation: OperationRecord): void
-  onEvents?(): void
+  /** Told of events that have just become durable, in their order. */
+  onEvents?(entries: readonly StreamEntry[]): void
 }
 
 export class Store {
@@ -179,7 +180,7 @@ export class Store {
       () => {
         this.#writing = null
         batch.written.resolve()
-        if (batch.events.length > 0) for (const listener of this.#listeners) listener.onEvents?.()
+        if (batch.events.length > 0) for (const listener of this.#listeners) listener.onEvents?.(batch.events)
         if (this.#pending) setImmediate(() => this.#writePending())
       },
       (error: unknown) => {
