@@ -296,10 +296,11 @@ export class Scenario {
   }
 
   async #allRun(uuids: readonly string[]): Promise<void> {
+    let left = uuids
     await slowly(() => {
-      const running = uuids.filter((uuid) => this.#startedMs.has(uuid)).length
-      this.#progress('instances active', running, uuids.length)
-      return running === uuids.length
+      left = left.filter((uuid) => !this.#startedMs.has(uuid))
+      this.#progress('instances active', uuids.length - left.length, uuids.length)
+      return left.length === 0
     }, 'every instance runs')
   }
 

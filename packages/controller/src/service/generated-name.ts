@@ -11,11 +11,12 @@ export function generateName(nowMs: number): string {
   bytes.writeUInt32BE(Math.floor(nowMs / 1000))
   randomBytes(8).copy(bytes, 4)
   // 96 bits make 19.2 digits: four zero bits fill the last one.
-  let bits = BigInt(`0x${bytes.toString('hex')}`) << 4n
-  let name = ''
-  for (let digit = 0; digit < 20; digit++) {
-    name = `${DIGITS[Number(bits & 31n)]}${name}`
-    bits >>= 5n
+  let [name, bits, held] = ['', 0, 0]
+  for (const byte of bytes) {
+    bits = (bits << 8) | byte
+    held += 8
+    for (; held >= 5; held -= 5) name += DIGITS[(bits >> (held - 5)) & 31]
+    bits &= 31
   }
-  return name
+  return name + DIGITS[(bits << (5 - held)) & 31]
 }
