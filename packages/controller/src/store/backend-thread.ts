@@ -4,11 +4,14 @@
 import { Worker } from 'node:worker_threads'
 import type { StreamEntry } from '@vpe/bus'
 import { type ErrorCode, VpeError } from '@vpe/core'
-import type { StoreBackend } from './backend.ts'
-import { encodeWrite } from './sqlite-rows.ts'
+import type { LoadedState, StoreBackend } from './backend.ts'
+import { decodeState, type EncodedState, encodeWrite } from './sqlite-rows.ts'
 import type { Change } from './tables.ts'
 
-export type BackendMethod = Exclude<keyof StoreBackend, 'write'> | 'writeEncoded'
+export type BackendMethod = PlainMethod | 'openEncoded' | 'writeEncoded'
+
+/** Those whose arguments and results pass as they are. */
+type PlainMethod = Exclude<keyof StoreBackend, 'open' | 'write'>
 
 /** A call of a method, and its answer, as they pass between the threads. */
 export interface BackendCall {
@@ -27,7 +30,6 @@ export class BackendThread implements StoreBackend {
   #lastId = 0
   #death: Error | null = null
 
-  readonly open = this.#method('open')
   readonly readOutbox = this.#method('readOutbox')
   readonly trimOutbox = this.#method('trimOutbox')
   readonly findOperation = this.#method('findOperation')
@@ -45,6 +47,10 @@ export class BackendThread implements StoreBackend {
     this.#worker.on('exit', (code) => this.#die(new Error(`the thread of the store ended with code ${code}`)))
   }
 
+  async open(): Promise<LoadedState> {
+    return decodeState((await this.#call('openEncoded', [])) as EncodedState)
+  }
+
   async write(changes: readonly Change[], events: readonly StreamEntry[]): Promise<void> {
     await this.#call('writeEncoded', [encodeWrite(changes, events)])
   }
@@ -57,7 +63,7 @@ export class BackendThread implements StoreBackend {
     }
   }
 
-  #method<M extends Exclude<keyof StoreBackend, 'write'>>(name: M): StoreBackend[M] {
+  #method<M extends PlainMethod>(name: M): StoreBackend[M] {
     // The other thread passes the arguments on to the method of that name.
     return ((...args: unknown[]) => this.#call(name, args)) as StoreBackend[M]
   }

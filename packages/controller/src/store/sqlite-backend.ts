@@ -24,7 +24,14 @@ import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import type { SQLiteTable } from 'drizzle-orm/sqlite-core'
 import type { LoadedState, StoreBackend } from './backend.ts'
 import * as schema from './schema.ts'
-import { type EncodedWrite, encodeWrite, type RowValues, TABLES } from './sqlite-rows.ts'
+import {
+  decodeState,
+  type EncodedState,
+  type EncodedWrite,
+  encodeWrite,
+  type RowValues,
+  TABLES,
+} from './sqlite-rows.ts'
 import type { Change, TableName } from './tables.ts'
 
 const MIGRATIONS = new URL('./migrations', import.meta.url).pathname
@@ -60,6 +67,11 @@ export class SqliteBackend implements StoreBackend {
   }
 
   async open(): Promise<LoadedState> {
+    return decodeState(await this.openEncoded())
+  }
+
+  /** Raises the epoch and reads the state, as `open` does. */
+  async openEncoded(): Promise<EncodedState> {
     const identity = this.#db.transaction(
       (tx) =>
         tx
@@ -80,22 +92,18 @@ export class SqliteBackend implements StoreBackend {
       epoch: identity.epoch,
       lastPosition: Math.max(last?.position ?? 0, identity.published),
       rows: {
-        flavors: this.#db.select().from(schema.flavors).all(),
-        images: this.#db.select().from(schema.images).all(),
-        diskPools: this.#db.select().from(schema.diskPools).all(),
-        disks: this.#db.select().from(schema.disks).all(),
-        hosts: this.#db.select().from(schema.hosts).all(),
-        instances: this.#db.select().from(schema.instances).orderBy(asc(schema.instances.createdAtMs)).all(),
-        webhooks: this.#db.select().from(schema.webhooks).all(),
-        joinTokens: this.#db.select().from(schema.joinTokens).all(),
-        members: this.#db.select().from(schema.members).all(),
-        snapshots: this.#db.select().from(schema.snapshots).orderBy(asc(schema.snapshots.createdAtMs)).all(),
+        flavors: this.#read(schema.flavors),
+        images: this.#read(schema.images),
+        diskPools: this.#read(schema.diskPools),
+        disks: this.#read(schema.disks),
+        hosts: this.#read(schema.hosts),
+        instances: this.#read(schema.instances, 'order by created_at_ms'),
+        webhooks: this.#read(schema.webhooks),
+        joinTokens: this.#read(schema.joinTokens),
+        members: this.#read(schema.members),
+        snapshots: this.#read(schema.snapshots, 'order by created_at_ms'),
       },
-      runningOperations: this.#db
-        .select()
-        .from(schema.operations)
-        .where(eq(schema.operations.status, 'running'))
-        .all(),
+      runningOperations: this.#read(schema.operations, "where status = 'running'"),
     }
   }
 
@@ -190,6 +198,12 @@ export class SqliteBackend implements StoreBackend {
     this.#file.close()
   }
 
+  /** All rows of a table that a clause leaves. */
+  #read(table: SQLiteTable, clause = ''): RowValues[] {
+    const select = `select ${namesOf(table).join(', ')} from ${quoted(getTableName(table))} ${clause}`
+    return this.#file.prepare(select).raw().all() as RowValues[]
+  }
+
   /** In a transaction. */
   #assertLeader(): void {
     const now = this.#readEpoch.get()
@@ -212,7 +226,7 @@ class TableWriter {
   /** @param key its primary key; null where no row may be replaced or deleted */
   constructor(file: Database.Database, table: SQLiteTable, key: string | null) {
     const name = quoted(getTableName(table))
-    const names = Object.values(getTableColumns(table)).map((column) => quoted(snakeCase(column.name)))
+    const names = namesOf(table)
     const insert = `insert into ${name} (${names.join(', ')}) values (${names.map(() => '?').join(', ')})`
     if (key === null) {
       this.#put = file.prepare(insert)
@@ -236,6 +250,10 @@ class TableWriter {
     if (!this.#delete) throw new Error('rows of this table are not deleted one by one')
     this.#delete.run(key)
   }
+}
+
+function namesOf(table: SQLiteTable): string[] {
+  return Object.values(getTableColumns(table)).map((column) => quoted(snakeCase(column.name)))
 }
 
 function quoted(name: string): string {

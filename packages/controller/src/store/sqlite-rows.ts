@@ -2,8 +2,10 @@
 // and pass to the thread of the store as they are: to clone a record whole costs more than all that is done with it.
 
 import type { StreamEntry } from '@vpe/bus'
+import type { OperationRecord } from '@vpe/core'
 import { getTableColumns } from 'drizzle-orm'
 import type { SQLiteTable } from 'drizzle-orm/sqlite-core'
+import type { LoadedState } from './backend.ts'
 import * as schema from './schema.ts'
 import type { Change, TableName } from './tables.ts'
 
@@ -34,6 +36,14 @@ export interface EncodedWrite {
   readonly events: readonly RowValues[]
 }
 
+type LoadedTable = keyof LoadedState['rows']
+
+/** What is read at the start. */
+export interface EncodedState extends Omit<LoadedState, 'rows' | 'runningOperations'> {
+  readonly rows: { readonly [Name in LoadedTable]: readonly RowValues[] }
+  readonly runningOperations: readonly RowValues[]
+}
+
 type Encode = (row: object) => RowValues
 
 const ENCODERS = Object.fromEntries(
@@ -54,6 +64,31 @@ export function encodeWrite(changes: readonly Change[], events: readonly StreamE
     puts,
     events: events.map(({ position, atMs, event }) => encodeEvent({ position, atMs, ...event })),
   }
+}
+
+export function decodeState({ rows, runningOperations, ...rest }: EncodedState): LoadedState {
+  const decoded = Object.entries(rows).map(([name, some]) => [
+    name,
+    decode(TABLES[name as LoadedTable].table, some),
+  ])
+  return {
+    ...rest,
+    rows: Object.fromEntries(decoded) as LoadedState['rows'],
+    runningOperations: decode(schema.operations, runningOperations) as OperationRecord[],
+  }
+}
+
+function decode(table: SQLiteTable, rows: readonly RowValues[]): object[] {
+  const columns = Object.entries(getTableColumns(table))
+  return rows.map((values) => {
+    const record: Record<string, unknown> = {}
+    for (let index = 0; index < columns.length; index++) {
+      const [property, column] = columns[index] as (typeof columns)[number]
+      const value = values[index] ?? null
+      record[property] = value === null ? null : column.mapFromDriverValue(value)
+    }
+    return record
+  })
 }
 
 function encoder(table: SQLiteTable): Encode {
