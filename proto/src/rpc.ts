@@ -183,6 +183,8 @@ function channelOptions() {
     ...CONNECTION,
     'grpc.initial_reconnect_backoff_ms': 200,
     'grpc.max_reconnect_backoff_ms': 1_000,
+    // Each channel is to another address; in a pool that they share, each that closes looks through all the others.
+    'grpc.use_local_subchannel_pool': 1,
   }
 }
 

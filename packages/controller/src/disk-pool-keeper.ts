@@ -7,6 +7,7 @@ import { fromClientError } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
 import { Slots } from './slots.ts'
+import { changedHosts } from './store/pool-host-index.ts'
 import type { Store } from './store/store.ts'
 import { change } from './store/tables.ts'
 import { diskPoolSpecToWire, markerOn } from './wire.ts'
@@ -49,10 +50,8 @@ export class DiskPoolKeeper {
     this.#onReady = onReady
     store.listen({
       onDiskPool: (pool, before) => {
-        for (const [index, host] of (pool?.hosts ?? []).entries()) {
-          const isNew = host !== before?.hosts[index]
-          if (pool && isNew && host.state === 'pending') this.#ensureSoon(pool.uuid, host.hostId)
-        }
+        for (const { hostId, state } of changedHosts(pool, before))
+          if (pool && state === 'pending') this.#ensureSoon(pool.uuid, hostId)
       },
     })
   }
@@ -140,7 +139,7 @@ export class DiskPoolKeeper {
     const pool = this.#store.diskPools.get(poolUuid)
     const before = this.#store.poolHosts.find(poolUuid, seen.hostId)
     if (!pool || !before || !isNews(before, seen)) return
-    const hosts = pool.hosts.map((host) => (host === before ? seen : host))
+    const hosts = pool.hosts.with(pool.hosts.indexOf(before), seen)
     const next = { ...pool, marker: pool.marker || (pool.shared ? seen.marker : ''), hosts }
     const events =
       before.state === seen.state

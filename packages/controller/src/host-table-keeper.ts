@@ -13,6 +13,7 @@ import {
   type Reservation,
 } from '@vpe/core'
 import { poolOnHost, takenBytes } from './service/pool-on-host.ts'
+import { changedHosts } from './store/pool-host-index.ts'
 import type { Store } from './store/store.ts'
 
 /** A table that follows the store from now on. */
@@ -36,24 +37,16 @@ export function keepHostTable(store: Store, policy: OvercommitPolicy): HostTable
   }
 
   function showPool(pool: DiskPoolRecord, before: DiskPoolRecord | null): void {
-    const isSame = before?.name === pool.name
-    for (const [index, onHost] of pool.hosts.entries()) {
-      if (isSame && onHost === before.hosts[index]) continue
-      table.setPool(onHost.hostId, poolOnHost(store, pool, onHost))
-    }
+    const changed = changedHosts(pool, before?.name === pool.name ? before : null)
+    for (const onHost of changed) table.setPool(onHost.hostId, poolOnHost(store, pool, onHost))
     if (before) dropHosts(before, pool)
     // What a host that is gone had measured of it counts no more.
     if (pool.shared) showReserved(pool.uuid, null)
   }
 
-  function dropHosts(before: DiskPoolRecord, { uuid, hosts }: DiskPoolRecord): void {
-    if (
-      hosts.length === before.hosts.length &&
-      hosts.every(({ hostId }, i) => hostId === before.hosts[i]?.hostId)
-    )
-      return
-    const kept = new Set(hosts.map(({ hostId }) => hostId))
-    for (const { hostId } of before.hosts) if (!kept.has(hostId)) table.removePool(hostId, uuid)
+  function dropHosts(before: DiskPoolRecord, pool: DiskPoolRecord): void {
+    for (const { hostId } of changedHosts(before, pool))
+      if (!store.poolHosts.find(pool.uuid, hostId)) table.removePool(hostId, pool.uuid)
   }
 
   function countMember(instance: InstanceRecord, amount: number, hostIds = hostsOf(instance)): void {

@@ -6,12 +6,13 @@ import { InstanceStatus, ListInstancesRequest } from '@vpe/proto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { InstanceOrder } from '../store/instance-order.ts'
+import { NamedMap } from '../store/named-map.ts'
 import { listInstances } from './instance-list.ts'
 
 class Shelf {
   readonly instances = new Map<string, InstanceRecord>()
   readonly instanceOrder = new InstanceOrder()
-  readonly hosts = new Map([['h-1', { uuid: 'h-1', name: 'h1' } as HostRecord]])
+  readonly hosts = new NamedMap<HostRecord>().set('h-1', { uuid: 'h-1', name: 'h1' } as HostRecord)
 
   put(uuid: string, changes: Partial<InstanceRecord> = {}): void {
     const before = this.instances.get(uuid) ?? null

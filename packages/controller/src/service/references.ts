@@ -1,11 +1,7 @@
 // Finding what a request names: by uuid, or by name where a field takes both.
 
 import { type FieldFault, type HostRecord, VpeError } from '@vpe/core'
-
-interface Named {
-  readonly uuid: string
-  readonly name: string
-}
+import type { Named, NamedMap } from '../store/named-map.ts'
 
 /** The record with a uuid, for a call that is about it. @throws NOT_FOUND */
 export function getOr404<Row>(rows: ReadonlyMap<string, Row>, kind: string, uuid: string): Row {
@@ -14,11 +10,8 @@ export function getOr404<Row>(rows: ReadonlyMap<string, Row>, kind: string, uuid
   return row
 }
 
-export function findNamed<Row extends Named>(rows: ReadonlyMap<string, Row>, uuidOrName: string): Row | null {
-  const row = rows.get(uuidOrName)
-  if (row) return row
-  for (const candidate of rows.values()) if (candidate.name === uuidOrName) return candidate
-  return null
+export function findNamed<Row extends Named>(rows: NamedMap<Row>, uuidOrName: string): Row | null {
+  return rows.get(uuidOrName) ?? rows.findByName(uuidOrName)
 }
 
 /**
@@ -26,7 +19,7 @@ export function findNamed<Row extends Named>(rows: ReadonlyMap<string, Row>, uui
  * @throws INVALID_ARGUMENT naming the field when there is none
  */
 export function refer<Row extends Named>(
-  rows: ReadonlyMap<string, Row>,
+  rows: NamedMap<Row>,
   kind: string,
   field: string,
   uuidOrName: string,
@@ -38,7 +31,7 @@ export function refer<Row extends Named>(
 
 /** The hosts that a field refers to, each once. */
 export function referHosts(
-  rows: ReadonlyMap<string, HostRecord>,
+  rows: NamedMap<HostRecord>,
   field: string,
   uuidsOrNames: readonly string[],
 ): HostRecord[] {
@@ -51,18 +44,11 @@ export function invalid(field: string, message: string): VpeError {
 }
 
 /** @throws NAME_TAKEN when a row has that name */
-export function assertNameFree<Row extends Named>(
-  rows: ReadonlyMap<string, Row>,
-  kind: string,
-  name: string,
-): void {
-  for (const row of rows.values()) {
-    if (row.name === name)
-      throw new VpeError(
-        'NAME_TAKEN',
-        `there is already a ${kind} named ${JSON.stringify(name)} (${row.uuid})`,
-      )
-  }
+export function assertNameFree<Row extends Named>(rows: NamedMap<Row>, kind: string, name: string): void {
+  const holder = rows.findByName(name)
+  if (!holder) return
+  const message = `there is already a ${kind} named ${JSON.stringify(name)} (${holder.uuid})`
+  throw new VpeError('NAME_TAKEN', message)
 }
 
 /** Rows by name, all or those with exactly that name. */

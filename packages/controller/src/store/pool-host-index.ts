@@ -17,9 +17,7 @@ export class PoolHostIndex {
     const uuid = (after ?? before)?.uuid ?? ''
     this.#fullest.delete(uuid)
     const hosts = this.#hosts.get(uuid) ?? new Map<string, DiskPoolHost>()
-    // Most changes are of one host, or add one at the end: the others are where they were.
-    const gone = (before?.hosts ?? []).filter((host, index) => after?.hosts[index] !== host)
-    const come = (after?.hosts ?? []).filter((host, index) => before?.hosts[index] !== host)
+    const [gone, come] = [changedHosts(before, after), changedHosts(after, before)]
     for (const { hostId } of gone) {
       hosts.delete(hostId)
       const pools = this.#poolsOf.get(hostId)
@@ -52,6 +50,20 @@ export class PoolHostIndex {
     this.#fullest.set(poolUuid, most)
     return most
   }
+}
+
+/**
+ * Hosts of a pool as it is that are not so in what it was, or the other way round. Most changes are of one host, or
+ * add one at the end: the others are where they were.
+ */
+export function changedHosts(pool: DiskPoolRecord | null, other: DiskPoolRecord | null): DiskPoolHost[] {
+  const changed: DiskPoolHost[] = []
+  const [hosts, others] = [pool?.hosts ?? [], other?.hosts ?? []]
+  for (let index = 0; index < hosts.length; index++) {
+    const host = hosts[index]
+    if (host && host !== others[index]) changed.push(host)
+  }
+  return changed
 }
 
 /** Bytes that a host has measured as taken of a pool. */

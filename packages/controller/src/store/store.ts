@@ -25,6 +25,7 @@ import {
 import type { StoreBackend } from './backend.ts'
 import { DiskIndex } from './disk-index.ts'
 import { InstanceOrder } from './instance-order.ts'
+import { NamedMap } from './named-map.ts'
 import { PoolHostIndex } from './pool-host-index.ts'
 import { SnapshotIndex } from './snapshot-index.ts'
 import type { Change } from './tables.ts'
@@ -53,11 +54,11 @@ export interface StoreListener {
 export class Store {
   readonly storeId: string
   readonly epoch: number
-  readonly flavors = new Map<string, FlavorRecord>()
-  readonly images = new Map<string, ImageRecord>()
-  readonly diskPools = new Map<string, DiskPoolRecord>()
-  readonly disks = new Map<string, DiskRecord>()
-  readonly hosts = new Map<string, HostRecord>()
+  readonly flavors = new NamedMap<FlavorRecord>()
+  readonly images = new NamedMap<ImageRecord>()
+  readonly diskPools = new NamedMap<DiskPoolRecord>()
+  readonly disks = new NamedMap<DiskRecord>()
+  readonly hosts = new NamedMap<HostRecord>()
   readonly instances = new Map<string, InstanceRecord>()
   readonly webhooks = new Map<string, WebhookRecord>()
   readonly joinTokens = new Map<string, JoinTokenRecord>()
