@@ -356,7 +356,7 @@ async function insist<Answer>(call: () => Promise<Answer>, find: () => Promise<A
     } catch (cause) {
       const { code } = fromClientError(cause)
       if (isRepeated && DONE_ALREADY.has(code)) return find()
-      if (code !== 'UNAVAILABLE') throw cause
+      if (code !== 'UNAVAILABLE' && code !== 'HOST_UNREACHABLE') throw cause
     }
     await sleep(RETRY_MS)
   }

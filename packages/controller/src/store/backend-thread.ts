@@ -5,7 +5,7 @@ import { Worker } from 'node:worker_threads'
 import type { StreamEntry } from '@vpe/bus'
 import { type ErrorCode, VpeError } from '@vpe/core'
 import type { LoadedState, StoreBackend } from './backend.ts'
-import { decodeState, type EncodedState, encodeWrite } from './sqlite-rows.ts'
+import { type EncodedState, RowCodec } from './sqlite-rows.ts'
 import type { Change } from './tables.ts'
 
 export type BackendMethod = PlainMethod | 'openEncoded' | 'writeEncoded'
@@ -27,6 +27,7 @@ export type BackendAnswer = { readonly id: number } & (
 export class BackendThread implements StoreBackend {
   readonly #worker: Worker
   readonly #calls = new Map<number, PromiseWithResolvers<unknown>>()
+  readonly #codec = new RowCodec()
   #lastId = 0
   #death: Error | null = null
 
@@ -48,11 +49,11 @@ export class BackendThread implements StoreBackend {
   }
 
   async open(): Promise<LoadedState> {
-    return decodeState((await this.#call('openEncoded', [])) as EncodedState)
+    return this.#codec.decodeState((await this.#call('openEncoded', [])) as EncodedState)
   }
 
   async write(changes: readonly Change[], events: readonly StreamEntry[]): Promise<void> {
-    await this.#call('writeEncoded', [encodeWrite(changes, events)])
+    await this.#call('writeEncoded', [this.#codec.encodeWrite(changes, events)])
   }
 
   async close(): Promise<void> {

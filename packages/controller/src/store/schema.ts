@@ -5,7 +5,6 @@
 import type { EventKind } from '@vpe/bus'
 import {
   DISK_STATUSES,
-  type DiskPoolHost,
   type DiskSource,
   type DrainRecord,
   type HostCondition,
@@ -20,7 +19,7 @@ import {
   type RbdSource,
   SNAPSHOT_STATUSES,
 } from '@vpe/core'
-import { blob, index, integer, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+import { blob, index, integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
 /** One row: who this store is, and which leader writes it. */
 export const meta = sqliteTable('meta', {
@@ -68,9 +67,23 @@ export const diskPools = sqliteTable('disk_pools', {
   shared: integer({ mode: 'boolean' }).notNull(),
   systemDisks: text({ enum: ['overlay', 'copy'] }).notNull(),
   everyHost: integer({ mode: 'boolean' }).notNull(),
-  hosts: text({ mode: 'json' }).$type<readonly DiskPoolHost[]>().notNull(),
   createdAtMs: integer().notNull(),
 })
+
+/** A pool as each of its hosts sees it, in the order in which they got it: thousands, of which one changes at a time. */
+export const diskPoolHosts = sqliteTable(
+  'disk_pool_hosts',
+  {
+    diskPoolUuid: text().notNull(),
+    hostId: text().notNull(),
+    state: text({ enum: ['pending', 'ready', 'error'] }).notNull(),
+    fault: text().notNull(),
+    capacityBytes: integer().notNull(),
+    availableBytes: integer().notNull(),
+    marker: text().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.diskPoolUuid, table.hostId] })],
+)
 
 export const disks = sqliteTable('disks', {
   uuid: text().primaryKey(),

@@ -25,14 +25,14 @@ import type { SQLiteTable } from 'drizzle-orm/sqlite-core'
 import type { LoadedState, StoreBackend } from './backend.ts'
 import * as schema from './schema.ts'
 import {
-  decodeState,
   type EncodedState,
   type EncodedWrite,
-  encodeWrite,
+  RowCodec,
   type RowValues,
+  type StoredTable,
   TABLES,
 } from './sqlite-rows.ts'
-import type { Change, TableName } from './tables.ts'
+import type { Change } from './tables.ts'
 
 const MIGRATIONS = new URL('./migrations', import.meta.url).pathname
 
@@ -41,7 +41,8 @@ type Db = BetterSQLite3Database<typeof schema>
 export class SqliteBackend implements StoreBackend {
   readonly #file: Database.Database
   readonly #db: Db
-  readonly #writers: Readonly<Record<TableName, TableWriter>>
+  readonly #codec = new RowCodec()
+  readonly #writers: Readonly<Record<StoredTable, TableWriter>>
   readonly #outboxWriter: TableWriter
   readonly #readEpoch: Database.Statement
   #epoch = 0
@@ -59,15 +60,19 @@ export class SqliteBackend implements StoreBackend {
     migrate(this.#db, { migrationsFolder: MIGRATIONS })
     const writers = Object.entries(TABLES).map(([name, { table, key }]) => [
       name,
-      new TableWriter(this.#file, table, key.name),
+      new TableWriter(
+        this.#file,
+        table,
+        key.map((column) => column.name),
+      ),
     ])
     this.#writers = Object.fromEntries(writers)
-    this.#outboxWriter = new TableWriter(this.#file, schema.outbox, null)
+    this.#outboxWriter = new TableWriter(this.#file, schema.outbox, [])
     this.#readEpoch = this.#file.prepare('select epoch from meta').pluck()
   }
 
   async open(): Promise<LoadedState> {
-    return decodeState(await this.openEncoded())
+    return this.#codec.decodeState(await this.openEncoded())
   }
 
   /** Raises the epoch and reads the state, as `open` does. */
@@ -95,6 +100,7 @@ export class SqliteBackend implements StoreBackend {
         flavors: this.#read(schema.flavors),
         images: this.#read(schema.images),
         diskPools: this.#read(schema.diskPools),
+        diskPoolHosts: this.#read(schema.diskPoolHosts, 'order by rowid'),
         disks: this.#read(schema.disks),
         hosts: this.#read(schema.hosts),
         instances: this.#read(schema.instances, 'order by created_at_ms'),
@@ -108,7 +114,7 @@ export class SqliteBackend implements StoreBackend {
   }
 
   async write(changes: readonly Change[], events: readonly StreamEntry[]): Promise<void> {
-    await this.writeEncoded(encodeWrite(changes, events))
+    await this.writeEncoded(this.#codec.encodeWrite(changes, events))
   }
 
   /** Writes all of it or nothing, as `write` does. */
@@ -223,22 +229,23 @@ class TableWriter {
   readonly #put: Database.Statement
   readonly #delete: Database.Statement | null
 
-  /** @param key its primary key; null where no row may be replaced or deleted */
-  constructor(file: Database.Database, table: SQLiteTable, key: string | null) {
+  /** @param key its primary key; empty where no row may be replaced or deleted */
+  constructor(file: Database.Database, table: SQLiteTable, key: readonly string[]) {
     const name = quoted(getTableName(table))
     const names = namesOf(table)
     const insert = `insert into ${name} (${names.join(', ')}) values (${names.map(() => '?').join(', ')})`
-    if (key === null) {
+    if (key.length === 0) {
       this.#put = file.prepare(insert)
       this.#delete = null
       return
     }
-    const keyName = quoted(snakeCase(key))
+    const keyNames = key.map((each) => quoted(snakeCase(each)))
     // Not the key itself, which is the same: its index would be written anew.
-    const others = names.filter((each) => each !== keyName)
+    const others = names.filter((each) => !keyNames.includes(each))
     const set = others.map((each) => `${each} = excluded.${each}`).join(', ')
-    this.#put = file.prepare(`${insert} on conflict (${keyName}) do update set ${set}`)
-    this.#delete = file.prepare(`delete from ${name} where ${keyName} = ?`)
+    this.#put = file.prepare(`${insert} on conflict (${keyNames.join(', ')}) do update set ${set}`)
+    const isKey = keyNames.map((each) => `${each} = ?`).join(' and ')
+    this.#delete = file.prepare(`delete from ${name} where ${isKey}`)
   }
 
   /** Inserts a row, or replaces the one with its key whole. */
@@ -246,7 +253,7 @@ class TableWriter {
     this.#put.run(values)
   }
 
-  delete(key: string): void {
+  delete(key: readonly string[]): void {
     if (!this.#delete) throw new Error('rows of this table are not deleted one by one')
     this.#delete.run(key)
   }

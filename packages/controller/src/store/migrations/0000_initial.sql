@@ -1,3 +1,14 @@
+CREATE TABLE `disk_pool_hosts` (
+	`disk_pool_uuid` text NOT NULL,
+	`host_id` text NOT NULL,
+	`state` text NOT NULL,
+	`fault` text NOT NULL,
+	`capacity_bytes` integer NOT NULL,
+	`available_bytes` integer NOT NULL,
+	`marker` text NOT NULL,
+	PRIMARY KEY(`disk_pool_uuid`, `host_id`)
+);
+--> statement-breakpoint
 CREATE TABLE `disk_pools` (
 	`uuid` text PRIMARY KEY NOT NULL,
 	`name` text NOT NULL,
@@ -10,7 +21,6 @@ CREATE TABLE `disk_pools` (
 	`shared` integer NOT NULL,
 	`system_disks` text NOT NULL,
 	`every_host` integer NOT NULL,
-	`hosts` text NOT NULL,
 	`created_at_ms` integer NOT NULL
 );
 --> statement-breakpoint
