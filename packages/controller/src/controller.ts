@@ -103,13 +103,14 @@ export function createController({
 }: ControllerDeps): Controller {
   const hosts = keepHostTable(store, policy)
   const agents = new Agents(dialAgent)
+  const mutations = new Mutations(store, now)
   const importer = new ImageImporter(store, agents, now, log, onFatal)
   const uploads = new ImageUploads(store, agents, now)
-  const reconciler = new InstanceReconciler(store, agents, now, log, onFatal)
+  const reconciler = new InstanceReconciler(store, agents, mutations, now, log, onFatal)
   const pools = new DiskPoolKeeper(store, agents, log, onFatal, (hostId) => reconciler.lookAtHost(hostId))
   const diskKeeper = new DiskKeeper(store, agents, now, log, onFatal)
   const snapshotKeeper = new SnapshotKeeper(store, agents, now, log, onFatal)
-  const monitor = new HostMonitor(store, agents, now, log, (hostId) => {
+  const monitor = new HostMonitor(store, agents, mutations, now, log, (hostId) => {
     pools.lookAtHost(hostId)
     reconciler.lookAtHost(hostId)
     diskKeeper.lookAtHost(hostId)
@@ -118,7 +119,6 @@ export function createController({
   const outbox = new OutboxPublisher(store, log)
   const deliveries = new WebhookDeliveries({ store, policy: webhookPolicy, now, log })
   const orphans = new OrphanFinder(store, agents, now, log, onFatal)
-  const mutations = new Mutations(store, now)
   const imagesGoing = new Set<string>()
   const startMove = createStartMove({ store, mutations, hosts, imagesGoing, now })
   const stepOf = (uuid: string) => reconciler.stepOf(uuid)

@@ -30,7 +30,7 @@ import { commitDecision } from './instance-commit.ts'
 import { Slots } from './slots.ts'
 import type { Store } from './store/store.ts'
 import { change } from './store/tables.ts'
-import { Turnstile } from './turnstile.ts'
+import { type Callers, Turnstile } from './turnstile.ts'
 import { type HostSight, reportFromWire } from './wire.ts'
 
 const TICK_MS = 1_000
@@ -79,19 +79,24 @@ export class HostMonitor {
   readonly #subscriptions: Subscription[] = []
   readonly #inventorySlots = new Slots(INVENTORIES_AT_ONCE)
   /** What hosts have to tell waits while there is more to be done: what each says meanwhile is read at once. */
-  readonly #inventoryTurnstile = new Turnstile()
+  readonly #inventoryTurnstile: Turnstile
   readonly #probeSlots = new Slots(PROBES_AT_ONCE)
   #timer: NodeJS.Timeout | null = null
 
-  /** @param onReachable told when a host answers that did not, and for each host after a start */
+  /**
+   * @param callers those that inventories wait behind
+   * @param onReachable told when a host answers that did not, and for each host after a start
+   */
   constructor(
     store: Store,
     agents: Agents,
+    callers: Callers,
     now: () => number,
     log: Logger,
     onReachable: (hostId: string) => void,
   ) {
     this.#store = store
+    this.#inventoryTurnstile = new Turnstile(callers)
     this.#agents = agents
     this.#now = now
     this.#log = log

@@ -29,7 +29,7 @@ import { takeBackDiskWishes } from './disk-wishes.ts'
 import { commitDecision } from './instance-commit.ts'
 import { wantedDisks } from './instance-disks.ts'
 import type { Store } from './store/store.ts'
-import { Turnstile } from './turnstile.ts'
+import { type Callers, Turnstile } from './turnstile.ts'
 import {
   departureFromWire,
   diskPoolSpecToWire,
@@ -64,17 +64,22 @@ export class InstanceReconciler {
     remove: this.#remove.bind(this),
   }
   /** Where new instances wait for their turn: that creations are accepted comes before that guests are made. */
-  readonly #turnstile = new Turnstile()
+  readonly #turnstile: Turnstile
   #isClosed = false
 
-  /** @param onFatal told of a defect, or of a store that failed: the process must end */
+  /**
+   * @param callers those that new instances wait behind
+   * @param onFatal told of a defect, or of a store that failed: the process must end
+   */
   constructor(
     store: Store,
     agents: Agents,
+    callers: Callers,
     now: () => number,
     log: Logger,
     onFatal: (error: unknown) => void,
   ) {
+    this.#turnstile = new Turnstile(callers)
     this.#store = store
     this.#agents = agents
     this.#now = now

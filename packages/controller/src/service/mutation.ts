@@ -8,6 +8,7 @@ import { type OperationRecord, VpeError } from '@vpe/core'
 import type { CallContext } from 'nice-grpc'
 import type { Store } from '../store/store.ts'
 import { type Change, change } from '../store/tables.ts'
+import type { Callers } from '../turnstile.ts'
 
 export interface Mutation<Response> {
   readonly changes: readonly Change[]
@@ -34,14 +35,25 @@ interface CallUnderWay {
   readonly response: Promise<unknown>
 }
 
-export class Mutations {
+export class Mutations implements Callers {
   readonly #store: Store
   readonly #now: () => number
   readonly #underWay = new Map<string, CallUnderWay>()
+  #waiting = 0
+  #answered = 0
 
   constructor(store: Store, now: () => number) {
     this.#store = store
     this.#now = now
+  }
+
+  /** How many calls wait until what they have changed is on disk. */
+  get waiting(): number {
+    return this.#waiting
+  }
+
+  get answered(): number {
+    return this.#answered
   }
 
   /**
@@ -113,7 +125,13 @@ export class Mutations {
     more: (response: Response) => readonly Change[],
   ): Promise<Response> {
     const { changes, events, response } = decided instanceof Promise ? (await decided)() : decided
-    await this.#store.commit([...changes, ...more(response)], events)
+    this.#waiting++
+    try {
+      await this.#store.commit([...changes, ...more(response)], events)
+    } finally {
+      this.#waiting--
+      this.#answered++
+    }
     return response
   }
 }
