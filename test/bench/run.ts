@@ -8,6 +8,7 @@ import { measureCreateToRunning } from './create-to-running.ts'
 import { show } from './figures.ts'
 import { measureList } from './list.ts'
 import { measurePlacements } from './placement.ts'
+import { measureStart } from './start.ts'
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '20' } } })
 const print = (line: string) => process.stdout.write(`${line}\n`)
@@ -21,6 +22,16 @@ for (const [what, count, isSingled] of [
   print(
     `  ${what}: ${perSecond.toFixed(0)}/s, ${perCpuSecond.toFixed(0)} a CPU second, ${show(latencyUs, 'µs')}`,
   )
+}
+
+print('start of the controller, until its first answer about an instance:')
+for (const [hosts, instances] of [
+  [0, 0],
+  [10_000, 100_000],
+] as const) {
+  const { answersMs, cpuSeconds, residentMib } = await measureStart(hosts, instances, 5)
+  print(`  ${hosts} hosts, ${instances} instances: ${show(answersMs, 'ms')}`)
+  print(`    CPU ${show(cpuSeconds, 's')}; resident ${show(residentMib, 'MiB')}`)
 }
 
 print('accepted creations (durable, pretended hosts):')

@@ -126,14 +126,16 @@ export class ScaleCluster {
     return hosts.start({ natsUrl: this.nats.url, count, size, ip })
   }
 
-  async request(method: string, path: string, content?: unknown): Promise<unknown> {
+  /** Null when nobody could answer, and the call may be made again with its key. */
+  async post(path: string, content: unknown, key: string): Promise<unknown> {
     const response = await fetch(this.apiUrl + path, {
-      method,
-      headers: { 'content-type': 'application/json' },
-      ...(content !== undefined && { body: JSON.stringify(content) }),
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'idempotency-key': key },
+      body: JSON.stringify(content),
     })
     const body = await response.text()
-    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${body}`)
+    if (response.status === 503) return null
+    if (!response.ok) throw new Error(`POST ${path}: ${response.status} ${body}`)
     return JSON.parse(body)
   }
 
