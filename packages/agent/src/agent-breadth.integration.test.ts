@@ -39,6 +39,7 @@ async function startAgent(files: FakePoolFiles): Promise<Agent> {
     readMachine: async () => FAKE_MACHINE,
     bus: { url: 'nats://nowhere', roundTripMs: async () => 1 },
     epoch: () => 1,
+    postCopyFault: async () => null,
     neighbours: async () => new Map(),
     clock: systemClock,
     log: pino({ level: 'silent' }),

@@ -20,7 +20,7 @@ import { openLibvirt } from './hypervisor/libvirt.ts'
 import { serveMetrics } from './metrics/metrics-server.ts'
 import { openNatsPublisher } from './nats-publisher.ts'
 import { readNeighbours } from './neighbours.ts'
-import { choosePlatform, detectKvm } from './platform.ts'
+import { choosePlatform, detectKvm, readPostCopyFault } from './platform.ts'
 import { PoolWorkers } from './pool/pool-workers.ts'
 import { readMachine } from './preflight/machine.ts'
 import { createAgentService } from './service.ts'
@@ -111,6 +111,7 @@ async function run(config: AgentConfig): Promise<void> {
     readMachine: () => readMachine(stateDir),
     bus: { url: natsUrl, roundTripMs: publisher.roundTripMs },
     neighbours: readNeighbours,
+    postCopyFault: readPostCopyFault,
     clock,
     log,
   })

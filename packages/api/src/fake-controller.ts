@@ -719,13 +719,14 @@ export function createFakeController(): FakeController {
       ]
       return { host }
     }),
-    drainHost: serve('drainHost', ({ uuid, parallel }) => {
+    drainHost: serve('drainHost', ({ uuid, parallel, copyDisks }) => {
       const { host } = setSchedulable(uuid, false)
       const operationUuid = begin('host.drain', host.uuid, false)
       const drain = HostDrain.fromPartial({
         state: 'HOST_DRAIN_STATE_DRAINING',
         operationUuid,
         parallel: parallel || 2,
+        copyDisks: copyDisks ?? false,
         startedAtMs: CREATED_AT_MS,
         total: 1,
         remaining: 1,

@@ -337,6 +337,7 @@ function showDrain(drain: HostDrain) {
     state: DRAIN_STATE_WORDS[drain.state],
     operation_uuid: drain.operationUuid,
     parallel: drain.parallel,
+    copy_disks: drain.copyDisks,
     started_at: moment(drain.startedAtMs),
     ended_at: drain.endedAtMs === 0 ? null : moment(drain.endedAtMs),
     total: drain.total,

@@ -289,6 +289,10 @@ class LibvirtHypervisor implements Hypervisor {
     return translate(() => migrate(this.#look.uri, uuid, target, limits))
   }
 
+  startPostCopy(uuid: string): Promise<void> {
+    return translate(() => this.#look.domain(uuid).startPostCopy())
+  }
+
   abortMigration(uuid: string): Promise<void> {
     return translate(() => abortMigration(this.#work.domain(uuid)))
   }

@@ -9,6 +9,14 @@ import { VpeError } from '@vpe/core'
 import { captureImage } from './capture-image.ts'
 import { copySystemDisk } from './copy-system-disk.ts'
 import { growDataDisk, makeDataDisk, removeDataDisk } from './data-disk.ts'
+import {
+  beginDiskCopy,
+  describeDisk,
+  endDiskCopy,
+  makeCopyTarget,
+  readDisk,
+  writeDiskPart,
+} from './disk-copy.ts'
 import { sizeOfImagePart, writeImagePart } from './image-part.ts'
 import { findImage, type ImportContext, importImage } from './import-image.ts'
 import { listFiles, removeFile } from './pool-content.ts'
@@ -158,6 +166,22 @@ async function carryOut(
       return growDataDisk(folder, request.arguments)
     case 'remove-data-disk':
       return removeDataDisk(folder, request.arguments)
+    case 'describe-disk':
+      return describeDisk(folder, request.arguments)
+    case 'make-copy-target':
+      await makeCopyTarget(folder, request.arguments, context.signal)
+      return {}
+    case 'read-disk':
+      return readDisk(folder, request.arguments)
+    case 'begin-disk-copy':
+      await beginDiskCopy(folder, request.arguments)
+      return {}
+    case 'write-disk-part':
+      await writeDiskPart(folder, request.arguments)
+      return {}
+    case 'end-disk-copy':
+      await endDiskCopy(folder, request.arguments, context.signal)
+      return {}
     default:
       throw new Error(`no such operation: ${JSON.stringify(request satisfies never)}`)
   }

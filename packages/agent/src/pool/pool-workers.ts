@@ -36,6 +36,13 @@ const STALL_MS: Record<PoolOperation, number> = {
   'make-data-disk': 60_000,
   'grow-data-disk': 60_000,
   'remove-data-disk': 60_000,
+  'describe-disk': 15_000,
+  'make-copy-target': 60_000,
+  'read-disk': 60_000,
+  'begin-disk-copy': 60_000,
+  'write-disk-part': 60_000,
+  // All that was written goes to the disk.
+  'end-disk-copy': 300_000,
   // The worker gives a silent source up by itself, and tries it three times; this is for the pool.
   'import-image': 150_000,
   'write-image-part': 60_000,

@@ -34,6 +34,7 @@ export class FakeHost {
   /** How running guests are sent to its agents, from the next on. */
   receive: MigrationSettings['receive']
   machine = FAKE_MACHINE
+  postCopyFault: string | null = null
   readonly logs: Record<string, unknown>[] = []
 
   /** A new agent, as after a restart of its process; the one before must be stopped. */
@@ -56,6 +57,7 @@ export class FakeHost {
       readMachine: async () => this.machine,
       bus: { url: 'nats://fake', roundTripMs: () => this.natsRoundTrip() },
       neighbours: async () => new Map(),
+      postCopyFault: async () => this.postCopyFault,
       clock: this.clock,
       log: pino({ level: 'debug' }, { write: (line) => this.logs.push(JSON.parse(line)) }),
     })

@@ -146,7 +146,7 @@ export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient
       codes: ['CONFLICT'],
     },
     async ({ params, body }, { change }) => {
-      const request = { ...params, parallel: body.parallel ?? 0 }
+      const request = { ...params, parallel: body.parallel ?? 0, copyDisks: body.copy_disks }
       const answer = await change((options) => controller.drainHost(request, options))
       return { host: showHost(given(answer.host, 'the host')) }
     },

@@ -97,7 +97,7 @@ describe('migrate', () => {
       status: 400,
       body: { errors: [{ field: 'migrate.host_uuid' }] },
     })
-    expect(await act('migrate', { migrate: { post_copy: true } })).toMatchObject({ status: 400 })
+    expect(await act('migrate', { migrate: { postcopy: true } })).toMatchObject({ status: 400 })
   })
 
   test('is called off while it is under way', async () => {

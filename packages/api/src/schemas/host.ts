@@ -64,6 +64,7 @@ const Drain = z.object({
     .openapi({ description: 'drained: nothing is left; stuck: it is over, and something could not leave' }),
   operation_uuid: Uuid,
   parallel: z.int(),
+  copy_disks: z.boolean(),
   started_at: Moment,
   ended_at: Moment.nullable(),
   total: z.int().openapi({ description: 'Instances that the host had at its beginning' }),
@@ -131,8 +132,11 @@ export const DrainHostBody = z
       .openapi({
         description: `How many moves are under way at once; ${DRAIN_PARALLEL} where it is not given`,
       }),
+    copy_disks: z.boolean().default(false).openapi({
+      description: 'Have instances with disks in pools of this host alone leave, too, and copy those along',
+    }),
   })
-  .default({})
+  .default({ copy_disks: false })
   .openapi('DrainHost')
 
 export const HostListQuery = z.strictObject({

@@ -112,6 +112,7 @@ export const instances = sqliteTable(
     hostId: text().notNull(),
     leavingHostId: text(),
     migration: text({ mode: 'json' }).$type<Migration | null>(),
+    staleCopies: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
     hostIds: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
     shareStorage: integer({ mode: 'boolean' }).notNull(),
     tags: text({ mode: 'json' }).$type<readonly string[]>().notNull(),

@@ -96,6 +96,11 @@ export class FakeAgent {
   peers: readonly FakeAgent[] = []
   readonly #prepared = new Map<string, InstanceSpec>()
   readonly #departureReports = new Map<string, { generation: number; report: DepartureReport }>()
+  /** Files of disks that were copied, or are to be: by the uuid of the disk, the system disk's by its instance. */
+  readonly diskFiles = new Map<string, Buffer>()
+  /** Called before a disk is written, or copies are removed. */
+  onWriteDisk: (name: string) => Promise<void> = async () => {}
+  onRemoveCopies: (uuid: string) => Promise<void> = async () => {}
   onSnapshot: (change: 'make' | 'remove', uuid: string) => Promise<void> = async () => {}
   onImport: () => Promise<void> = async () => {}
   /** Told after each change of what it would report. */
@@ -306,9 +311,46 @@ export class FakeAgent {
         await agent.onReleased(uuid)
         return {}
       },
-      async prepareMigration({ epoch, spec }) {
+      async describeDisks({ diskPool, disks }) {
+        const nothing = { diskUuid: '', sizeBytes: 1024, allocatedBytes: 512, imageUuid: '' }
+        return {
+          copies: [
+            ...(diskPool ? [{ ...nothing, target: 'vda' }] : []),
+            ...disks.map(({ disk, target }) => ({ ...nothing, target, diskUuid: disk?.uuid ?? '' })),
+          ],
+        }
+      },
+      async *readDisk({ file }) {
+        const data = agent.diskFiles.get(file?.diskUuid || file?.instanceUuid || '')
+        if (!data) throw new VpeError('NOT_FOUND', 'there is no such file')
+        yield { message: { $case: 'fileBytes', value: data.length } }
+        yield { message: { $case: 'part', value: { offset: 0, data } } }
+      },
+      async writeDisk(requests) {
+        let name = ''
+        let written = Buffer.alloc(0)
+        for await (const { message } of requests) {
+          if (message?.$case === 'file') {
+            agent.#assertEpoch(message.value.epoch)
+            name = message.value.file?.diskUuid || message.value.file?.instanceUuid || ''
+            await agent.onWriteDisk(name)
+          } else if (message?.$case === 'part') written = Buffer.concat([written, message.value.data])
+        }
+        agent.diskFiles.set(name, written)
+        return {}
+      },
+      async removeCopies({ epoch, uuid, diskPool, disks }) {
+        agent.#assertEpoch(epoch)
+        await agent.onRemoveCopies(uuid)
+        if (agent.domains.has(uuid)) throw new VpeError('CONFLICT', 'it runs here')
+        if (diskPool) agent.diskFiles.delete(uuid)
+        for (const disk of disks) agent.diskFiles.delete(disk.uuid)
+        return {}
+      },
+      async prepareMigration({ epoch, spec, copies }) {
         agent.#assertEpoch(epoch)
         await agent.onPrepare(spec?.uuid ?? '')
+        for (const { diskUuid } of copies) agent.diskFiles.set(diskUuid || (spec?.uuid ?? ''), Buffer.of(1))
         const target = { libvirtUri: agent.hostId, memoryUri: '', listenAddress: '', definitionXml: 'x' }
         if (spec) agent.#prepared.set(spec.uuid, spec)
         return { target }

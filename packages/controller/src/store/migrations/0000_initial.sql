@@ -91,6 +91,7 @@ CREATE TABLE `instances` (
 	`host_id` text NOT NULL,
 	`leaving_host_id` text,
 	`migration` text,
+	`stale_copies` text NOT NULL,
 	`host_ids` text NOT NULL,
 	`share_storage` integer NOT NULL,
 	`tags` text NOT NULL,
