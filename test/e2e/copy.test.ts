@@ -7,7 +7,7 @@ import { until } from './cluster.ts'
 import { CountingGuest, watchedWhile } from './counting-guest.ts'
 import { LabCluster } from './lab-cluster.ts'
 
-const cluster = new LabCluster()
+const cluster = new LabCluster(undefined, { VPE_LAB_MIGRATION_TLS: 'on' })
 const { lab } = cluster
 const POOL = 'own'
 /** Counts on the serial line, and puts a word on the data disk first. */
@@ -35,7 +35,7 @@ beforeAll(async () => {
     expect(await ended(made.headers)).toMatchObject({ status: 'succeeded' })
     const instance = {
       ...{ name: 'counts', flavor_uuid: 'tiny-96', image_uuid: 'demo', disk_pool: POOL },
-      ...{ user_data: WRITING, disk_uuids: [disk] },
+      ...{ user_data: WRITING, disks: [disk] },
     }
     const { body } = await cluster.ok('POST', '/instances', { instance })
     return new CountingGuest(cluster, body.instance.uuid)
@@ -63,8 +63,21 @@ function wordOn(host: string): string {
   return buffer.toString()
 }
 
+/** Begins, as soon as nothing is left of the move before. */
+async function begin(order: object): Promise<Headers> {
+  let begun = await migrate({ copy_disks: true, ...order })
+  await until('it begins', async () => {
+    if (begun.status === 200) return true
+    expect(JSON.stringify(begun.body)).toContain('not removed yet')
+    begun = await migrate({ copy_disks: true, ...order })
+    return false
+  })
+  return begun.headers
+}
+
 async function expectAt(host: string, other: string): Promise<void> {
-  expect(await cluster.instance(guest.uuid)).toMatchObject({ task: null, host })
+  await until('it is at rest', async () => (await cluster.instance(guest.uuid)).task === null)
+  expect(await cluster.instance(guest.uuid)).toMatchObject({ host })
   expect((await cluster.ok('GET', `/disks/${disk}`)).body.disk).toMatchObject({ host })
   await until(`what was on ${other} is gone`, () => filesOf(other).length === 0)
   expect(filesOf(host)).toHaveLength(3)
@@ -79,7 +92,7 @@ test('it does not leave its disks behind, and is told how to take them along', a
 })
 
 test('called off while it is copied it stays, and the half copies go', async () => {
-  const { headers } = await migrate({ host_uuid: 'h2', copy_disks: true, bandwidth_mib_s: 1 })
+  const headers = await begin({ host_uuid: 'h2', bandwidth_mib_s: 1 })
   await until('it is being copied', async () => {
     const { body } = await cluster.ok('GET', `/operations/${headers.get('operation-id')}`)
     expect(body.operation).toMatchObject({ status: 'running' })
@@ -93,7 +106,7 @@ test('called off while it is copied it stays, and the half copies go', async () 
 
 test('it goes on on the other host with its disks, and nothing is left on the first', async () => {
   const [longestGapMs] = await watchedWhile(cluster, [guest], async () => {
-    const { headers } = await migrate({ host_uuid: 'h2', copy_disks: true })
+    const headers = await begin({ host_uuid: 'h2' })
     expect(await ended(headers)).toMatchObject({ status: 'succeeded' })
     await guest.goesOn()
   })
@@ -110,11 +123,11 @@ test('it goes on on the other host with its disks, and nothing is left on the fi
 })
 
 test('a host that dies meanwhile has nothing of it once it is back', async () => {
-  const { headers } = await migrate({ host_uuid: 'h1', copy_disks: true, bandwidth_mib_s: 1 })
+  const headers = await begin({ host_uuid: 'h1', bandwidth_mib_s: 1 })
   await until('it is being copied', () => filesOf('h1').length === 3)
   await lab.kill('h1')
   expect(await ended(headers)).toMatchObject({ status: 'failed' })
-  expect(await cluster.instance(guest.uuid)).toMatchObject({ status: 'active', task: null, host: 'h2' })
+  expect(await cluster.instance(guest.uuid)).toMatchObject({ status: 'active', host: 'h2' })
   expect(filesOf('h2')).toHaveLength(3)
   await guest.goesOn()
   await lab.start('h1')
@@ -125,7 +138,7 @@ test('a host that dies meanwhile has nothing of it once it is back', async () =>
 test('off, its files go there whole', async () => {
   const stopped = await cluster.ok('POST', `/instances/${guest.uuid}/stop`)
   expect(await ended(stopped.headers)).toMatchObject({ status: 'succeeded' })
-  const { headers } = await migrate({ host_uuid: 'h1', copy_disks: true })
+  const headers = await begin({ host_uuid: 'h1' })
   expect(await ended(headers)).toMatchObject({ status: 'succeeded' })
   await expectAt('h1', 'h2')
   const started = await cluster.ok('POST', `/instances/${guest.uuid}/start`)

@@ -14,6 +14,7 @@ import {
   type InstanceRelease,
   type InstanceReport,
   isUp,
+  type MigrationTlsSetup,
   type ObservedDomain,
   reportOf,
   VpeError,
@@ -47,6 +48,7 @@ import {
   prepareMigration,
 } from './migration.ts'
 import type { Neighbours } from './neighbours.ts'
+import { type PeerFaults, type PeerPort, PeerPorts } from './peer-ports.ts'
 import { classifyFile } from './pool/pool-files.ts'
 import type { PoolArguments, PoolImage, PoolResult } from './pool/pool-protocol.ts'
 import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
@@ -85,6 +87,8 @@ export interface AgentDeps {
   readonly epoch: () => number
   readonly readMachine: () => Promise<Machine>
   readonly bus: BusProbe
+  /** How guests on their way are encrypted; null where they are not. */
+  readonly migrationTls: () => Promise<MigrationTlsSetup | null>
   /** The host's ARP table. */
   readonly neighbours: () => Promise<Neighbours>
   /** Why QEMU cannot fetch a guest's memory when it is missed; null where it can. */
@@ -113,6 +117,7 @@ export class Agent {
   readonly #host: HostParts
   readonly #inventory: Inventory
   readonly #addresses: GuestAddresses
+  readonly #peerPorts: PeerPorts
   readonly #upkeep: Upkeep
   readonly #turns: InstanceTurns
   readonly #hints = new Hints()
@@ -131,6 +136,7 @@ export class Agent {
   constructor(deps: AgentDeps) {
     this.#deps = deps
     const { hostId, bootId, hypervisor, files, settings, neighbours, postCopyFault, clock, log } = deps
+    this.#peerPorts = new PeerPorts(settings.migration, hypervisor, clock, this.#stopping.signal)
     const pools = () => this.diskPools.known()
     this.check = new HostCheck({ ...deps, pools, signal: this.#stopping.signal })
     this.diskPools = new DiskPools({ hypervisor, files, log, onNew: () => this.check.lookSoon() })
@@ -277,6 +283,14 @@ export class Agent {
     return this.#run(uuid, { kind: 'receive', generation }, (signal) =>
       prepareMigration(desired, wish, this.#host, freemem(), signal),
     ).result
+  }
+
+  openMigrationPort(): Promise<PeerPort> {
+    return this.#peerPorts.open()
+  }
+
+  tryPeer(port: PeerPort): Promise<PeerFaults> {
+    return this.#peerPorts.dial(port)
   }
 
   describeDisks(disks: CopiedDisks): Promise<DiskCopy[]> {

@@ -1,6 +1,6 @@
 // Disks in pools of a host's own that go with their instance to another host. What they are made of the old host
 // says; the new one makes files for them, which a live migration fills, or takes them whole; and when the move is
-// over, the host that has files too many removes them (docs/adr/0025).
+// over, the host that has files too many removes them (docs/adr/0027).
 
 import {
   type AttachedDisk,

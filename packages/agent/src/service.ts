@@ -38,6 +38,7 @@ import {
   migrationOrderFromWire,
   migrationTargetToWire,
   newDiskFileFromWire,
+  peerPortFromWire,
   releaseFromWire,
   reportToWire,
   snapshotFromWire,
@@ -55,6 +56,8 @@ type ServiceParts = Pick<
   | 'endMigration'
   | 'prepareMigration'
   | 'abandonMigration'
+  | 'openMigrationPort'
+  | 'tryPeer'
   | 'describeDisks'
   | 'readDisk'
   | 'writeDisk'
@@ -207,6 +210,14 @@ export function createAgentService(
       const wish = { copies: copiesFromWire(copies), postCopy }
       await admit(epoch)
       return { target: migrationTargetToWire(await agent.prepareMigration(desired, wish)) }
+    },
+
+    async openMigrationPort() {
+      return { port: await agent.openMigrationPort() }
+    },
+
+    async tryPeer({ port }) {
+      return { faults: [...(await agent.tryPeer(peerPortFromWire(port)))] }
     },
 
     async describeDisks(request) {

@@ -49,6 +49,7 @@ import {
   type MemoryFigures,
   type MigrateDomainRequest,
   type MigrationTarget as MigrationTargetMessage,
+  type PeerPort as PeerPortMessage,
   Power,
   RebootKind,
   type ReleaseInstanceRequest,
@@ -63,6 +64,7 @@ import type { CopiedDisks, DiskFile } from './disk-copies.ts'
 import type { MigrationTarget } from './hypervisor/hypervisor.ts'
 import type { MeasuredInstance } from './metrics/guest-metrics.ts'
 import type { MigrationOrder } from './migration.ts'
+import type { PeerPort } from './peer-ports.ts'
 import type { PoolImage } from './pool/pool-protocol.ts'
 import { printable } from './xml.ts'
 
@@ -285,6 +287,17 @@ export function migrationOrderFromWire({
 
 export function migrationTargetToWire(target: MigrationTarget): MigrationTargetMessage {
   return { ...target, listenAddress: target.listenAddress ?? '' }
+}
+
+const peerPortSchema = z.object({
+  libvirtUri: z.url(),
+  address: z.string().min(1),
+  port: z.int().positive().max(65_535),
+  ports: z.string(),
+})
+
+export function peerPortFromWire(port: PeerPortMessage | undefined): PeerPort {
+  return parse(peerPortSchema, port, 'port')
 }
 
 const DEPARTURES = {

@@ -27,6 +27,7 @@ import { ImageUploads } from './image-uploads.ts'
 import { InstanceReconciler } from './instance-reconciler.ts'
 import { OrphanFinder } from './orphan-finder.ts'
 import { OutboxPublisher } from './outbox-publisher.ts'
+import { PeerProber } from './peer-prober.ts'
 import { startRetention } from './retention.ts'
 import type { ClusterSecurity } from './security/cluster-security.ts'
 import { RequestRate } from './security/request-rate.ts'
@@ -115,6 +116,7 @@ export function createController({
     diskKeeper.lookAtHost(hostId)
     snapshotKeeper.lookAtHost(hostId)
   })
+  const peers = new PeerProber(store, agents, monitor.descriptions, now, log)
   const outbox = new OutboxPublisher(store, log)
   const deliveries = new WebhookDeliveries({ store, policy: webhookPolicy, now, log })
   const orphans = new OrphanFinder(store, agents, now, log, onFatal)
@@ -175,6 +177,7 @@ export function createController({
       monitor.start()
       pools.start()
       orphans.start()
+      peers.start()
       importer.lookAtAll()
       reconciler.lookAtAll()
       diskKeeper.lookAtAll()
@@ -202,6 +205,7 @@ export function createController({
       deliveries.close()
       pools.close()
       orphans.close()
+      peers.close()
       importer.close()
       reconciler.close()
       diskKeeper.close()

@@ -1,6 +1,6 @@
 // Disks in local pools that move with their instance: which they are, what they are made of, and, where no guest runs
 // on them, their files by way of this process from the one host to the other. Hosts talk to the controller alone, so
-// no host has to trust another with its files (docs/adr/0025).
+// no host has to trust another with its files (docs/adr/0027).
 
 import { type HostRecord, type InstanceRecord, VpeError } from '@vpe/core'
 import {

@@ -240,6 +240,11 @@ export class FakeHypervisor implements Hypervisor {
     }
   }
 
+  async reach(libvirtUri: string): Promise<void> {
+    await this.#enter('reach', libvirtUri)
+    if (!this.peers.has(libvirtUri)) throw new VpeError('CONFLICT', `${libvirtUri} cannot be reached`)
+  }
+
   async checkMigration(uuid: string, { libvirtUri }: MigrationTarget): Promise<void> {
     await this.#enter('check-migration', uuid)
     if (!this.peers.has(libvirtUri)) throw new VpeError('CONFLICT', `${libvirtUri} cannot be reached`)

@@ -135,6 +135,8 @@ export interface Hypervisor {
   migrationJob(uuid: string): Promise<MigrationJob>
   /** Null while nothing is copied. */
   migrationProgress(uuid: string): Promise<MigrationProgress | null>
+  /** Rejects with the reason where another hypervisor does not answer this host. */
+  reach(libvirtUri: string): Promise<void>
   /** Rejects with the reason where another hypervisor cannot be reached from here, or cannot offer the guest's CPU. */
   checkMigration(uuid: string, target: MigrationTarget): Promise<void>
   /**

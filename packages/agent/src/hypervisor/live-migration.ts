@@ -48,6 +48,11 @@ export async function migrationProgress(domain: Domain): Promise<MigrationProgre
 }
 
 /** @throws VpeError CONFLICT with the reason */
+export function reachTarget(libvirtUri: string): Promise<void> {
+  return withTarget(libvirtUri, async () => {})
+}
+
+/** @throws VpeError CONFLICT with the reason */
 export async function checkTarget(domain: Domain, { libvirtUri }: MigrationTarget): Promise<void> {
   const { domain: root } = parseXml(await domain.xml({ secure: true, migratable: true }))
   await withTarget(libvirtUri, async (there) => {
@@ -123,6 +128,12 @@ export async function abortMigration(
 /** Its CPUs stand still for a migration, which either goes on or has left them so. */
 export function isPausedToMigrate({ state, reason }: DomainState): boolean {
   return state === 'paused' && reason === 'migration'
+}
+
+/** As above, or with its memory on two hosts, which a post-copy that broke has left so. */
+export function isHeldByMigration(state: DomainState): boolean {
+  const isSplit = state.reason === 'postcopy' || state.reason === 'postcopy-failed'
+  return isPausedToMigrate(state) || (state.state === 'paused' && isSplit)
 }
 
 /** Only the receiving side keeps the figures of what is over; without them it has moved all the same. */

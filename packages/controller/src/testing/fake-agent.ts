@@ -14,6 +14,7 @@ import {
   type HostFacts,
   type InstanceReport,
   type InstanceSpec,
+  type PeerPort,
   type PoolFile,
   Power,
   refuseOtherHosts,
@@ -96,6 +97,10 @@ export class FakeAgent {
   peers: readonly FakeAgent[] = []
   readonly #prepared = new Map<string, InstanceSpec>()
   readonly #departureReports = new Map<string, { generation: number; report: DepartureReport }>()
+  /** How it is dialled by hosts that send it guests. */
+  peerPort: PeerPort | undefined
+  /** Says what does not work when it dials another. */
+  onTryPeer: (libvirtUri: string) => string[] = () => []
   /** Files of disks that were copied, or are to be: by the uuid of the disk, the system disk's by its instance. */
   readonly diskFiles = new Map<string, Buffer>()
   /** Called before a disk is written, or copies are removed. */
@@ -310,6 +315,13 @@ export class FakeAgent {
         agent.onChange()
         await agent.onReleased(uuid)
         return {}
+      },
+      async openMigrationPort() {
+        if (!agent.peerPort) throw new VpeError('CONFLICT', 'this host receives no running guests')
+        return { port: agent.peerPort }
+      },
+      async tryPeer({ port }) {
+        return { faults: agent.onTryPeer(port?.libvirtUri ?? '') }
       },
       async describeDisks({ diskPool, disks }) {
         const nothing = { diskUuid: '', sizeBytes: 1024, allocatedBytes: 512, imageUuid: '' }
