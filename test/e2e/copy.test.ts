@@ -85,6 +85,30 @@ async function expectAt(host: string, other: string): Promise<void> {
   expect(await cluster.definedOn(guest.uuid)).toEqual([host])
 }
 
+/** Of a host, once it has looked at itself and tried others. */
+async function conditionOf(host: string, type: string) {
+  const { body } = await cluster.ok('POST', `/hosts/${await cluster.hostId(host)}/preflight`)
+  return body.host.conditions.find((each: { type: string }) => each.type === type)
+}
+
+test('guests are encrypted on their way, and a closed port is found from both sides', async () => {
+  expect(await conditionOf('h1', 'MigrationEncrypted')).toMatchObject({ status: 'ok' })
+  expect(await conditionOf('h1', 'PeersReachable')).toMatchObject({ status: 'ok' })
+  await lab.ssh('h2', 'nft', 'add table inet closed')
+  await lab.ssh('h2', 'nft', 'add chain inet closed input { type filter hook input priority 0; }')
+  await lab.ssh('h2', 'nft', 'add rule inet closed input tcp dport 49152-49215 drop')
+  try {
+    const closed = { status: 'failed', cure: expect.stringContaining('49152–49215 (memory)') }
+    const words = (from: string) =>
+      expect.stringMatching(new RegExp(`^no guest can be sent ${from}: tcp \\S+:49215`))
+    expect(await conditionOf('h2', 'PeersReachable')).toMatchObject({ ...closed, message: words('from h1') })
+    expect(await conditionOf('h1', 'PeersReachable')).toMatchObject({ ...closed, message: words('to h2') })
+  } finally {
+    await lab.ssh('h2', 'nft', 'delete table inet closed')
+  }
+  expect(await conditionOf('h2', 'PeersReachable')).toMatchObject({ status: 'ok' })
+})
+
 test('it does not leave its disks behind, and is told how to take them along', async () => {
   const { status, body } = await migrate({ host_uuid: 'h2' })
   expect(status).toBe(409)

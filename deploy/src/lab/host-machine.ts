@@ -204,7 +204,14 @@ export class HostMachine {
 
   #prepareDisk(): void {
     const { name, machineUuid, cable, sharedFolder } = this.place
-    for (const part of ['libvirt/etc', 'libvirt/lib', 'libvirt/cache', 'vpe/disks', 'vpe/agent/migration-pki', 'log'])
+    for (const part of [
+      'libvirt/etc',
+      'libvirt/lib',
+      'libvirt/cache',
+      'vpe/disks',
+      'vpe/agent/migration-pki',
+      'log',
+    ])
       mkdirSync(join(this.#disk, part), { recursive: true })
     mkdirSync(sharedFolder, { recursive: true })
     const write = (path: string, ...lines: string[]) =>

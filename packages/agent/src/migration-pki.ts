@@ -60,7 +60,8 @@ export async function layOutMigrationPki(tlsDir: string, folder: string): Promis
 export async function readMigrationTls(folder: string, conf = QEMU_CONF): Promise<MigrationTlsSetup> {
   const text = await readFile(conf, 'utf8').catch((error: Error) => error)
   const isLaidOut = (await readFile(join(folder, 'server-key.pem')).catch(() => null)) !== null
-  if (text instanceof Error) return { folder, isLaidOut, conf, fault: text.message, configured: '', verifies: false }
+  if (text instanceof Error)
+    return { folder, isLaidOut, conf, fault: text.message, configured: '', verifies: false }
   const of = (name: string) => qemuSetting(text, name)
   const configured = of('migrate_tls_x509_cert_dir') ?? of('default_tls_x509_cert_dir') ?? ''
   const verifies = (of('migrate_tls_x509_verify') ?? of('default_tls_x509_verify')) === '1'

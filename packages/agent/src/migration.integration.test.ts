@@ -433,7 +433,13 @@ test('called off while its disk is copied, nothing of it is left there', async (
   report.catch(begun.reject)
   await begun.promise
   expect(await end(a, spec, 3)).toMatchObject({ report: { departure: Departure.RUNNING } })
-  await b.agent.client.removeCopies({ epoch: 1, uuid: spec.uuid, generation: 4, diskPool: there.diskPool, disks: [] })
+  await b.agent.client.removeCopies({
+    epoch: 1,
+    uuid: spec.uuid,
+    generation: 4,
+    diskPool: there.diskPool,
+    disks: [],
+  })
   expect([existsSync(fileIn(pool, spec)), existsSync(fileIn(there.diskPool, spec))]).toEqual([true, false])
   await expectStillOnA(spec, log)
 })

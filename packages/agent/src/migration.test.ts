@@ -25,7 +25,11 @@ async function running() {
   await agent.apply(desired).result
   const settings = {
     platform: { domainType: 'qemu', arch: 'x86_64', machine: 'q35', cpu: 'maximum' },
-    ...{ consoleDir: '/there', bridge: undefined, migration: { receive: undefined, tls: false, ports: { from: 49_152, to: 49_215 } } },
+    ...{
+      consoleDir: '/there',
+      bridge: undefined,
+      migration: { receive: undefined, tls: false, ports: { from: 49_152, to: 49_215 } },
+    },
   } as const
   const mark = incomingMark({ ...desired, generation: 2 }, there, false)
   const target = {

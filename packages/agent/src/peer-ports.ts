@@ -55,7 +55,11 @@ export class PeerPorts {
   }
 
   /** Dials another host as a migration would. */
-  async dial({ libvirtUri, address, port }: Pick<PeerPort, 'libvirtUri' | 'address' | 'port'>): Promise<PeerFaults> {
+  async dial({
+    libvirtUri,
+    address,
+    port,
+  }: Pick<PeerPort, 'libvirtUri' | 'address' | 'port'>): Promise<PeerFaults> {
     const reach = this.#hypervisor.reach(libvirtUri)
     const [libvirt, memory] = await Promise.all([
       attempt(reach, DIAL_MS, this.#clock),
@@ -97,7 +101,9 @@ function listenAt(port: number, host: string | undefined): Promise<Server | null
   server.unref()
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) =>
-      error.code === 'EADDRINUSE' ? resolve(null) : reject(new VpeError('CONFLICT', `port ${port}: ${error.message}`)),
+      error.code === 'EADDRINUSE'
+        ? resolve(null)
+        : reject(new VpeError('CONFLICT', `port ${port}: ${error.message}`)),
     )
     server.listen({ port, ...(host !== undefined && { host }) }, () => resolve(server))
   })

@@ -135,7 +135,7 @@ export function createController({
     ...diskMethods({ store, mutations, policy, now }),
     ...imageMethods({ store, mutations, agents, importer, uploads, imagesGoing, now }),
     ...diskPoolMethods({ store, mutations, agents, orphans, now }),
-    ...hostMethods({ store, mutations, agents, monitor, policy, now }),
+    ...hostMethods({ store, mutations, agents, monitor, peers, policy, now }),
     ...rebalanceMethods({ store, hosts }),
     ...drainMethods({ store, mutations, monitor, policy, now }),
     ...resourceMethods({ store, mutations, agents, monitor, policy, now }),

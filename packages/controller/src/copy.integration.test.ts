@@ -28,7 +28,12 @@ beforeEach(async () => {
   a.peers = [b]
   b.peers = [a]
   for (const agent of [a, b]) agent.onPrepare = async () => {}
-  const made = await harness.client.createDisk({ name: 'data', sizeBytes: 1024 ** 3, diskPool: 'own', host: a.hostId })
+  const made = await harness.client.createDisk({
+    name: 'data',
+    sizeBytes: 1024 ** 3,
+    diskPool: 'own',
+    host: a.hostId,
+  })
   disk = made.disk?.uuid ?? ''
   await harness.ended(made.operationUuid)
   const request = { name: 'vm1', flavor: 'tiny', image: 'demo', diskPool: 'own', diskUuids: [disk] }

@@ -122,11 +122,14 @@ export class HostDescriptions {
     }
   }
 
-  /** Takes what only the controller has measured of a host. */
-  noteFinding(hostId: string, finding: Finding): void {
+  /**
+   * Takes what only the controller has measured of a host.
+   * @param isAsked somebody waits for it
+   */
+  noteFinding(hostId: string, finding: Finding, isAsked: boolean): void {
     const host = this.#store.hosts.get(hostId)
     if (!host) return
-    const look = { findings: [finding], checkedAtMs: this.#now(), isAsked: false }
+    const look = { findings: [finding], checkedAtMs: this.#now(), isAsked }
     const { conditions, changes } = foldConditions(
       this.conditionsOf(host),
       look,

@@ -60,35 +60,44 @@ export class PeerProber {
     if (this.#timer) clearInterval(this.#timer)
   }
 
+  /** Has a host try others now, for somebody who waits for it. */
+  async look(host: HostRecord): Promise<void> {
+    await this.#look(host, this.#turnOf(host.uuid), true)
+  }
+
   #tick(): void {
     for (const host of this.#store.hosts.values()) {
       const turn = this.#turnOf(host.uuid)
       if (host.state !== 'up' || turn.isRunning || turn.dueMs > this.#now()) continue
       turn.isRunning = true
-      void this.#slots.run(() => this.#look(host, turn)).finally(() => {
-        turn.isRunning = false
-      })
+      void this.#slots
+        .run(() => this.#look(host, turn))
+        .finally(() => {
+          turn.isRunning = false
+        })
     }
   }
 
-  async #look(host: HostRecord, turn: Turn): Promise<void> {
+  async #look(host: HostRecord, turn: Turn, isAsked = false): Promise<void> {
     const up = [...this.#store.hosts.values()].filter(({ state }) => state === 'up').map(({ uuid }) => uuid)
     const peers = choosePeers(host.uuid, up, turn.round++, PEERS)
+    const tries = peers
+      .flatMap((uuid) => this.#store.hosts.get(uuid) ?? [])
+      .flatMap((peer) => [
+        { peer: peer.name, direction: 'to' as const, tried: this.#try(host, peer) },
+        { peer: peer.name, direction: 'from' as const, tried: this.#try(peer, host) },
+      ])
     const attempts: PeerAttempt[] = []
     let ports = ''
-    for (const uuid of peers) {
-      const peer = this.#store.hosts.get(uuid)
-      if (!peer) continue
-      for (const direction of ['to', 'from'] as const) {
-        const tried = direction === 'to' ? await this.#try(host, peer) : await this.#try(peer, host)
-        if (!tried) continue
-        ports = tried.ports
-        attempts.push({ peer: peer.name, direction, faults: tried.faults })
-      }
+    for (const { peer, direction, tried } of tries) {
+      const outcome = await tried
+      if (!outcome) continue
+      ports = outcome.ports
+      attempts.push({ peer, direction, faults: outcome.faults })
     }
     const isWell = attempts.every(({ faults }) => faults.length === 0)
-    turn.dueMs = this.#now() + (isWell && attempts.length > 0 ? INTERVAL_MS : AGAIN_MS)
-    if (attempts.length > 0) this.#descriptions.noteFinding(host.uuid, judgePeers(attempts, ports))
+    turn.dueMs = this.#now() + (isWell ? INTERVAL_MS : AGAIN_MS)
+    if (attempts.length > 0) this.#descriptions.noteFinding(host.uuid, judgePeers(attempts, ports), isAsked)
   }
 
   /** Null where one of the two does not answer, which is found elsewhere, or receives no guests at all. */

@@ -29,7 +29,12 @@ const begun = (mode: 'live' | 'cold', over: Partial<InstanceRecord> = {}) =>
   next(decideMove(anInstance({ hostId: 'a', ...over }), { ...WISH, mode }))
 const step = (instance: InstanceRecord) => plan(instance, null, 0)
 const settled = (instance: InstanceRecord) =>
-  next(decideReport(instance, aReport({ generation: instance.generation, power: instance.power as 'on' | 'off' })))
+  next(
+    decideReport(
+      instance,
+      aReport({ generation: instance.generation, power: instance.power as 'on' | 'off' }),
+    ),
+  )
 
 describe('live', () => {
   test('once it has gone and is at rest there, the old files go, and not before', () => {
@@ -93,7 +98,9 @@ describe('cold', () => {
   })
 
   test('a plain move has nothing to fail at', () => {
-    const moving = next(decideMove(anInstance({ hostId: 'a', ...off }), { ...WISH, mode: 'cold', copyDisks: false }))
+    const moving = next(
+      decideMove(anInstance({ hostId: 'a', ...off }), { ...WISH, mode: 'cold', copyDisks: false }),
+    )
     expect(decideCopyFailed(moving, 'no room')).toBeNull()
   })
 
@@ -120,7 +127,8 @@ test('post-copy is for live moves of guests alone', () => {
     expect(() => decideMove(anInstance({ hostId: 'a' }), refused)).toThrow(VpeError)
 })
 
-const begunWith = (wish: Parameters<typeof decideMove>[1]) => next(decideMove(anInstance({ hostId: 'a' }), wish))
+const begunWith = (wish: Parameters<typeof decideMove>[1]) =>
+  next(decideMove(anInstance({ hostId: 'a' }), wish))
 
 test('a data disk of a local pool is where its guest is', () => {
   const disk = aDisk({ hostId: 'a', status: 'in-use', instanceUuid: anInstance().uuid, slot: 1 })

@@ -227,12 +227,18 @@ export function judgeMigrationTls(setup: MigrationTlsSetup | null): Finding {
   const cure = `Write ${lines} into ${conf} and restart libvirtd (guests run on), or set VPE_AGENT_MIGRATION_TLS=off on all hosts`
   if (!isLaidOut)
     return failed(type, `${folder} holds no certificate`, 'Join the cluster, and let the agent write there')
-  if (fault !== '') return warning(type, `${conf}: ${fault}: whether QEMU finds its certificate is not known`, cure)
+  if (fault !== '')
+    return warning(type, `${conf}: ${fault}: whether QEMU finds its certificate is not known`, cure)
   if (configured !== folder) {
     const now = configured === '' ? 'nothing' : configured
-    return failed(type, `QEMU looks for its certificate in ${now}, and it is in ${folder}: guests cannot migrate live`, cure)
+    return failed(
+      type,
+      `QEMU looks for its certificate in ${now}, and it is in ${folder}: guests cannot migrate live`,
+      cure,
+    )
   }
-  if (!verifies) return warning(type, 'QEMU takes guests from whoever sends them: it asks for no certificate', cure)
+  if (!verifies)
+    return warning(type, 'QEMU takes guests from whoever sends them: it asks for no certificate', cure)
   return ok(type, `QEMU has the cluster's certificate, and asks for one`)
 }
 
