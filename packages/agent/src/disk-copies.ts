@@ -79,11 +79,11 @@ export async function makeCopyTargets(
       { signal },
     )
   }
-  await makeSeed(desired, host, signal)
+  if (copies.some(({ diskUuid }) => diskUuid === null)) await makeSeed(desired, host, signal)
 }
 
 /** Its seed goes with the system disk, and is made anew: it says the same. */
-export async function makeSeed(
+async function makeSeed(
   { uuid, seed, diskPool }: DesiredInstance,
   { files }: HostParts,
   signal: AbortSignal,

@@ -84,8 +84,8 @@ export class PeerProber {
     const tries = peers
       .flatMap((uuid) => this.#store.hosts.get(uuid) ?? [])
       .flatMap((peer) => [
-        { peer: peer.name, direction: 'to' as const, tried: this.#try(host, peer) },
-        { peer: peer.name, direction: 'from' as const, tried: this.#try(peer, host) },
+        { peer: peer.name, direction: 'there' as const, tried: this.#try(host, peer) },
+        { peer: peer.name, direction: 'here' as const, tried: this.#try(peer, host) },
       ])
     const attempts: PeerAttempt[] = []
     let ports = ''

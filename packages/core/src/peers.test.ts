@@ -27,8 +27,8 @@ test('a round spreads over hosts: none is tried by more than it tries', () => {
 
 test('what does not work is said by direction, with a cure', () => {
   const attempts = [
-    { peer: 'h2', direction: 'to', faults: [] },
-    { peer: 'h2', direction: 'from', faults: ['tcp 10.0.0.1:49215 (timed out)'] },
+    { peer: 'h2', direction: 'there', faults: [] },
+    { peer: 'h2', direction: 'here', faults: ['tcp 10.0.0.1:49215 (timed out)'] },
   ] as const
   expect(judgePeers(attempts.slice(0, 1), 'TCP 16514')).toMatchObject({ status: 'ok', cure: '' })
   expect(judgePeers(attempts, 'TCP 16514')).toMatchObject({

@@ -10,8 +10,8 @@ export const PEERS_FINDING = 'PeersReachable'
 export interface PeerAttempt {
   /** The other host, by name. */
   readonly peer: string
-  /** `to` the other, or `from` it. */
-  readonly direction: 'to' | 'from'
+  /** Whether the other dialled this one, or was dialled. */
+  readonly direction: 'there' | 'here'
   /** The ways that did not work: what was dialled, and why not. */
   readonly faults: readonly string[]
 }
@@ -43,7 +43,10 @@ export function judgePeers(attempts: readonly PeerAttempt[], ports: string): Fin
     const message = `guests can be sent to and from ${names}: libvirt and a port for their memory were reached`
     return { type, status: 'ok', message, cure: '', latencyMs: null }
   }
-  const told = failed.map(({ peer, direction, faults }) => `${direction} ${peer}: ${faults.join(', ')}`)
+  const told = failed.map(({ peer, direction, faults }) => {
+    const way = direction === 'there' ? `to ${peer}` : `from ${peer}`
+    return `${way}: ${faults.join(', ')}`
+  })
   const cure = `Open ${ports} between all hosts, in both directions, and see that libvirtd listens there and each host's certificate is of the cluster (docs/operations.md, Live migration)`
   return { type, status: 'failed', message: `no guest can be sent ${told.join('; ')}`, cure, latencyMs: null }
 }

@@ -3,6 +3,7 @@
 import { groupsOf, type InstanceRecord, type PlacementRequest, VpeError } from '@vpe/core'
 import { disksOf } from '../instance-disks.ts'
 import type { Store } from '../store/store.ts'
+import { markerOn } from '../wire.ts'
 import { reachOf } from './disks.ts'
 import { imageHomeOf } from './images.ts'
 
@@ -41,7 +42,10 @@ export function moveRequest(
   }
 }
 
-/** Hosts that have another folder than this one in each pool that a move is to copy disks of: a copy would replace itself. */
+/**
+ * Hosts that are known to have another folder than its own host in each pool that a move is to copy disks of: a copy
+ * would replace what it is made from, else, and then be removed.
+ */
 export function withFoldersOfTheirOwn(
   store: Store,
   instance: InstanceRecord,
@@ -50,16 +54,17 @@ export function withFoldersOfTheirOwn(
   const pools = [instance.diskPoolUuid, ...disksOf(store, instance.uuid).map((disk) => disk.diskPoolUuid)]
     .flatMap((uuid) => store.diskPools.get(uuid) ?? [])
     .filter(({ shared }) => !shared)
-  const markerAt = (pool: (typeof pools)[number], hostId: string) =>
-    pool.hosts.find((each) => each.hostId === hostId)?.marker
   const isApart = (hostId: string) =>
-    pools.every(
-      (pool) => markerAt(pool, hostId) !== markerAt(pool, instance.hostId) || !markerAt(pool, hostId),
-    )
+    pools.every((pool) => {
+      // A host that is not in the pool is refused with that reason by the placement.
+      if (pool.hosts.every((each) => each.hostId !== hostId)) return true
+      const [there, here] = [hostId, instance.hostId].map((each) => markerOn(pool, each))
+      return there !== '' && here !== '' && there !== here
+    })
   const apart = hostIds.filter(isApart)
-  if (apart.length > 0 || hostIds.length === 0) return apart
+  if (apart.length > 0) return apart
   throw new VpeError(
     'CONFLICT',
-    `instance ${instance.name} cannot move with its disks: all other hosts see the folder of its pool that its own host sees; declare that pool shared, then it moves without`,
+    `instance ${instance.name} cannot move with its disks: no other host is known to have a folder of its own in its pool; wait until the pool is ready there, or declare it shared if all see the folder of its pool that its host sees`,
   )
 }
