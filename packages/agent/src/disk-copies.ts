@@ -123,7 +123,7 @@ export async function* readDisk(
     const part = await read(offset)
     fileBytes = part.fileBytes
     if (offset === 0) yield { fileBytes }
-    if (part.data.some((byte) => byte !== 0)) yield { offset, data: part.data }
+    if (part.data.length > 0) yield { offset, data: part.data }
   }
 }
 

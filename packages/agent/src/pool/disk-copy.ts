@@ -70,7 +70,7 @@ export async function readDisk(
       if (bytesRead === 0) throw new VpeError('DISK_POOL_FAILED', `${nameOf(disk)} has become shorter`)
       read += bytesRead
     }
-    return { data, fileBytes: size }
+    return { data: data.equals(Buffer.alloc(data.length)) ? Buffer.alloc(0) : data, fileBytes: size }
   } finally {
     await file.close()
   }

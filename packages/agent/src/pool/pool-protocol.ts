@@ -160,7 +160,7 @@ const operations = {
     arguments: z.object({ disk: diskFile, sizeBytes, imageUuid: z.uuid().nullable() }),
     result: z.object({}),
   },
-  /** A part of a file, and how long that is in all; shorter than asked for at its end alone. */
+  /** A part of a file, shorter than asked for at its end, and empty where it is all zeros; and how long the file is. */
   'read-disk': {
     arguments: z.object({ disk: diskFile, offset: sizeBytes, length: sizeBytes }),
     result: z.object({ data: bytes, fileBytes: sizeBytes }),
