@@ -30,6 +30,7 @@ import {
   Operation,
   type Orphan,
   Placement,
+  Rebalance,
   RebalanceHostsResponse,
   Snapshot,
   UpdateInstanceRequest,
@@ -238,6 +239,12 @@ export function createFakeController(): FakeController {
     const instance = { ...instances.get(uuid), ...change }
     instances.things.set(instance.uuid, instance)
     return { instance, operationUuid: begin(kind, instance.uuid, false) }
+  }
+
+  let rebalance: Rebalance | null = null
+  function begunRebalance(): Rebalance {
+    if (!rebalance) throw new VpeError('NOT_FOUND', 'there was no rebalance')
+    return rebalance
   }
 
   function setSchedulable(uuid: string | undefined, schedulable: boolean) {
@@ -737,8 +744,7 @@ export function createFakeController(): FakeController {
     cordonHost: serve('cordonHost', ({ uuid }) => setSchedulable(uuid, false)),
     uncordonHost: serve('uncordonHost', ({ uuid }) => setSchedulable(uuid, true)),
     /** Plans to move the first instance to the last host. */
-    rebalanceHosts: serve('rebalanceHosts', ({ boundPercent = 20, dryRun }) => {
-      if (!dryRun) throw new VpeError('CONFLICT', 'plans are not carried out by themselves')
+    rebalanceHosts: serve('rebalanceHosts', ({ boundPercent = 20, parallel, dryRun }) => {
       const [instance] = instances.list('')
       const target = hosts.list('').at(-1)
       const spread = { boundPercent, spreadBeforePercent: 60, spreadAfterPercent: 10.5, balanced: true }
@@ -754,7 +760,20 @@ export function createFakeController(): FakeController {
         spreadPercent: 10.5,
       }
       const explanation = '1 move takes the spread from 60.0 to 10.5 %, within 20 %'
-      return RebalanceHostsResponse.fromPartial({ ...spread, explanation, moves: instance ? [move] : [] })
+      const moves = instance ? [move] : []
+      if (dryRun) return RebalanceHostsResponse.fromPartial({ ...spread, explanation, moves })
+      const operationUuid = begin('host.rebalance', target?.uuid ?? '', false)
+      rebalance = Rebalance.fromPartial({
+        ...{ operationUuid, boundPercent, parallel: parallel || 2, spreadBeforePercent: 60, explanation },
+        startedAtMs: CREATED_AT_MS,
+        moves: moves.map((each) => ({ ...each, state: 'REBALANCE_MOVE_STATE_MOVING', why: each.reason })),
+      })
+      return RebalanceHostsResponse.fromPartial({ ...spread, explanation, moves, operationUuid })
+    }),
+    getRebalance: serve('getRebalance', () => ({ rebalance: begunRebalance() })),
+    cancelRebalance: serve('cancelRebalance', () => {
+      rebalance = { ...begunRebalance(), cancelled: true }
+      return { rebalance, operationUuid: rebalance.operationUuid }
     }),
     deleteHost: serve('deleteHost', ({ uuid }) => {
       if (instances.things.size > 0)

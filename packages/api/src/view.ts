@@ -27,7 +27,9 @@ import {
   type OperationStatus,
   type Orphan,
   type Placement,
+  type Rebalance,
   type RebalanceHostsResponse,
+  type RebalanceMoveState,
   type Snapshot,
   type SnapshotStatus,
   SystemDiskKind,
@@ -36,7 +38,7 @@ import {
 import type { DiskView } from './schemas/disk.ts'
 import type { DiskPoolView, OrphanView } from './schemas/disk-pool.ts'
 import type { FlavorView } from './schemas/flavor.ts'
-import type { HostView, RebalanceAnswer } from './schemas/host.ts'
+import type { HostView, RebalanceAnswer, RebalanceRunAnswer } from './schemas/host.ts'
 import type { ImageCopiesAnswer, ImageView } from './schemas/image.ts'
 import type { ChangedInstanceView, InstanceView } from './schemas/instance.ts'
 import type { JoinTokenView } from './schemas/join-token.ts'
@@ -459,6 +461,41 @@ export function showRebalance(plan: RebalanceHostsResponse): z.input<typeof Reba
       copied_mib: move.copiedMib,
       reason: move.reason,
       spread_percent: move.spreadPercent,
+    })),
+    operation_uuid: plan.operationUuid || null,
+  }
+}
+
+const MOVE_STATE_WORDS = {
+  REBALANCE_MOVE_STATE_UNSPECIFIED: 'waiting',
+  REBALANCE_MOVE_STATE_WAITING: 'waiting',
+  REBALANCE_MOVE_STATE_MOVING: 'moving',
+  REBALANCE_MOVE_STATE_MOVED: 'moved',
+  REBALANCE_MOVE_STATE_FAILED: 'failed',
+  REBALANCE_MOVE_STATE_REFUSED: 'refused',
+  REBALANCE_MOVE_STATE_NEEDLESS: 'needless',
+} as const satisfies Record<RebalanceMoveState, string>
+
+export function showRebalanceRun(run: Rebalance): z.input<typeof RebalanceRunAnswer>['rebalance'] {
+  return {
+    operation_uuid: run.operationUuid,
+    state: run.endedAtMs !== 0 ? 'over' : run.cancelled ? 'cancelling' : 'running',
+    periodic: run.periodic,
+    bound_percent: run.boundPercent,
+    parallel: run.parallel,
+    spread_before_percent: run.spreadBeforePercent,
+    explanation: run.explanation,
+    started_at: moment(run.startedAtMs),
+    ended_at: momentOrNull(run.endedAtMs),
+    moves: run.moves.map((move) => ({
+      instance_uuid: move.instanceUuid,
+      instance: move.instanceName,
+      from_host_uuid: move.fromHostId,
+      from_host: move.fromHostName,
+      to_host_uuid: move.toHostId,
+      to_host: move.toHostName,
+      state: MOVE_STATE_WORDS[move.state],
+      why: move.why,
     })),
   }
 }

@@ -6,6 +6,7 @@ import {
   DEFAULT_OVERCOMMIT,
   DEFAULT_WEBHOOK_POLICY,
   type OvercommitPolicy,
+  REBALANCE_BOUND_PERCENT,
   type WebhookPolicy,
 } from '@vpe/core'
 import {
@@ -27,6 +28,7 @@ import { ImageUploads } from './image-uploads.ts'
 import { InstanceReconciler } from './instance-reconciler.ts'
 import { OrphanFinder } from './orphan-finder.ts'
 import { OutboxPublisher } from './outbox-publisher.ts'
+import { type RebalancePolicy, Rebalancer } from './rebalancer.ts'
 import { startRetention } from './retention.ts'
 import type { ClusterSecurity } from './security/cluster-security.ts'
 import { RequestRate } from './security/request-rate.ts'
@@ -64,6 +66,8 @@ export interface ControllerDeps {
   readonly onFatal: (error: unknown) => void
   readonly policy?: OvercommitPolicy
   readonly webhookPolicy?: WebhookPolicy
+  /** Rebalances that nobody asks for; none where it is left out. */
+  readonly rebalancePolicy?: RebalancePolicy
   readonly dialAgent?: AgentDialer
   /** With it, all calls are encrypted and held to roles; without, everything stays on loopback. */
   readonly security?: ClusterSecurity | null
@@ -97,6 +101,7 @@ export function createController({
   onFatal,
   policy = DEFAULT_OVERCOMMIT,
   webhookPolicy = DEFAULT_WEBHOOK_POLICY,
+  rebalancePolicy = { everyMs: 0, boundPercent: REBALANCE_BOUND_PERCENT },
   security = null,
   addresses = { enrolment: [], controller: '', nats: '' },
   dialAgent = agentDialer(security?.folder),
@@ -123,6 +128,9 @@ export function createController({
   const startMove = createStartMove({ store, mutations, hosts, imagesGoing, now })
   const stepOf = (uuid: string) => reconciler.stepOf(uuid)
   const drainer = new HostDrainer({ store, startMove, stepOf, now, log, onFatal })
+  const rebalancer = new Rebalancer({
+    ...{ store, hosts, startMove, stepOf, policy: rebalancePolicy, now, log, onFatal },
+  })
   let isBusConnected = false
 
   const troubles = () => (isBusConnected ? [] : ['NATS is not connected: events wait in the outbox'])
@@ -134,12 +142,14 @@ export function createController({
     ...imageMethods({ store, mutations, agents, importer, uploads, imagesGoing, now }),
     ...diskPoolMethods({ store, mutations, agents, orphans, now }),
     ...hostMethods({ store, mutations, agents, monitor, policy, now }),
-    ...rebalanceMethods({ store, hosts }),
+    ...rebalanceMethods({ store, mutations, rebalancer }),
     ...drainMethods({ store, mutations, monitor, policy, now }),
     ...resourceMethods({ store, mutations, agents, monitor, policy, now }),
     ...snapshotMethods({ store, mutations, hosts, imagesGoing, now }),
     ...metricsMethods(store, agents),
-    ...operationMethods({ store, reconciler, importer, diskKeeper, snapshotKeeper, drainer, troubles }),
+    ...operationMethods({
+      ...{ store, reconciler, importer, diskKeeper, snapshotKeeper, drainer, rebalancer, troubles },
+    }),
     ...consoleMethods({ store, agents, now }),
     ...webhookMethods({ store, mutations, deliveries, now }),
     ...joinTokenMethods({ store, mutations, security, addresses, now }),
@@ -180,6 +190,7 @@ export function createController({
       diskKeeper.lookAtAll()
       snapshotKeeper.lookAtAll()
       drainer.look()
+      rebalancer.start()
       return port
     },
     async listenForEnrolment(address) {
@@ -207,6 +218,7 @@ export function createController({
       diskKeeper.close()
       snapshotKeeper.close()
       drainer.close()
+      rebalancer.close()
       clearInterval(ownCertificate)
       enrolment?.forceShutdown()
       server.forceShutdown()

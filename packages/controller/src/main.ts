@@ -68,6 +68,7 @@ const controller = createController({
   security,
   addresses,
   policy: config.overcommit,
+  rebalancePolicy: config.rebalance,
 })
 await controller.listen(config.listen)
 log.info({ address: config.listen, tls: config.isTls }, 'listening')

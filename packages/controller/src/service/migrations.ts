@@ -57,13 +57,15 @@ export type StartMove = (
   instance: InstanceRecord,
   /** Hosts that it goes to only where no other fits. */
   avoid: readonly string[],
+  /** The host that it goes to; left out for whichever fits best. */
+  wanted?: string,
 ) => Pick<Mutation<unknown>, 'changes' | 'events'>
 
-/** Moves that nobody has asked for by name: as its guest runs where it does, to wherever it fits. */
+/** Moves that nobody has asked for by name: as its guest runs where it does. */
 export function createStartMove(deps: InstanceServiceDeps): StartMove {
   const carryOut = createCarryOut(deps.store, deps.now)
-  return (instance, avoid) => {
-    const { hostId, placement } = targetOf(deps, instance, null, avoid)
+  return (instance, avoid, wanted) => {
+    const { hostId, placement } = targetOf(deps, instance, wanted ?? null, avoid)
     const decision = decideMove(instance, { hostId, mode: 'auto', atMs: deps.now() })
     return carryOut('instance.migrate', instance, decision, placement)
   }

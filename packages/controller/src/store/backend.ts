@@ -23,6 +23,7 @@ export interface LoadedState {
       | 'instances'
       | 'joinTokens'
       | 'members'
+      | 'rebalances'
       | 'snapshots'
       | 'webhooks']: Tables[Name][]
   }

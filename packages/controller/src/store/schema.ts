@@ -18,9 +18,10 @@ import {
   type Orphan,
   type PlacementVerdict,
   type RbdSource,
+  type RebalanceRunMove,
   SNAPSHOT_STATUSES,
 } from '@vpe/core'
-import { blob, index, integer, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+import { blob, index, integer, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
 /** One row: who this store is, and which leader writes it. */
 export const meta = sqliteTable('meta', {
@@ -234,6 +235,20 @@ export const members = sqliteTable('members', {
   id: text().primaryKey(),
   keySha256: text().notNull(),
   joinedAtMs: integer().notNull(),
+})
+
+/** The latest one; see rebalancer.ts. */
+export const rebalances = sqliteTable('rebalances', {
+  uuid: text().primaryKey(),
+  isPeriodic: integer({ mode: 'boolean' }).notNull(),
+  boundPercent: real().notNull(),
+  parallel: integer().notNull(),
+  spreadBeforePercent: real().notNull(),
+  explanation: text().notNull(),
+  startedAtMs: integer().notNull(),
+  endedAtMs: integer(),
+  isCancelled: integer({ mode: 'boolean' }).notNull(),
+  moves: text({ mode: 'json' }).$type<readonly RebalanceRunMove[]>().notNull(),
 })
 
 export const outbox = sqliteTable('outbox', {

@@ -43,6 +43,7 @@ const TABLES = {
   idempotencyKeys: { table: schema.idempotencyKeys, key: schema.idempotencyKeys.key },
   joinTokens: { table: schema.joinTokens, key: schema.joinTokens.uuid },
   members: { table: schema.members, key: schema.members.id },
+  rebalances: { table: schema.rebalances, key: schema.rebalances.uuid },
 } satisfies Record<TableName, unknown>
 
 type Db = BetterSQLite3Database<typeof schema>
@@ -101,6 +102,7 @@ export class SqliteBackend implements StoreBackend {
         webhooks: this.#db.select().from(schema.webhooks).all(),
         joinTokens: this.#db.select().from(schema.joinTokens).all(),
         members: this.#db.select().from(schema.members).all(),
+        rebalances: this.#db.select().from(schema.rebalances).all(),
         snapshots: this.#db.select().from(schema.snapshots).orderBy(asc(schema.snapshots.createdAtMs)).all(),
       },
       runningOperations: this.#db

@@ -12,6 +12,7 @@ import type {
   MemberRecord,
   OperationRecord,
   PlacementVerdict,
+  RebalanceRecord,
   SnapshotRecord,
   WebhookRecord,
 } from '@vpe/core'
@@ -53,6 +54,7 @@ export interface Tables {
   readonly idempotencyKeys: IdempotencyKeyRecord
   readonly joinTokens: JoinTokenRecord
   readonly members: MemberRecord
+  readonly rebalances: RebalanceRecord
 }
 
 export type TableName = keyof Tables
@@ -77,5 +79,6 @@ export const change = {
   idempotencyKey: (row: IdempotencyKeyRecord): Change => ({ table: 'idempotencyKeys', key: row.key, row }),
   joinToken: (row: JoinTokenRecord): Change => ({ table: 'joinTokens', key: row.uuid, row }),
   member: (row: MemberRecord): Change => ({ table: 'members', key: row.id, row }),
+  rebalance: (row: RebalanceRecord): Change => ({ table: 'rebalances', key: row.uuid, row }),
   remove: (table: TableName, key: string): Change => ({ table, key, row: null }) as Change,
 }

@@ -179,6 +179,19 @@ CREATE TABLE `placements` (
 );
 --> statement-breakpoint
 CREATE INDEX `placements_by_time` ON `placements` (`created_at_ms`);--> statement-breakpoint
+CREATE TABLE `rebalances` (
+	`uuid` text PRIMARY KEY NOT NULL,
+	`is_periodic` integer NOT NULL,
+	`bound_percent` real NOT NULL,
+	`parallel` integer NOT NULL,
+	`spread_before_percent` real NOT NULL,
+	`explanation` text NOT NULL,
+	`started_at_ms` integer NOT NULL,
+	`ended_at_ms` integer,
+	`is_cancelled` integer NOT NULL,
+	`moves` text NOT NULL
+);
+--> statement-breakpoint
 CREATE TABLE `snapshots` (
 	`uuid` text PRIMARY KEY NOT NULL,
 	`name` text NOT NULL,
