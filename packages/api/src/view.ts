@@ -105,6 +105,7 @@ const POOL_STATE_WORDS = {
   DISK_POOL_HOST_STATE_PENDING: 'pending',
   DISK_POOL_HOST_STATE_READY: 'ready',
   DISK_POOL_HOST_STATE_ERROR: 'error',
+  DISK_POOL_HOST_STATE_LEAVING: 'leaving',
 } as const satisfies Record<DiskPoolHostState, string>
 
 const CONDITION_STATUS_WORDS = {
@@ -278,6 +279,7 @@ export function showDiskPool(pool: DiskPool): z.input<typeof DiskPoolView> {
         }
       : null,
     orphans: pool.orphans,
+    deleting: pool.deleting,
     system_disks: SYSTEM_DISK_WORDS[pool.systemDisks],
     hosts: pool.hosts.map((host) => ({
       host_uuid: host.hostId,

@@ -111,7 +111,9 @@ export function createController({
   const importer = new ImageImporter(store, agents, now, log, onFatal)
   const uploads = new ImageUploads(store, agents, now)
   const reconciler = new InstanceReconciler(store, agents, now, log, onFatal)
-  const pools = new DiskPoolKeeper(store, agents, log, onFatal, (hostId) => reconciler.lookAtHost(hostId))
+  const pools = new DiskPoolKeeper(store, agents, now, log, onFatal, (hostId) =>
+    reconciler.lookAtHost(hostId),
+  )
   const diskKeeper = new DiskKeeper(store, agents, now, log, onFatal)
   const snapshotKeeper = new SnapshotKeeper(store, agents, now, log, onFatal)
   const monitor = new HostMonitor(store, agents, now, log, (hostId) => {
@@ -140,7 +142,7 @@ export function createController({
     ...migrationMethods({ store, mutations, hosts, imagesGoing, now }),
     ...diskMethods({ store, mutations, policy, now }),
     ...imageMethods({ store, mutations, agents, importer, uploads, imagesGoing, now }),
-    ...diskPoolMethods({ store, mutations, agents, orphans, now }),
+    ...diskPoolMethods({ store, mutations, agents, keeper: pools, orphans, now }),
     ...hostMethods({ store, mutations, agents, monitor, policy, now }),
     ...rebalanceMethods({ store, mutations, rebalancer }),
     ...drainMethods({ store, mutations, monitor, policy, now }),

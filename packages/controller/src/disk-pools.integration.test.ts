@@ -185,6 +185,92 @@ describe('a host', () => {
   })
 })
 
+describe('a pool that is taken from its hosts', () => {
+  const away = async () => {
+    throw new VpeError('DISK_POOL_FAILED', 'the folder does not answer')
+  }
+  const others = async (uuid: string) =>
+    (await pool(uuid))?.hosts.map(({ hostId, state, fault }) => ({ hostId, state, fault }))
+
+  test('is gone once all of them have answered, and shows which has not', async () => {
+    const uuid = await readyPool()
+    b.onForgetPool = away
+    const { operationUuid, diskPool } = await harness.client.deleteDiskPool({ uuid })
+    const missing = {
+      hostId: b.hostId,
+      state: DiskPoolHostState.LEAVING,
+      fault: 'the folder does not answer',
+    }
+    expect(diskPool).toMatchObject({ deleting: true, hosts: [missing] })
+    expect(await others(uuid)).toEqual([missing])
+    expect(a.markers.has(uuid)).toBe(false)
+    const { operation } = await harness.client.getOperation({ uuid: operationUuid })
+    expect(operation).toMatchObject({
+      status: OperationStatus.RUNNING,
+      step: 'waits until these hosts have let go of it: h2 (the folder does not answer)',
+    })
+    expect((await harness.client.deleteDiskPool({ uuid })).operationUuid).toBe(operationUuid)
+    // Nothing more comes into it, nor to it.
+    const wish = { name: 'vol', sizeBytes: GIB, diskPool: 'nfs' }
+    await refusal(harness.client.createDisk(wish))
+    const image = { name: 'demo', url: 'file:///a', diskPool: uuid }
+    expect(await refusal(harness.client.createImage(image))).toMatchObject({ code: 'CONFLICT' })
+    const attach = harness.client.attachDiskPoolHost({ uuid, host: 'h1' })
+    expect(await refusal(attach)).toMatchObject({ code: 'CONFLICT' })
+
+    b.onForgetPool = async () => {}
+    await harness.stop()
+    await harness.start()
+    expect(await harness.ended(operationUuid)).toMatchObject({ status: OperationStatus.SUCCEEDED })
+    expect(await refusal(harness.client.getDiskPool({ uuid }))).toMatchObject({ code: 'NOT_FOUND' })
+    const entries = await harness.store.backend.readOutbox(0, 1_000)
+    const events = entries.filter(({ event }) => event.id === uuid).map(({ event }) => event.what)
+    expect(events.slice(-2)).toEqual(['deleting', 'deleted'])
+    await readyPool('nfs')
+  })
+
+  test('is gone, too, when the host that has not answered is removed', async () => {
+    const uuid = await readyPool()
+    b.onForgetPool = away
+    const { operationUuid } = await harness.client.deleteDiskPool({ uuid })
+    await harness.client.deleteHost({ uuid: b.hostId })
+    expect(await harness.ended(operationUuid)).toMatchObject({ status: OperationStatus.SUCCEEDED })
+    expect(harness.store.diskPools.has(uuid)).toBe(false)
+  })
+
+  test('is asked for again of a host that was down, when it is back', async () => {
+    const uuid = await readyPool()
+    b.stop()
+    await until('it is down', () => harness.store.hosts.get(b.hostId)?.state === 'down')
+    const { operationUuid } = await harness.client.detachDiskPoolHost({ uuid, hostUuid: b.hostId })
+    const leaving = (await others(uuid))?.find(({ hostId }) => hostId === b.hostId)
+    expect(leaving).toMatchObject({
+      state: DiskPoolHostState.LEAVING,
+      fault: expect.stringContaining('is down'),
+    })
+    await b.listen()
+    expect(await harness.ended(operationUuid)).toMatchObject({ status: OperationStatus.SUCCEEDED })
+    expect(b.forgotten).toEqual([uuid])
+    expect((await others(uuid))?.map(({ hostId }) => hostId)).toEqual([a.hostId])
+    // It is still the pool of the other, so its marker stays.
+    expect(a.markers.has(uuid)).toBe(true)
+  })
+
+  test('is taken away after a host that was just making it usable has done so', async () => {
+    const { promise: made, resolve: make } = Promise.withResolvers<void>()
+    a.onPool = () => made
+    const uuid = await createPool('nfs', { hosts: ['h1'] })
+    await until('it is being made usable', () => a.proposals.length === 1)
+    const deletion = harness.client.deleteDiskPool({ uuid })
+    await until('it is to go', () => harness.store.diskPools.get(uuid)?.deletionUuid != null)
+    make()
+    await succeeded(deletion)
+    expect(a.forgotten).toEqual([uuid])
+    expect(a.markers.has(uuid)).toBe(false)
+    expect(harness.store.diskPools.has(uuid)).toBe(false)
+  })
+})
+
 describe('a kind of pool', () => {
   const nfs = { server: 'nfs1', export: '/srv/vpe', options: 'vers=4.2' }
   const rbd = { monitors: ['ceph1:6789'], pool: 'vpe', user: 'vpe', secretUuid: randomUUID() }

@@ -128,7 +128,7 @@ function holdMoves() {
   }
   return {
     held,
-    open(departure = Departure.GONE) {
+    open(departure: Departure = Departure.GONE) {
       isOpen = true
       for (const { resolve } of held) resolve(departure)
     },

@@ -65,7 +65,10 @@ test('without dry_run it is an operation, which can be seen and cancelled', asyn
   const bed = await createTestBed()
   const { flavor, image } = bed.ids
   await bed.send('POST', '/instances', { instance: { name: 'vm', flavor_uuid: flavor, image_uuid: image } })
-  expect(await bed.send('GET', '/hosts/rebalance')).toMatchObject({ status: 404, body: { code: 'NOT_FOUND' } })
+  expect(await bed.send('GET', '/hosts/rebalance')).toMatchObject({
+    status: 404,
+    body: { code: 'NOT_FOUND' },
+  })
   expect(await bed.send('DELETE', '/hosts/rebalance')).toMatchObject({ status: 404 })
   const begun = await bed.send('POST', '/hosts/rebalance', undefined, { 'idempotency-key': 'k1' })
   const operation = begun.headers.get('operation-id')

@@ -52,7 +52,7 @@ const Condition = z.object({
 const PoolOfHost = z.object({
   uuid: Uuid,
   name: z.string(),
-  state: z.enum(['pending', 'ready', 'error']),
+  state: z.enum(['pending', 'ready', 'error', 'leaving']),
   fault: Fault,
   capacity_bytes: z.int(),
   available_bytes: z.int(),

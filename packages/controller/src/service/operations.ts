@@ -6,6 +6,7 @@ import type { DiskKeeper } from '../disk-keeper.ts'
 import type { HostDrainer } from '../host-drainer.ts'
 import type { ImageImporter } from '../image-importer.ts'
 import type { InstanceReconciler } from '../instance-reconciler.ts'
+import { tellDepartures } from '../pool-departures.ts'
 import type { Rebalancer } from '../rebalancer.ts'
 import type { SnapshotKeeper } from '../snapshot-keeper.ts'
 import type { Store } from '../store/store.ts'
@@ -61,6 +62,8 @@ export function operationMethods(deps: OperationServiceDeps): OperationMethods {
     }
     if (kind === 'host.drain') return operationToWire(operation, drainer.stepOf(resourceUuid))
     if (kind === 'host.rebalance') return operationToWire(operation, rebalancer.stepOf(resourceUuid))
+    const pool = store.diskPools.get(resourceUuid)
+    if (pool) return operationToWire(operation, tellDepartures(store, pool, operation.uuid))
     const holder = store.disks.get(resourceUuid)?.instanceUuid
     return operationToWire(
       operation,

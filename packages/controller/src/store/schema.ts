@@ -69,6 +69,7 @@ export const diskPools = sqliteTable('disk_pools', {
   shared: integer({ mode: 'boolean' }).notNull(),
   systemDisks: text({ enum: ['overlay', 'copy'] }).notNull(),
   everyHost: integer({ mode: 'boolean' }).notNull(),
+  deletionUuid: text(),
   hosts: text({ mode: 'json' }).$type<readonly DiskPoolHost[]>().notNull(),
   createdAtMs: integer().notNull(),
 })

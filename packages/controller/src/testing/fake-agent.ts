@@ -52,6 +52,9 @@ export class FakeAgent {
   poolFiles: PoolFile[] = []
   /** Called before a pool is looked at. */
   onPool: (uuid: string) => Promise<void> = async () => {}
+  onForgetPool: (uuid: string) => Promise<void> = async () => {}
+  /** Pools that it was asked to forget, and has. */
+  readonly forgotten: string[] = []
   onPoolFile: (name: string, checkOnly: boolean) => Promise<void> = async () => {}
   /** Sizes of data disks. */
   readonly disks = new Map<string, number>()
@@ -191,6 +194,8 @@ export class FakeAgent {
         return { ...agent.usage, marker: folder }
       },
       async removeDiskPool({ uuid, removeMarker }) {
+        await agent.onForgetPool(uuid)
+        agent.forgotten.push(uuid)
         if (removeMarker) agent.markers.delete(uuid)
         return {}
       },

@@ -10,6 +10,7 @@ CREATE TABLE `disk_pools` (
 	`shared` integer NOT NULL,
 	`system_disks` text NOT NULL,
 	`every_host` integer NOT NULL,
+	`deletion_uuid` text,
 	`hosts` text NOT NULL,
 	`created_at_ms` integer NOT NULL
 );
