@@ -520,6 +520,35 @@ describe('a worker', () => {
     )
   })
 
+  test('that is slow to a look is not given up while it brings an image in', async () => {
+    workers.close()
+    // No worker can be as quick.
+    workers = makeWorkers({ check: 1, 'find-system-disk': 1 })
+    const { promise: asked, resolve: ask } = Promise.withResolvers<ServerResponse>()
+    const server = createServer((_request, response) => ask(response))
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    try {
+      const image = importImage(`http://127.0.0.1:${(server.address() as AddressInfo).port}/a.raw`)
+      const response = await asked
+      response.write(Buffer.alloc(MIB))
+      for (const look of [
+        workers.request(pool, 'check', { proposedMarker: '' }),
+        workers.request(pool, 'find-system-disk', { instanceUuid: randomUUID() }),
+      ])
+        await expect(look).rejects.toMatchObject(refusal('while import-image goes on', 'UNAVAILABLE'))
+      response.end(Buffer.alloc(MIB))
+      expect(await image).toMatchObject({ format: 'raw', sizeBytes: 2 * MIB })
+      expect(logs.filter(({ msg }) => msg === 'disk pool worker given up')).toEqual([])
+      await expect(workers.request(pool, 'check', { proposedMarker: '' })).rejects.toMatchObject({
+        code: 'UNAVAILABLE',
+      })
+      expect(logs.filter(({ msg }) => msg === 'disk pool worker given up')).toHaveLength(1)
+    } finally {
+      server.closeAllConnections()
+      server.close()
+    }
+  })
+
   test('ends with the agent', async () => {
     await workers.request(pool, 'check', { proposedMarker: '' })
     const [pid] = workerPids()
