@@ -26,7 +26,9 @@ import {
   InstanceMetrics,
   type InstanceName,
   type JoinToken,
+  JoinTokenRole,
   ListInstancesRequest,
+  type Member,
   Operation,
   type Orphan,
   Placement,
@@ -149,6 +151,12 @@ export function createFakeController(): FakeController {
   const disks = new Shelf<Disk>('disk')
   const operations = new Shelf<Operation & { name: string }>('operation')
   const placements = new Shelf<Placement & { name: string }>('placement')
+  const members = new Map<string, Member>(
+    [
+      { id: 'agent/h', role: JoinTokenRole.AGENT, name: 'h1', hostId: 'h', joinedAtMs: CREATED_AT_MS },
+      { id: 'api/web1', role: JoinTokenRole.API, name: 'web1', hostId: '', joinedAtMs: CREATED_AT_MS },
+    ].map((member) => [member.id, member]),
+  )
   const joinTokens = new Shelf<JoinToken>('join token')
   const webhooks = new Shelf<Webhook & { name: string }>('webhook')
   const firstAnswers = new Map<string, { readonly request: string; readonly answer: unknown }>()
@@ -861,6 +869,11 @@ export function createFakeController(): FakeController {
       webhook: webhooks.remove(uuid),
       operationUuid: begin('webhook.delete', uuid ?? '', true),
     })),
+    listMembers: serve('listMembers', () => ({ members: [...members.values()] })),
+    deleteMember: serve('deleteMember', ({ id = '' }) => {
+      if (!members.delete(id)) throw new VpeError('NOT_FOUND', `there is no member ${id}`)
+      return { operationUuid: begin('member.delete', id, true) }
+    }),
     createJoinToken: serve('createJoinToken', (partial) => {
       const { role, name, expiresInS = 3_600, uses = 1 } = CreateJoinTokenRequest.fromPartial(partial)
       const uuid = nextId('9')

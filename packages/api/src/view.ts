@@ -23,6 +23,7 @@ import {
   type InstanceTask,
   type JoinToken,
   JoinTokenRole,
+  type Member,
   type Operation,
   type OperationStatus,
   type Orphan,
@@ -42,6 +43,7 @@ import type { HostView, RebalanceAnswer, RebalanceRunAnswer } from './schemas/ho
 import type { ImageCopiesAnswer, ImageView } from './schemas/image.ts'
 import type { ChangedInstanceView, InstanceView } from './schemas/instance.ts'
 import type { JoinTokenView } from './schemas/join-token.ts'
+import type { MemberListAnswer } from './schemas/member.ts'
 import type { OperationView, PlacementView } from './schemas/operation.ts'
 import type { SnapshotView } from './schemas/snapshot.ts'
 import type { WebhookView } from './schemas/webhook.ts'
@@ -516,6 +518,16 @@ export function showWebhook(webhook: Webhook): z.input<typeof WebhookView> {
     next_attempt_at: momentOrNull(webhook.nextAttemptAtMs),
     last_gap: webhook.lastGap || null,
     created_at: moment(webhook.createdAtMs),
+  }
+}
+
+export function showMember(member: Member): z.input<typeof MemberListAnswer>['members'][number] {
+  return {
+    id: member.id,
+    role: member.role === JoinTokenRole.API ? 'api' : 'agent',
+    name: member.name,
+    host_uuid: member.hostId || null,
+    joined_at: moment(member.joinedAtMs),
   }
 }
 

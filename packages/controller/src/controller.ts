@@ -31,6 +31,7 @@ import { OutboxPublisher } from './outbox-publisher.ts'
 import { type RebalancePolicy, Rebalancer } from './rebalancer.ts'
 import { startRetention } from './retention.ts'
 import type { ClusterSecurity } from './security/cluster-security.ts'
+import { NatsRevoker } from './security/nats-revoker.ts'
 import { RequestRate } from './security/request-rate.ts'
 import { consoleMethods } from './service/consoles.ts'
 import { diskPoolMethods } from './service/disk-pools.ts'
@@ -46,6 +47,7 @@ import { hostMethods } from './service/hosts.ts'
 import { imageMethods } from './service/images.ts'
 import { instanceMethods } from './service/instances.ts'
 import { lifecycleMethods } from './service/lifecycle.ts'
+import { memberMethods, whyRevoked } from './service/members.ts'
 import { metricsMethods } from './service/metrics.ts'
 import { createStartMove, migrationMethods } from './service/migrations.ts'
 import { Mutations } from './service/mutation.ts'
@@ -88,6 +90,8 @@ export interface Controller {
   listenForEnrolment(address: string): Promise<number>
   /** Gives it the bus, once that is connected. Without one it works, and events wait in the outbox. */
   attachBus(connection: NatsConnection): void
+  /** Gives it a connection of NATS's system account, once that stands, and each time it is back: removed members are taken off by it. */
+  attachSystemBus(connection: NatsConnection): void
   /** Tells it that the bus is lost, or back. */
   noteBus(isConnected: boolean): void
   /** Stops taking calls, lets what is under way be written, and closes the store. Guests are not touched. */
@@ -154,14 +158,18 @@ export function createController({
     }),
     ...consoleMethods({ store, agents, now }),
     ...webhookMethods({ store, mutations, deliveries, now }),
+    ...memberMethods({ store, mutations, now }),
     ...joinTokenMethods({ store, mutations, security, addresses, now }),
   }
   const onDefect = (error: unknown, method: string) => log.error({ err: error, method }, 'call broke')
   const server = createRpcServer(
     onDefect,
-    security ? { folder: security.folder, clients: 'certified' } : undefined,
+    security
+      ? { folder: security.folder, clients: 'certified', whyRevoked: (key) => whyRevoked(store, key) }
+      : undefined,
   )
   server.add(ControllerServiceDefinition, service)
+  const revoker = security ? new NatsRevoker({ store, accounts: security.natsAccounts, log }) : null
   const enrolment = security ? enrolmentServer(security) : null
   const ownCertificate = setInterval(() => {
     security
@@ -193,6 +201,7 @@ export function createController({
       snapshotKeeper.lookAtAll()
       drainer.look()
       rebalancer.start()
+      revoker?.apply()
       return port
     },
     async listenForEnrolment(address) {
@@ -204,6 +213,9 @@ export function createController({
       monitor.attach(connection)
       outbox.attach(connection)
       deliveries.attach(connection).catch(onFatal)
+    },
+    attachSystemBus(connection) {
+      revoker?.attach(connection)
     },
     noteBus(isConnected) {
       isBusConnected = isConnected
@@ -221,6 +233,7 @@ export function createController({
       snapshotKeeper.close()
       drainer.close()
       rebalancer.close()
+      revoker?.close()
       clearInterval(ownCertificate)
       enrolment?.forceShutdown()
       server.forceShutdown()

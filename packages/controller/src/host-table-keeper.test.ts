@@ -20,7 +20,7 @@ async function openStore(): Promise<Store> {
     storeId: 's',
     epoch: 1,
     lastPosition: 0,
-    rows: { ...rows, snapshots: [], joinTokens: [], members: [] },
+    rows: { ...rows, snapshots: [], joinTokens: [], members: [], rebalances: [], revocations: [] },
     runningOperations: [],
   }
   const backend = { open: async () => loaded, write: async () => {} } as unknown as StoreBackend

@@ -89,6 +89,18 @@ void bus.then((connection) => {
   log.info('NATS connected')
 })
 
+if (security && config.natsCredentials !== undefined) {
+  const access = { credentials: security.systemCredentialsFile, tls: security.folder.forNats }
+  const system = connectBus(
+    config.natsUrl,
+    'vpe-controller-system',
+    // One that was started anew may have an old configuration.
+    (status) => void (status === 'reconnect' && system.then(controller.attachSystemBus)),
+    access,
+  )
+  void system.then(controller.attachSystemBus)
+}
+
 let isEnding = false
 async function end(signal: NodeJS.Signals): Promise<void> {
   if (isEnding) return

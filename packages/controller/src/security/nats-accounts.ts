@@ -43,12 +43,26 @@ export function natsPermissions(user: NatsUser): Pick<User, 'pub' | 'sub'> {
   }
 }
 
+/** Users by their public key, each with the time, in seconds, up to which what it was given counts no more. */
+export type RevokedUsers = Readonly<Record<string, number>>
+
+export interface UserCredentials {
+  /** A credentials file. */
+  readonly text: string
+  /** The user's public key. */
+  readonly user: string
+}
+
 export interface NatsServerOptions {
   /** host:port. */
   readonly listen: string
   /** Holds ca.pem, cert.pem and key.pem; null for a server without TLS. */
   readonly tlsDir: string | null
 }
+
+export const CONFIGURATION = 'nats-server.conf'
+const REVOKED = 'revoked.json'
+const UNLIMITED = { subs: -1, data: -1, payload: -1, conn: -1, leaf: -1, imports: -1, exports: -1 }
 
 export class NatsAccounts {
   readonly folder: string
@@ -74,27 +88,59 @@ export class NatsAccounts {
     )
   }
 
-  /** A credentials file. @param untilMs when it ends; null for never */
-  async credentials(user: NatsUser, untilMs: number | null): Promise<string> {
+  /** A user of its own. @param untilMs when it ends; null for never */
+  async credentials(user: NatsUser, untilMs: number | null): Promise<UserCredentials> {
     const keys = createUser()
     const name =
       user.kind === 'agent' ? `agent ${user.hostId}` : user.kind === 'watcher' ? user.name : user.kind
     const until = untilMs === null ? {} : { exp: Math.floor(untilMs / 1_000) }
     const limits = { subs: -1, data: -1, payload: -1 }
     const jwt = await encodeUser(name, keys, this.#account, { ...natsPermissions(user), ...limits }, until)
+    return { text: new TextDecoder().decode(fmtCreds(jwt, keys)), user: keys.getPublicKey() }
+  }
+
+  /** A credentials file of the system account, by which nats-server is told of changes. */
+  async systemCredentials(): Promise<string> {
+    const keys = createUser()
+    const limits = { subs: -1, data: -1, payload: -1 }
+    const jwt = await encodeUser('controller', keys, this.#system, { pub: {}, sub: {}, ...limits }, {})
     return new TextDecoder().decode(fmtCreds(jwt, keys))
+  }
+
+  /** What nats-server is sent, and where, when users count no more. */
+  async accountUpdate(revoked: RevokedUsers): Promise<{ readonly subject: string; readonly jwt: string }> {
+    const subject = `$SYS.REQ.ACCOUNT.${this.#account.getPublicKey()}.CLAIMS.UPDATE`
+    return { subject, jwt: await this.#accountJwt(revoked) }
+  }
+
+  /** Keeps who counts no more for configurations to come, and puts it into the one that is there. */
+  async noteRevoked(revoked: RevokedUsers): Promise<void> {
+    await writeDurably(join(this.folder, REVOKED), `${JSON.stringify(revoked)}\n`)
+    const path = join(this.folder, CONFIGURATION)
+    const text = await readIfThere(path)
+    if (text === undefined) return
+    const key = this.#account.getPublicKey()
+    const jwt = await this.#accountJwt(revoked)
+    await writeDurably(
+      path,
+      text.replace(new RegExp(`^( *${key}: ).*$`, 'm'), (_, start: string) => start + jwt),
+    )
+  }
+
+  async #accountJwt(revocations: RevokedUsers): Promise<string> {
+    const jetstream = { mem_storage: -1, disk_storage: -1, streams: -1, consumer: -1 }
+    const limits = { ...UNLIMITED, wildcards: true, disallow_bearer: false, ...jetstream }
+    return encodeAccount('vpe', this.#account, { limits, revocations }, { signer: this.#operator })
   }
 
   /** The configuration to start nats-server with. */
   async serverConfiguration({ listen, tlsDir }: NatsServerOptions): Promise<string> {
     const system = this.#system.getPublicKey()
-    const jetstream = { mem_storage: -1, disk_storage: -1, streams: -1, consumer: -1 }
-    const unlimited = { subs: -1, data: -1, payload: -1, conn: -1, leaf: -1, imports: -1, exports: -1 }
+    const revoked = await readIfThere(join(this.folder, REVOKED))
     const operator = await encodeOperator('vpe', this.#operator, { system_account: system })
-    const limits = { ...unlimited, wildcards: true, disallow_bearer: false, ...jetstream }
     const signer = { signer: this.#operator }
-    const account = await encodeAccount('vpe', this.#account, { limits }, signer)
-    const systemAccount = await encodeAccount('system', this.#system, {}, signer)
+    const account = await this.#accountJwt(revoked === undefined ? {} : JSON.parse(revoked))
+    const systemAccount = await encodeAccount('system', this.#system, { limits: UNLIMITED }, signer)
     const tls =
       tlsDir === null
         ? []

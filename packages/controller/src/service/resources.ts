@@ -12,6 +12,7 @@ import type { Store } from '../store/store.ts'
 import { type Change, change } from '../store/tables.ts'
 import { factsFromWire, flavorToWire, hostToWire, poolsByHost } from '../wire.ts'
 import { describeAgentAt } from './agent-call.ts'
+import { commitOfRemovedMember } from './members.ts'
 import { type Mutations, startOperation } from './mutation.ts'
 import { assertBetween, assertName, assertNameFree, getOr404, listByName } from './references.ts'
 
@@ -154,8 +155,7 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
       const operation = doneOperation('host.delete', uuid)
       const changes: Change[] = [
         change.remove('hosts', uuid),
-        // Its certificate is not renewed from now on.
-        change.remove('members', `agent/${uuid}`),
+        ...commitOfRemovedMember(store, `agent/${uuid}`, now()),
         ...endDrainOperation(store, host, 'succeeded', now()),
         change.operation(operation),
       ]

@@ -24,6 +24,7 @@ export interface LoadedState {
       | 'joinTokens'
       | 'members'
       | 'rebalances'
+      | 'revocations'
       | 'snapshots'
       | 'webhooks']: Tables[Name][]
   }

@@ -236,6 +236,15 @@ export const members = sqliteTable('members', {
   id: text().primaryKey(),
   keySha256: text().notNull(),
   joinedAtMs: integer().notNull(),
+  natsUsers: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
+})
+
+/** What members had that were removed, or have another key since. */
+export const revocations = sqliteTable('revocations', {
+  keySha256: text().primaryKey(),
+  memberId: text().notNull(),
+  natsUsers: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
+  revokedAtMs: integer().notNull(),
 })
 
 /** The latest one; see rebalancer.ts. */

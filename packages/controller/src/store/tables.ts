@@ -13,6 +13,7 @@ import type {
   OperationRecord,
   PlacementVerdict,
   RebalanceRecord,
+  RevocationRecord,
   SnapshotRecord,
   WebhookRecord,
 } from '@vpe/core'
@@ -55,6 +56,7 @@ export interface Tables {
   readonly joinTokens: JoinTokenRecord
   readonly members: MemberRecord
   readonly rebalances: RebalanceRecord
+  readonly revocations: RevocationRecord
 }
 
 export type TableName = keyof Tables
@@ -79,6 +81,7 @@ export const change = {
   idempotencyKey: (row: IdempotencyKeyRecord): Change => ({ table: 'idempotencyKeys', key: row.key, row }),
   joinToken: (row: JoinTokenRecord): Change => ({ table: 'joinTokens', key: row.uuid, row }),
   member: (row: MemberRecord): Change => ({ table: 'members', key: row.id, row }),
+  revocation: (row: RevocationRecord): Change => ({ table: 'revocations', key: row.keySha256, row }),
   rebalance: (row: RebalanceRecord): Change => ({ table: 'rebalances', key: row.uuid, row }),
   remove: (table: TableName, key: string): Change => ({ table, key, row: null }) as Change,
 }

@@ -135,7 +135,8 @@ CREATE TABLE `join_tokens` (
 CREATE TABLE `members` (
 	`id` text PRIMARY KEY NOT NULL,
 	`key_sha256` text NOT NULL,
-	`joined_at_ms` integer NOT NULL
+	`joined_at_ms` integer NOT NULL,
+	`nats_users` text NOT NULL
 );
 --> statement-breakpoint
 CREATE TABLE `meta` (
@@ -191,6 +192,13 @@ CREATE TABLE `rebalances` (
 	`ended_at_ms` integer,
 	`is_cancelled` integer NOT NULL,
 	`moves` text NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `revocations` (
+	`key_sha256` text PRIMARY KEY NOT NULL,
+	`member_id` text NOT NULL,
+	`nats_users` text NOT NULL,
+	`revoked_at_ms` integer NOT NULL
 );
 --> statement-breakpoint
 CREATE TABLE `snapshots` (
