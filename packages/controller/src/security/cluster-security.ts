@@ -117,7 +117,7 @@ export class ClusterSecurity {
     const user =
       peer.role === 'agent'
         ? ({ kind: 'agent', hostId: peer.name } as const)
-        : ({ kind: 'watcher', name: `api ${peer.name}` } as const)
+        : ({ kind: 'api', name: peer.name } as const)
     const nats = this.#settings.isNatsGuarded
       ? await this.natsAccounts.credentials(user, nowMs + CERTIFICATE_DAYS * DAY_MS)
       : null

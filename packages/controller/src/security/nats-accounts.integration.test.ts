@@ -2,11 +2,14 @@
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { jetstreamManager } from '@nats-io/jetstream'
 import type { NatsConnection } from '@nats-io/nats-core'
 import {
   type BusAccess,
   changedSubject,
   connectBus,
+  EVENTS_STREAM,
+  EVENTS_SUBJECTS,
   EventLog,
   EventStream,
   HEARTBEAT_SUBJECTS,
@@ -94,14 +97,14 @@ test('an agent speaks for its own host, and hears nobody', async () => {
   }
 })
 
-test('the controller keeps the event stream; a watcher reads and replays it, and changes nothing', async () => {
+test('the controller keeps the event stream; an API node reads and replays it, and changes nothing', async () => {
   const controller = await connectAs({ kind: 'controller' }, null)
   const stream = await EventStream.open(controller.connection, 'store')
   await stream.lastPublished()
   const event = { kind: 'host', id: 'h', what: 'created', data: {} } as const
   await stream.publish([1, 2, 3].map((position) => ({ position, atMs: 0, event })))
 
-  const watcher = await connectAs({ kind: 'watcher', name: 'w' })
+  const watcher = await connectAs({ kind: 'api', name: 'w' })
   const log = await EventLog.open(watcher.connection)
   const { epoch, last } = await log.bounds()
   expect(last).toBe(3)
@@ -129,6 +132,58 @@ test('the controller keeps the event stream; a watcher reads and replays it, and
   expect((await log.bounds()).last).toBe(4)
   const subscription = watcher.connection.subscribe(HEARTBEAT_SUBJECTS)
   await expect.poll(() => subscription.isClosed()).toBe(true)
+})
+
+test('a watcher hears what happens and reads what has happened by its number, and makes nothing', async () => {
+  const controller = await connectAs({ kind: 'controller' }, null)
+  const stream = await EventStream.open(controller.connection, 'watched')
+  await stream.lastPublished()
+  const event = { kind: 'host', id: 'w', what: 'created', data: {} } as const
+  await stream.publish([1, 2].map((position) => ({ position, atMs: 0, event })))
+
+  const watcher = await connectAs({ kind: 'watcher', name: 'w' })
+  const heard: string[] = []
+  watcher.connection.subscribe(EVENTS_SUBJECTS, {
+    callback: (_error, { subject }) => void heard.push(subject),
+  })
+  await watcher.connection.flush()
+  await stream.publish([{ position: 3, atMs: 0, event }])
+  await expect.poll(() => heard).toEqual(['vpe.events.host.w.created'])
+
+  // As docs/events.md tells it: the next one of a subject from a number on.
+  const read: number[] = []
+  for (let seq = 1; ; seq = (read.at(-1) ?? 0) + 1) {
+    const request = JSON.stringify({ seq, next_by_subj: 'vpe.events.host.w.>' })
+    const answer = await watcher.connection.request('$JS.API.STREAM.MSG.GET.VPE_EVENTS', request)
+    const { error, message } = answer.json<{ error?: { code: number }; message?: { seq: number } }>()
+    if (error) {
+      expect(error.code).toBe(404)
+      break
+    }
+    read.push(message?.seq ?? 0)
+  }
+  expect(read).toHaveLength(3)
+
+  const push = {
+    stream_name: EVENTS_STREAM,
+    config: { deliver_subject: heartbeatSubject('h'), ack_policy: 'none' },
+  }
+  const forbidden: [string, string][] = [
+    [`$JS.API.CONSUMER.CREATE.${EVENTS_STREAM}`, JSON.stringify(push)],
+    [`$JS.API.CONSUMER.CREATE.${EVENTS_STREAM}.c.vpe.events.>`, JSON.stringify(push)],
+    [`$JS.API.CONSUMER.DURABLE.CREATE.${EVENTS_STREAM}.d`, JSON.stringify(push)],
+    ['$JS.API.STREAM.CREATE.MINE', JSON.stringify({ name: 'MINE', subjects: ['mine'] })],
+    [`$JS.API.STREAM.UPDATE.${EVENTS_STREAM}`, '{}'],
+    [`$JS.API.STREAM.PURGE.${EVENTS_STREAM}`, ''],
+    [`$JS.API.STREAM.MSG.DELETE.${EVENTS_STREAM}`, JSON.stringify({ seq: 1 })],
+    ['vpe.events.host.w.created', 'forged'],
+    [heartbeatSubject('h'), 'forged'],
+  ]
+  for (const [subject, payload] of forbidden) watcher.connection.publish(subject, payload)
+  await expect.poll(() => watcher.refused.length).toBe(forbidden.length)
+  const manager = await jetstreamManager(controller.connection)
+  expect(await manager.streams.names().next()).toEqual([EVENTS_STREAM])
+  expect((await manager.streams.info(EVENTS_STREAM)).state.consumer_count).toBe(0)
 })
 
 test('a member that was removed is taken off NATS, at once and for good; others stay', async () => {

@@ -11,22 +11,29 @@ import { makePrivateFolder, readIfThere, writeDurably } from '@vpe/pki'
 export type NatsUser =
   | { readonly kind: 'controller' }
   | { readonly kind: 'agent'; readonly hostId: string }
-  /** Reads events and changes nothing: API nodes, and watchers outside. */
+  /** An API node: reads events by consumers of its own. */
+  | { readonly kind: 'api'; readonly name: string }
+  /** Somebody outside who reads events, and makes nothing on the server. */
   | { readonly kind: 'watcher'; readonly name: string }
 
-/** What reading and replaying the event stream asks of JetStream. */
-const READING = [
+/** What the stream is, and its messages by their number. */
+const LOOKING = [
   '$JS.API.INFO',
+  '$JS.API.STREAM.NAMES',
   `$JS.API.STREAM.INFO.${EVENTS_STREAM}`,
   `$JS.API.STREAM.MSG.GET.${EVENTS_STREAM}`,
-  `$JS.API.DIRECT.GET.${EVENTS_STREAM}.>`,
-  '$JS.API.STREAM.NAMES',
-  `$JS.API.CONSUMER.CREATE.${EVENTS_STREAM}.>`,
+]
+
+/**
+ * What EventLog asks of JetStream. Who may make a consumer may also have the server push to any subject, in whose name
+ * nobody asks: that a consumer pulls is in the request, which no permission looks into. So only members may.
+ */
+const PULLING = [
   `$JS.API.CONSUMER.CREATE.${EVENTS_STREAM}`,
+  `$JS.API.CONSUMER.CREATE.${EVENTS_STREAM}.>`,
   `$JS.API.CONSUMER.INFO.${EVENTS_STREAM}.*`,
   `$JS.API.CONSUMER.DELETE.${EVENTS_STREAM}.*`,
   `$JS.API.CONSUMER.MSG.NEXT.${EVENTS_STREAM}.*`,
-  `$JS.ACK.${EVENTS_STREAM}.>`,
 ]
 
 /** What a user may publish and subscribe to. */
@@ -36,8 +43,10 @@ export function natsPermissions(user: NatsUser): Pick<User, 'pub' | 'sub'> {
       return { pub: {}, sub: {} }
     case 'agent':
       return { pub: { allow: [`vpe.host.${user.hostId}.>`] }, sub: { deny: ['>'] } }
+    case 'api':
+      return { pub: { allow: [...LOOKING, ...PULLING] }, sub: { allow: [EVENTS_SUBJECTS, '_INBOX.>'] } }
     case 'watcher':
-      return { pub: { allow: READING }, sub: { allow: [EVENTS_SUBJECTS, '_INBOX.>'] } }
+      return { pub: { allow: LOOKING }, sub: { allow: [EVENTS_SUBJECTS, '_INBOX.>'] } }
     default:
       throw new Error(`no such user: ${JSON.stringify(user satisfies never)}`)
   }
@@ -51,6 +60,22 @@ export interface UserCredentials {
   readonly text: string
   /** The user's public key. */
   readonly user: string
+}
+
+/** Shown in nats-server's lists. */
+function nameOf(user: NatsUser): string {
+  switch (user.kind) {
+    case 'controller':
+      return 'controller'
+    case 'agent':
+      return `agent ${user.hostId}`
+    case 'api':
+      return `api ${user.name}`
+    case 'watcher':
+      return user.name
+    default:
+      throw new Error(`no such user: ${JSON.stringify(user satisfies never)}`)
+  }
 }
 
 export interface NatsServerOptions {
@@ -91,8 +116,7 @@ export class NatsAccounts {
   /** A user of its own. @param untilMs when it ends; null for never */
   async credentials(user: NatsUser, untilMs: number | null): Promise<UserCredentials> {
     const keys = createUser()
-    const name =
-      user.kind === 'agent' ? `agent ${user.hostId}` : user.kind === 'watcher' ? user.name : user.kind
+    const name = nameOf(user)
     const until = untilMs === null ? {} : { exp: Math.floor(untilMs / 1_000) }
     const limits = { subs: -1, data: -1, payload: -1 }
     const jwt = await encodeUser(name, keys, this.#account, { ...natsPermissions(user), ...limits }, until)
