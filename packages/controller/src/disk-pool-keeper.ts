@@ -211,9 +211,22 @@ export class DiskPoolKeeper {
     }
   }
 
-  #note(poolUuid: string, seen: DiskPoolHost): void {
+  /** What a host has said, unless another host of a local pool has the very folder: then the pool works on that one alone. */
+  #unlessShared(pool: DiskPoolRecord, before: DiskPoolHost, answer: DiskPoolHost): DiskPoolHost {
+    if (pool.shared || answer.state !== 'ready') return answer
+    const twin = firstToHave(pool.hosts, before, answer.marker)
+    if (!twin) return answer
+    const name = this.#store.hosts.get(twin.hostId)?.name ?? twin.hostId
+    const fault = sharedUnawares(pool, name)
+    this.#log.warn({ disk_pool: pool.uuid, host: answer.hostId, other: twin.hostId }, fault)
+    // What it was known by stays known: what lies there may be its own.
+    return { ...before, state: 'error', fault, capacityBytes: 0, availableBytes: 0 }
+  }
+
+  #note(poolUuid: string, answer: DiskPoolHost): void {
     const pool = this.#store.diskPools.get(poolUuid)
-    const before = pool?.hosts.find((host) => host.hostId === seen.hostId)
+    const before = pool?.hosts.find((host) => host.hostId === answer.hostId)
+    const seen = pool && before ? this.#unlessShared(pool, before, answer) : answer
     if (!pool || !before || before.state === 'leaving' || !isNews(before, seen)) return
     const hosts = pool.hosts.map((host) => (host === before ? seen : host))
     const next = { ...pool, marker: pool.marker || (pool.shared ? seen.marker : ''), hosts }
@@ -231,6 +244,26 @@ export class DiskPoolKeeper {
     void this.#store.commit([change.diskPool(next)], events)
     if (seen.state === 'ready' && before.state !== 'ready') this.#onReady(seen.hostId)
   }
+}
+
+/** Another host that has a pool's marker, and had it first: one where the pool works, and of two such, the first of the list. */
+function firstToHave(
+  hosts: readonly DiskPoolHost[],
+  own: DiskPoolHost,
+  marker: string,
+): DiskPoolHost | undefined {
+  return hosts.find(
+    (other, index) =>
+      other !== own &&
+      other.marker === marker &&
+      other.state === 'ready' &&
+      (own.state !== 'ready' || index < hosts.indexOf(own)),
+  )
+}
+
+/** In the words of the agent, but found here: the agents do not know of each other. */
+function sharedUnawares({ name, path }: DiskPoolRecord, other: string): string {
+  return `the folder ${path} is the one that host ${other} has as disk pool ${name}, which is local, so that each host has a folder of its own; make a pool with shared: true for it, or mount something else here`
 }
 
 function stateOn(pool: DiskPoolRecord | null, hostId: string): DiskPoolHost['state'] | null {

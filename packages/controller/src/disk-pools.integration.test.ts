@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { VpeError } from '@vpe/core'
 import { DiskPoolHostState, DiskStatus, ImageStatus, OperationStatus } from '@vpe/proto'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { change } from './store/tables.ts'
 import { FakeAgent } from './testing/fake-agent.ts'
 import { Harness, refusal, until } from './testing/harness.ts'
 
@@ -124,6 +125,38 @@ describe('a shared pool', () => {
     const image = await harness.client.createImage({ name: 'demo', url: 'file:///a', diskPool: uuid })
     await succeeded(Promise.resolve(image))
     expect(new Set(asked.slice(0, 2))).toEqual(new Set(['h1', 'h2']))
+  })
+})
+
+describe('a local pool', () => {
+  test('is refused on a host that sees the folder of another, until it has one of its own', async () => {
+    a.ownPaths = b.ownPaths = []
+    const uuid = await createPool('local', { shared: false, hosts: ['h1'] })
+    await until('it is ready', () => isReady(uuid))
+    await harness.client.attachDiskPoolHost({ uuid, host: 'h2' })
+    const onB = async () => (await pool(uuid))?.hosts.find(({ hostId }) => hostId === b.hostId)
+    await until('h2 has answered', async () => (await onB())?.state === DiskPoolHostState.ERROR)
+    expect((await onB())?.fault).toMatch(
+      /the one that host h1 has as disk pool local, which is local.*shared: true/,
+    )
+    expect((await pool(uuid))?.hosts.find(({ hostId }) => hostId === a.hostId)?.state).toBe(
+      DiskPoolHostState.READY,
+    )
+    await succeeded(harness.client.createImage({ name: 'demo', url: 'file:///demo.qcow2', diskPool: uuid }))
+    const wish = { name: 'vm', flavor: 'tiny', image: 'demo', diskPool: uuid }
+    expect(await refusal(harness.client.createInstance({ ...wish, hostIds: ['h2'] }))).toMatchObject({
+      code: 'NO_HOST_FITS',
+      message: expect.stringContaining('h1'),
+    })
+    await succeeded(harness.client.createInstance(wish))
+
+    // Its own folder is mounted there.
+    b.ownPaths = ['/local']
+    await harness.client.detachDiskPoolHost({ uuid, hostUuid: b.hostId })
+    await harness.client.attachDiskPoolHost({ uuid, host: 'h2' })
+    await until('it is ready on both', () => isReady(uuid))
+    const markers = harness.store.diskPools.get(uuid)?.hosts.map(({ marker }) => marker)
+    expect(new Set(markers).size).toBe(2)
   })
 })
 
@@ -399,6 +432,11 @@ describe('orphans', () => {
 
   test('are none where two hosts see one folder that should be each one’s own', async () => {
     const uuid = await readyPool('local', { shared: false })
+    const pool = harness.store.diskPools.get(uuid)
+    if (!pool) throw new Error('there is no pool')
+    // As hosts were let before that was refused.
+    const hosts = pool.hosts.map((host) => ({ ...host, marker: 'one' }))
+    await harness.store.commit([change.diskPool({ ...pool, hosts })])
     const gone = randomUUID()
     a.poolFiles = b.poolFiles = [file(`image-${gone}.qcow2`, 'image', gone)]
     expect((await harness.client.listOrphans({ uuid })).orphans).toEqual([])
