@@ -180,7 +180,8 @@ export class HostDrainer {
     const instance = store.instances.get(uuid)
     if (!instance) return
     try {
-      const { changes, events } = startMove(instance, failures.get(uuid)?.hostIds ?? [], copyDisks)
+      const avoid = failures.get(uuid)?.hostIds ?? []
+      const { changes, events } = startMove(instance, { avoid, copyDisks })
       void store.commit(changes, events)
     } catch (error) {
       if (!(error instanceof VpeError)) throw error

@@ -56,20 +56,26 @@ export function migrationMethods(deps: InstanceServiceDeps): MigrationMethods {
   }
 }
 
+export interface HowToMove {
+  /** The host that it goes to; left out for whichever fits best. */
+  readonly wanted?: string | null
+  /** Hosts that it goes to only where no other fits. */
+  readonly avoid?: readonly string[]
+  /** Its disks in local pools come along. */
+  readonly copyDisks?: boolean
+}
+
 /** Begins to move an instance away from where it is; throws VpeError where that cannot be. */
 export type StartMove = (
   instance: InstanceRecord,
-  /** Hosts that it goes to only where no other fits. */
-  avoid: readonly string[],
-  /** Its disks in local pools come along. */
-  copyDisks?: boolean,
+  how?: HowToMove,
 ) => Pick<Mutation<unknown>, 'changes' | 'events'>
 
-/** Moves that nobody has asked for by name: as its guest runs where it does, to wherever it fits. */
+/** Moves that nobody has asked for by name: as its guest runs where it does. */
 export function createStartMove(deps: InstanceServiceDeps): StartMove {
   const carryOut = createCarryOut(deps.store, deps.now)
-  return (instance, avoid, copyDisks = false) => {
-    const { hostId, placement } = targetOf(deps, instance, null, { avoid, copyDisks })
+  return (instance, { wanted = null, avoid = [], copyDisks = false } = {}) => {
+    const { hostId, placement } = targetOf(deps, instance, wanted, { avoid, copyDisks })
     const isCopied = copyDisks && hasLocalDisks(deps.store, instance)
     const decision = decideMove(instance, { hostId, mode: 'auto', atMs: deps.now(), copyDisks: isCopied })
     if (isCopied) assertCopiedWhole(deps.store, decision?.next ?? null)

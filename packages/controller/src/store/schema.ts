@@ -18,9 +18,10 @@ import {
   type Orphan,
   type PlacementVerdict,
   type RbdSource,
+  type RebalanceRunMove,
   SNAPSHOT_STATUSES,
 } from '@vpe/core'
-import { blob, index, integer, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+import { blob, index, integer, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
 /** One row: who this store is, and which leader writes it. */
 export const meta = sqliteTable('meta', {
@@ -68,6 +69,7 @@ export const diskPools = sqliteTable('disk_pools', {
   shared: integer({ mode: 'boolean' }).notNull(),
   systemDisks: text({ enum: ['overlay', 'copy'] }).notNull(),
   everyHost: integer({ mode: 'boolean' }).notNull(),
+  deletionUuid: text(),
   hosts: text({ mode: 'json' }).$type<readonly DiskPoolHost[]>().notNull(),
   createdAtMs: integer().notNull(),
 })
@@ -235,6 +237,29 @@ export const members = sqliteTable('members', {
   id: text().primaryKey(),
   keySha256: text().notNull(),
   joinedAtMs: integer().notNull(),
+  natsUsers: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
+})
+
+/** What members had that were removed, or have another key since. */
+export const revocations = sqliteTable('revocations', {
+  keySha256: text().primaryKey(),
+  memberId: text().notNull(),
+  natsUsers: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
+  revokedAtMs: integer().notNull(),
+})
+
+/** The latest one; see rebalancer.ts. */
+export const rebalances = sqliteTable('rebalances', {
+  uuid: text().primaryKey(),
+  isPeriodic: integer({ mode: 'boolean' }).notNull(),
+  boundPercent: real().notNull(),
+  parallel: integer().notNull(),
+  spreadBeforePercent: real().notNull(),
+  explanation: text().notNull(),
+  startedAtMs: integer().notNull(),
+  endedAtMs: integer(),
+  isCancelled: integer({ mode: 'boolean' }).notNull(),
+  moves: text({ mode: 'json' }).$type<readonly RebalanceRunMove[]>().notNull(),
 })
 
 export const outbox = sqliteTable('outbox', {

@@ -43,6 +43,8 @@ const TABLES = {
   idempotencyKeys: { table: schema.idempotencyKeys, key: schema.idempotencyKeys.key },
   joinTokens: { table: schema.joinTokens, key: schema.joinTokens.uuid },
   members: { table: schema.members, key: schema.members.id },
+  revocations: { table: schema.revocations, key: schema.revocations.keySha256 },
+  rebalances: { table: schema.rebalances, key: schema.rebalances.uuid },
 } satisfies Record<TableName, unknown>
 
 type Db = BetterSQLite3Database<typeof schema>
@@ -101,6 +103,8 @@ export class SqliteBackend implements StoreBackend {
         webhooks: this.#db.select().from(schema.webhooks).all(),
         joinTokens: this.#db.select().from(schema.joinTokens).all(),
         members: this.#db.select().from(schema.members).all(),
+        revocations: this.#db.select().from(schema.revocations).all(),
+        rebalances: this.#db.select().from(schema.rebalances).all(),
         snapshots: this.#db.select().from(schema.snapshots).orderBy(asc(schema.snapshots.createdAtMs)).all(),
       },
       runningOperations: this.#db

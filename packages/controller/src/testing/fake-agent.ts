@@ -48,11 +48,17 @@ export class FakeAgent {
   onCapture: (signal: AbortSignal) => Promise<void> = async () => {}
   /** What the markers of pools say; several agents may be given one map, as several hosts share a folder. */
   markers = new Map<string, string>()
+  /** Paths that are this host's own, whatever it shares. */
+  ownPaths: readonly string[] = ['/pool', '/local']
+  readonly #ownMarkers = new Map<string, string>()
   readonly proposals: string[] = []
   usage = { capacityBytes: 1e15, availableBytes: 1e15 }
   poolFiles: PoolFile[] = []
   /** Called before a pool is looked at. */
   onPool: (uuid: string) => Promise<void> = async () => {}
+  onForgetPool: (uuid: string) => Promise<void> = async () => {}
+  /** Pools that it was asked to forget, and has. */
+  readonly forgotten: string[] = []
   onPoolFile: (name: string, checkOnly: boolean) => Promise<void> = async () => {}
   /** Sizes of data disks. */
   readonly disks = new Map<string, number>()
@@ -194,14 +200,17 @@ export class FakeAgent {
         agent.proposals.push(proposedMarker)
         await agent.onPool(uuid)
         // As the marker of a folder does: what was written first stays.
-        const folder = agent.markers.get(uuid) ?? proposedMarker
+        const markers = agent.#markersAt(diskPool?.path ?? '')
+        const folder = markers.get(uuid) ?? proposedMarker
         if (folder === '' || (diskPool?.marker && diskPool.marker !== folder))
           throw new VpeError('DISK_POOL_FAILED', 'it is not the pool that was set up')
-        agent.markers.set(uuid, folder)
+        markers.set(uuid, folder)
         return { ...agent.usage, marker: folder }
       },
-      async removeDiskPool({ uuid, removeMarker }) {
-        if (removeMarker) agent.markers.delete(uuid)
+      async removeDiskPool({ uuid, diskPool, removeMarker }) {
+        await agent.onForgetPool(uuid)
+        agent.forgotten.push(uuid)
+        if (removeMarker) agent.#markersAt(diskPool?.path ?? '').delete(uuid)
         return {}
       },
       async listPoolFiles({ diskPool }) {
@@ -469,6 +478,10 @@ export class FakeAgent {
       bootId: this.bootId,
       ...this.facts,
     }
+  }
+
+  #markersAt(path: string): Map<string, string> {
+    return this.ownPaths.includes(path) ? this.#ownMarkers : this.markers
   }
 
   #assertEpoch(epoch: number): void {

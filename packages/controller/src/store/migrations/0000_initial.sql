@@ -10,6 +10,7 @@ CREATE TABLE `disk_pools` (
 	`shared` integer NOT NULL,
 	`system_disks` text NOT NULL,
 	`every_host` integer NOT NULL,
+	`deletion_uuid` text,
 	`hosts` text NOT NULL,
 	`created_at_ms` integer NOT NULL
 );
@@ -135,7 +136,8 @@ CREATE TABLE `join_tokens` (
 CREATE TABLE `members` (
 	`id` text PRIMARY KEY NOT NULL,
 	`key_sha256` text NOT NULL,
-	`joined_at_ms` integer NOT NULL
+	`joined_at_ms` integer NOT NULL,
+	`nats_users` text NOT NULL
 );
 --> statement-breakpoint
 CREATE TABLE `meta` (
@@ -180,6 +182,26 @@ CREATE TABLE `placements` (
 );
 --> statement-breakpoint
 CREATE INDEX `placements_by_time` ON `placements` (`created_at_ms`);--> statement-breakpoint
+CREATE TABLE `rebalances` (
+	`uuid` text PRIMARY KEY NOT NULL,
+	`is_periodic` integer NOT NULL,
+	`bound_percent` real NOT NULL,
+	`parallel` integer NOT NULL,
+	`spread_before_percent` real NOT NULL,
+	`explanation` text NOT NULL,
+	`started_at_ms` integer NOT NULL,
+	`ended_at_ms` integer,
+	`is_cancelled` integer NOT NULL,
+	`moves` text NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `revocations` (
+	`key_sha256` text PRIMARY KEY NOT NULL,
+	`member_id` text NOT NULL,
+	`nats_users` text NOT NULL,
+	`revoked_at_ms` integer NOT NULL
+);
+--> statement-breakpoint
 CREATE TABLE `snapshots` (
 	`uuid` text PRIMARY KEY NOT NULL,
 	`name` text NOT NULL,
