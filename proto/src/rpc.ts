@@ -1,6 +1,8 @@
 // How every process of vpe opens a gRPC server and dials one: the same error translation, the same
 // keep-alive, the same check of who calls, and no unencrypted listener off the machine.
 
+import { createHash, X509Certificate } from 'node:crypto'
+import type { PeerCertificate } from 'node:tls'
 import { type ChannelCredentials, ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js'
 import { VpeError } from '@vpe/core'
 import {
@@ -44,6 +46,8 @@ const CONNECTION = {
 export interface ServerTls {
   readonly folder: TlsFolder
   readonly clients: 'certified' | 'anyone'
+  /** Why a key (SHA-256 of its SubjectPublicKeyInfo, in hex) counts no more, in ASCII; null where it does. */
+  readonly whyRevoked?: (keySha256: string) => string | null
 }
 
 /** What anybody may send is held in memory before it is looked at. */
@@ -79,7 +83,7 @@ export function createRpcServer(
     'grpc.keepalive_timeout_ms': 20_000,
     'grpc.http2.min_ping_interval_without_data_ms': 1_000,
     ...(tls?.clients === 'anyone' && FOR_STRANGERS),
-    interceptors: [stateCaller(tls !== undefined)],
+    interceptors: [stateCaller(tls !== undefined, tls?.whyRevoked)],
   })
     .use(errorDetailsServerMiddleware)
     .use(translateErrors)
@@ -97,15 +101,34 @@ function listeningWith<Ext>(server: Server<Ext>, tls: ServerTls): Server<Ext> {
 
 /** How the caller gets from the socket, which only interceptors see, to middleware and methods. */
 const CALLER_HEADER = 'vpe-caller'
+const REVOKED_HEADER = 'vpe-caller-revoked'
+
+/** By the fingerprint of the certificate: to read it takes longer than most calls. */
+const keysKnown = new Map<string, string>()
+const KEYS_KNOWN_MAX = 20_000
+
+function keySha256Of({ raw, fingerprint256 }: PeerCertificate): string {
+  const known = keysKnown.get(fingerprint256)
+  if (known !== undefined) return known
+  const spki = new X509Certificate(raw).publicKey.export({ type: 'spki', format: 'der' })
+  const sha256 = createHash('sha256').update(spki).digest('hex')
+  if (keysKnown.size >= KEYS_KNOWN_MAX) keysKnown.clear()
+  keysKnown.set(fingerprint256, sha256)
+  return sha256
+}
 
 /** Writes down who calls, over whatever the caller wrote there itself. */
-function stateCaller(isTls: boolean): ServerInterceptor {
+function stateCaller(isTls: boolean, whyRevoked?: (keySha256: string) => string | null): ServerInterceptor {
   return (_method, call) =>
     new ServerInterceptingCall(call, {
       start(next) {
         next({
           onReceiveMetadata(metadata, proceed) {
-            const peer = peerOfAltNames(call.getAuthContext().sslPeerCertificate?.subjectaltname)
+            const certificate = call.getAuthContext().sslPeerCertificate
+            const peer = peerOfAltNames(certificate?.subjectaltname)
+            metadata.remove(REVOKED_HEADER)
+            const why = certificate && whyRevoked?.(keySha256Of(certificate))
+            if (why) metadata.set(REVOKED_HEADER, why)
             metadata.set(CALLER_HEADER, !isTls ? 'loopback' : peer ? peerUri(peer) : 'stranger')
             proceed(metadata)
           },
@@ -126,6 +149,12 @@ async function* checkCaller<Request, Response>(
 ) {
   const why = refuseCaller(callerOf(context), call.method.path)
   if (why !== null) throw new VpeError('PERMISSION_DENIED', why)
+  const whyRevoked = context.metadata.get(REVOKED_HEADER)
+  if (whyRevoked !== undefined)
+    throw new VpeError(
+      'PERMISSION_DENIED',
+      `this certificate was revoked: ${whyRevoked}; join with a new token`,
+    )
   return yield* call.next(call.request, context)
 }
 

@@ -35,6 +35,7 @@ export interface InstanceView {
 
 export class Cluster {
   readonly home: string
+  readonly #isOwn: boolean
   #env: Readonly<Record<string, string>> = {}
   #api: Promise<DescribedApi> | null = null
 
@@ -42,7 +43,8 @@ export class Cluster {
   constructor(home?: string) {
     // Short: libvirt's sockets lie below it, and a socket's path may have 108 bytes.
     this.home = home ?? mkdtempSync(join(tmpdir(), 'vpe-e2e-'))
-    if (home === undefined) rmSync(this.home, { recursive: true })
+    this.#isOwn = home === undefined
+    if (this.#isOwn) rmSync(this.home, { recursive: true })
   }
 
   get apiUrl(): string {
@@ -71,6 +73,8 @@ export class Cluster {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.quickstart('down', '--purge')
+    // What tests have put beside what quickstart made, such as pools of their own.
+    if (this.#isOwn) rmSync(this.home, { recursive: true, force: true })
   }
 
   setting(name: string): string {

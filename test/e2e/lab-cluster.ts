@@ -9,7 +9,13 @@ import { CACHE, Cluster } from './cluster.ts'
 const root = join(import.meta.dirname, '..', '..')
 
 export class LabCluster extends Cluster {
-  readonly lab = new Lab(root, this.home, { VPE_CACHE: CACHE })
+  readonly lab: Lab
+
+  /** @param env settings of the lab, as a user would have them in the environment */
+  constructor(home?: string, env: Readonly<Record<string, string>> = {}) {
+    super(home)
+    this.lab = new Lab(root, this.home, { VPE_CACHE: CACHE, ...env })
+  }
 
   /** Looks at a lab that is up. */
   connect(): void {

@@ -77,6 +77,7 @@ const operations: readonly Operation[] = [
   { name: 'attach', weight: 10, choose: attach },
   { name: 'detach', weight: 6, choose: detach },
   { name: 'drain', weight: 4, choose: onHost('drain', ({ schedulable }) => schedulable) },
+  { name: 'rebalance', weight: 3, choose: rebalance },
   { name: 'uncordon', weight: 8, choose: onHost('uncordon', ({ schedulable }) => !schedulable) },
 ]
 
@@ -174,6 +175,12 @@ function onHost(verb: string, applies: (host: HostSeen) => boolean) {
     const host = random.pick(hosts.filter(applies))
     return host ? { method: 'POST', path: `/hosts/${host.uuid}/${verb}`, about: host.name } : null
   }
+}
+
+function rebalance(_world: World, random: Random): Request {
+  const wish = { bound_percent: 1 + random.below(10), max_moves: 1 + random.below(4) }
+  const about = `to ${wish.bound_percent} % in ${wish.max_moves} moves`
+  return { method: 'POST', path: '/hosts/rebalance', body: { rebalance: wish }, about }
 }
 
 /** Mostly one that all hosts share. */

@@ -204,7 +204,14 @@ export class HostMachine {
 
   #prepareDisk(): void {
     const { name, machineUuid, cable, sharedFolder } = this.place
-    for (const part of ['libvirt/etc', 'libvirt/lib', 'libvirt/cache', 'vpe/disks', 'log'])
+    for (const part of [
+      'libvirt/etc',
+      'libvirt/lib',
+      'libvirt/cache',
+      'vpe/disks',
+      'vpe/agent/migration-pki',
+      'log',
+    ])
       mkdirSync(join(this.#disk, part), { recursive: true })
     mkdirSync(sharedFolder, { recursive: true })
     const write = (path: string, ...lines: string[]) =>
@@ -230,6 +237,9 @@ export class HostMachine {
       ...guestSettings,
       `migration_host = "${cable.address}"`,
       `migration_address = "${cable.address}"`,
+      '# The agent fills it; libvirtd does not start where it is not there.',
+      `migrate_tls_x509_cert_dir = "${ownFolder}/agent/migration-pki"`,
+      'migrate_tls_x509_verify = 1',
     )
   }
 

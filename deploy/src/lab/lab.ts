@@ -339,6 +339,7 @@ export class Lab {
         VPE_AGENT_STATE_DIR: `${ownFolder}/agent`,
         VPE_AGENT_IMAGE_DIRS: imageFolder(cacheFolder(folder, this.#env)),
         VPE_AGENT_MIGRATION_URI: `qemu+tcp://${host.place.cable.address}/system`,
+        VPE_AGENT_MIGRATION_TLS: this.#env.VPE_LAB_MIGRATION_TLS ?? 'off',
         UV_THREADPOOL_SIZE: '16',
         ...(!isMember && { LAB_JOIN_TOKEN: await hostToken(layout, name) }),
       },

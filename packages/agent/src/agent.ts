@@ -10,9 +10,12 @@ import {
   type DesiredDiskPool,
   type DesiredImage,
   type DesiredInstance,
+  type DiskCopy,
   type InstanceRelease,
   type InstanceReport,
   isUp,
+  type MigrationTlsSetup,
+  type ObservedDomain,
   reportOf,
   VpeError,
 } from '@vpe/core'
@@ -21,6 +24,14 @@ import type { Clock } from './clock.ts'
 import { removeConsoleLeftovers } from './console-leftovers.ts'
 import { converge, type HostParts, releaseInstance, removeInstance } from './converge.ts'
 import type { HostSettings } from './definition.ts'
+import {
+  assertNoGuest,
+  type CopiedDisks,
+  type DiskFile,
+  describeDisks,
+  readDisk,
+  writeDisk,
+} from './disk-copies.ts'
 import { DiskPools } from './disk-pools.ts'
 import { ADDRESSES_INTERVAL_MS, GuestAddresses } from './guest-addresses.ts'
 import { Hints } from './hints.ts'
@@ -29,6 +40,7 @@ import { InstanceTurns, type Job } from './instance-turns.ts'
 import { digestOf, Inventory } from './inventory.ts'
 import { GuestMetrics, METRICS_INTERVAL_MS } from './metrics/guest-metrics.ts'
 import {
+  type ArrivalWish,
   abandonMigration,
   endMigration,
   type MigrationOrder,
@@ -36,6 +48,7 @@ import {
   prepareMigration,
 } from './migration.ts'
 import type { Neighbours } from './neighbours.ts'
+import { type PeerFaults, type PeerPort, PeerPorts } from './peer-ports.ts'
 import { classifyFile } from './pool/pool-files.ts'
 import type { PoolArguments, PoolImage, PoolResult } from './pool/pool-protocol.ts'
 import type { PoolFiles, PoolRef } from './pool/pool-workers.ts'
@@ -74,8 +87,12 @@ export interface AgentDeps {
   readonly epoch: () => number
   readonly readMachine: () => Promise<Machine>
   readonly bus: BusProbe
+  /** How guests on their way are encrypted; null where they are not. */
+  readonly migrationTls: () => Promise<MigrationTlsSetup | null>
   /** The host's ARP table. */
   readonly neighbours: () => Promise<Neighbours>
+  /** Why QEMU cannot fetch a guest's memory when it is missed; null where it can. */
+  readonly postCopyFault: () => Promise<string | null>
   readonly clock: Clock
   readonly log: Logger
 }
@@ -100,6 +117,7 @@ export class Agent {
   readonly #host: HostParts
   readonly #inventory: Inventory
   readonly #addresses: GuestAddresses
+  readonly #peerPorts: PeerPorts
   readonly #upkeep: Upkeep
   readonly #turns: InstanceTurns
   readonly #hints = new Hints()
@@ -117,7 +135,8 @@ export class Agent {
 
   constructor(deps: AgentDeps) {
     this.#deps = deps
-    const { hostId, bootId, hypervisor, files, settings, neighbours, clock, log } = deps
+    const { hostId, bootId, hypervisor, files, settings, neighbours, postCopyFault, clock, log } = deps
+    this.#peerPorts = new PeerPorts(settings.migration, hypervisor, clock, this.#stopping.signal)
     const pools = () => this.diskPools.known()
     this.check = new HostCheck({ ...deps, pools, signal: this.#stopping.signal })
     this.diskPools = new DiskPools({ hypervisor, files, log, onNew: () => this.check.lookSoon() })
@@ -144,6 +163,7 @@ export class Agent {
       settings,
       hints: this.#hints,
       slots: new Slots(SLOTS),
+      postCopyFault,
       clock,
       log,
     }
@@ -251,12 +271,56 @@ export class Agent {
   }
 
   /**
-   * Says how an instance is sent here as it runs.
+   * Says how an instance is sent here as it runs, and makes files for the disks that it brings along.
    * @throws VpeError that says what is in its way
    */
-  prepareMigration(desired: DesiredInstance): Promise<MigrationTarget> {
-    this.#assertNotDeparted(desired.uuid, desired.generation)
-    return prepareMigration(desired, this.#host, freemem())
+  prepareMigration(desired: DesiredInstance, wish: ArrivalWish): Promise<MigrationTarget> {
+    const { uuid, generation } = desired
+    this.#assertNotDeparted(uuid, generation)
+    const never = new AbortController().signal
+    if (wish.copies.length === 0) return prepareMigration(desired, wish, this.#host, freemem(), never)
+    // Files are made: whoever removes such files, or asks for the same, waits for its end, or ends it.
+    return this.#run(uuid, { kind: 'receive', generation }, (signal) =>
+      prepareMigration(desired, wish, this.#host, freemem(), signal),
+    ).result
+  }
+
+  openMigrationPort(): Promise<PeerPort> {
+    return this.#peerPorts.open()
+  }
+
+  tryPeer(port: PeerPort): Promise<PeerFaults> {
+    return this.#peerPorts.dial(port)
+  }
+
+  describeDisks(disks: CopiedDisks): Promise<DiskCopy[]> {
+    return describeDisks(disks, this.#host)
+  }
+
+  readDisk(file: DiskFile, signal: AbortSignal): ReturnType<typeof readDisk> {
+    return readDisk(file, this.#host, signal)
+  }
+
+  writeDisk(file: DiskFile, fileBytes: number, parts: Parameters<typeof writeDisk>[2]): Promise<void> {
+    return writeDisk(file, fileBytes, parts, this.#host)
+  }
+
+  /**
+   * Removes what a move has left here of an instance's disks, and a domain that was never let go on.
+   * @throws VpeError CONFLICT where a guest runs on them, IN_USE where another has one of them
+   */
+  removeCopies({ uuid, diskPool, disks }: CopiedDisks, generation: number): Running<void> {
+    return this.#run(uuid, { kind: 'sweep', generation }, async (signal, progress) => {
+      const left = await this.#inventory.look(uuid)
+      assertNoGuest(left, generation)
+      if (left) await this.#forget(left)
+      if (diskPool) {
+        await this.diskPools.ensure(diskPool)
+        await removeInstance({ uuid, generation, diskPool }, this.#host, signal, progress)
+      }
+      for (const disk of disks) await this.removeDisk(disk)
+      this.#rememberDeparture(uuid, generation)
+    })
   }
 
   /** Receives an instance no more, at this generation or a lower one; whether it has arrived before. */
@@ -288,6 +352,15 @@ export class Agent {
       })
       this.#deps.log.info({ instance: instanceUuid, snapshot: snapshotUuid, change }, 'snapshot changed')
     }).result
+  }
+
+  /** Without a word to its guest, which is not to go on. */
+  async #forget({ mark: { uuid }, guest }: ObservedDomain): Promise<void> {
+    const { hypervisor, log } = this.#deps
+    if (guest.power !== 'off') await hypervisor.destroyDomain(uuid)
+    await hypervisor.undefineDomain(uuid)
+    await this.#inventory.look(uuid)
+    log.info({ instance: uuid, guest: guest.power }, 'what a move has left is undefined')
   }
 
   async importImage(
@@ -348,7 +421,10 @@ export class Agent {
   }
 
   /** @throws VpeError IN_USE while a domain of this host has it */
-  async removeDisk({ uuid, diskPool }: DesiredDisk): Promise<void> {
+  async removeDisk({
+    uuid,
+    diskPool,
+  }: Pick<CopiedDisks['disks'][number], 'uuid' | 'diskPool'>): Promise<void> {
     const { domains, unread } = await this.#inventory.lookAtAll()
     const holder = domains.find(({ mark }) => mark.dataDisks.some((disk) => disk.uuid === uuid))
     if (holder) throw new VpeError('IN_USE', `disk ${uuid} is in the domain of instance ${holder.mark.uuid}`)

@@ -22,6 +22,7 @@ describe('the settings', () => {
           listenAddress: '127.0.0.1',
         },
         tls: false,
+        ports: { from: 49_152, to: 49_215 },
       },
       logLevel: 'info',
     })
@@ -29,6 +30,13 @@ describe('the settings', () => {
 
   test('list folders with colons between them', () => {
     expect(loadConfig({ ...enough, VPE_AGENT_IMAGE_DIRS: '/a:/b c' }).imageDirs).toEqual(['/a', '/b c'])
+  })
+
+  test('a member of a cluster has guests encrypted on their way, unless it is told not to', () => {
+    const member = { ...enough, VPE_TLS_DIR: '/tls' }
+    expect(loadConfig(member).migration.tls).toBe(true)
+    expect(loadConfig({ ...member, VPE_AGENT_MIGRATION_TLS: 'off' }).migration.tls).toBe(false)
+    expect(loadConfig({ ...enough, VPE_AGENT_MIGRATION_TLS: 'on' }).migration.tls).toBe(true)
   })
 
   test('set to nothing are not set', () => {
@@ -43,6 +51,7 @@ describe('the settings', () => {
     [{ ...enough, VPE_AGENT_LISTEN: '7702' }, 'VPE_AGENT_LISTEN=7702: must be host:port'],
     [{ ...enough, VPE_AGENT_IMAGE_DIRS: '/a:b' }, 'VPE_AGENT_IMAGE_DIRS=/a:b: must be an absolute path'],
     [{ ...enough, VPE_AGENT_BRIDGE: 'a bridge' }, 'VPE_AGENT_BRIDGE=a bridge: must be the name of a bridge'],
+    [{ ...enough, VPE_AGENT_MIGRATION_PORTS: '80-90' }, 'must go from a port of 1024'],
     [{ ...enough, VPE_LOG_LEVEL: 'loud' }, 'VPE_LOG_LEVEL=loud'],
   ])('%j: %s', (environment, words) => expect(() => loadConfig(environment)).toThrow(words))
 })

@@ -47,8 +47,18 @@ const environmentSchema = z.object({
     .optional(),
   VPE_AGENT_MIGRATION_TLS: z
     .enum(['on', 'off'])
-    .default('off')
-    .transform((text) => text === 'on'),
+    .optional()
+    .transform((text) => text && text === 'on'),
+  VPE_AGENT_MIGRATION_PORTS: z
+    .string()
+    .regex(/^\d{1,5}-\d{1,5}$/, 'must be two ports, as 49152-49215')
+    .default('49152-49215')
+    .transform((text) => text.split('-').map(Number))
+    .refine(
+      ([from = 0, to = 0]) => from >= 1024 && from <= to && to <= 65_535,
+      'must go from a port of 1024 or more up to one of 65535 or less',
+    )
+    .transform(([from = 0, to = 0]) => ({ from, to })),
   VPE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info'),
 })
 
@@ -109,7 +119,9 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
       receive: receiveAt(
         data.VPE_AGENT_MIGRATION_URI ?? `qemu+tls://${hostOf(data.VPE_AGENT_LISTEN)}/system`,
       ),
-      tls: data.VPE_AGENT_MIGRATION_TLS,
+      // A member of a cluster has a certificate for it.
+      tls: data.VPE_AGENT_MIGRATION_TLS ?? data.VPE_TLS_DIR !== undefined,
+      ports: data.VPE_AGENT_MIGRATION_PORTS,
     },
     logLevel: data.VPE_LOG_LEVEL,
   }

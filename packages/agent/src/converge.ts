@@ -48,6 +48,8 @@ export interface HostParts {
   readonly settings: HostSettings
   readonly hints: Hints
   readonly slots: Slots
+  /** See AgentDeps. */
+  readonly postCopyFault: () => Promise<string | null>
   readonly clock: Clock
   readonly log: Logger
 }

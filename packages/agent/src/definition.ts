@@ -12,6 +12,8 @@ export interface MigrationSettings {
   readonly receive: Omit<MigrationTarget, 'definitionXml'> | undefined
   /** Those that leave are encrypted on their way. */
   readonly tls: boolean
+  /** QEMU receives memory and disks on them: those of qemu.conf. */
+  readonly ports: { readonly from: number; readonly to: number }
 }
 
 export interface HostSettings {

@@ -7,7 +7,7 @@ import { Progress, type Running } from './progress.ts'
 
 export type Job =
   | {
-      readonly kind: 'apply' | 'remove' | 'release' | 'migrate' | 'end-migration'
+      readonly kind: 'apply' | 'remove' | 'release' | 'migrate' | 'end-migration' | 'receive' | 'sweep'
       readonly generation: number
     }
   /** This host's own: bringing a guest back, or writing down that it stays off. */
@@ -38,6 +38,8 @@ const DOING = {
   release: 'leaving this host',
   migrate: 'migrating to another host',
   'end-migration': 'kept from migrating',
+  receive: 'made ready to come to this host',
+  sweep: 'cleared away here',
 } as const
 
 interface Turn {

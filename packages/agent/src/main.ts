@@ -18,9 +18,10 @@ import { loadHostId, readBootId } from './host-identity.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { openLibvirt } from './hypervisor/libvirt.ts'
 import { serveMetrics } from './metrics/metrics-server.ts'
+import { setUpMigrationTls } from './migration-pki.ts'
 import { openNatsPublisher } from './nats-publisher.ts'
 import { readNeighbours } from './neighbours.ts'
-import { choosePlatform, detectKvm } from './platform.ts'
+import { choosePlatform, detectKvm, readPostCopyFault } from './platform.ts'
 import { PoolWorkers } from './pool/pool-workers.ts'
 import { readMachine } from './preflight/machine.ts'
 import { createAgentService } from './service.ts'
@@ -86,6 +87,9 @@ async function run(config: AgentConfig): Promise<void> {
   }
   const access = { credentials: config.natsCredentials, tls: tls?.forNats }
   const publisher = openNatsPublisher(natsUrl, `vpe-agent ${hostId}`, log, access)
+  const migrationTls = async () => (migration.tls ? setUpMigrationTls(config.tlsDir, stateDir) : null)
+  // A libvirtd whose configuration names the folder does not start without it.
+  await migrationTls()
   const hypervisor = await waitForLibvirt(libvirtUri)
   const { capabilities, libvirtVersion, hypervisorVersion } = await hypervisor.facts()
   const platform = choosePlatform(capabilities, await detectKvm())
@@ -111,6 +115,8 @@ async function run(config: AgentConfig): Promise<void> {
     readMachine: () => readMachine(stateDir),
     bus: { url: natsUrl, roundTripMs: publisher.roundTripMs },
     neighbours: readNeighbours,
+    migrationTls,
+    postCopyFault: readPostCopyFault,
     clock,
     log,
   })

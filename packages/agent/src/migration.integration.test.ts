@@ -2,12 +2,22 @@
 // line. What the two hosts share is a folder, as they would an NFS export.
 
 import { randomUUID } from 'node:crypto'
-import { closeSync, existsSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import {
   Departure,
   type DepartureReport,
+  type DiskCopy,
   DiskPoolSpec,
   fromClientError,
   type InstanceSpec,
@@ -134,8 +144,13 @@ async function counting(host: Host, changes: Partial<InstanceSpec> = {}) {
   return { spec, log, next: { ...spec, generation: 2, hasDisk: true } }
 }
 
-async function prepare({ agent }: Host, spec: InstanceSpec): Promise<MigrationTarget> {
-  const { target } = await agent.client.prepareMigration({ epoch: 1, spec })
+async function prepare(
+  { agent }: Host,
+  spec: InstanceSpec,
+  wish: { copies?: readonly DiskCopy[]; postCopy?: boolean } = {},
+): Promise<MigrationTarget> {
+  const { copies = [], postCopy = false } = wish
+  const { target } = await agent.client.prepareMigration({ epoch: 1, spec, copies: [...copies], postCopy })
   if (!target) throw new Error('an answer without a target')
   return target
 }
@@ -145,9 +160,10 @@ async function migrate(
   from: Host,
   { uuid, generation }: InstanceSpec,
   target: MigrationTarget,
-  { bandwidthMibS = 0, onStep = (_step: string) => {} } = {},
+  { bandwidthMibS = 0, copyTargets = [] as string[], postCopy = false, onStep = (_step: string) => {} } = {},
 ): Promise<DepartureReport> {
-  const order = { epoch: 1, uuid, generation, target, bandwidthMibS, downtimeMs: 0 }
+  const limits = { bandwidthMibS, downtimeMs: 0, copyTargets, postCopy }
+  const order = { epoch: 1, uuid, generation, target, ...limits }
   for await (const { update } of from.agent.client.migrateDomain(order)) {
     if (update?.$case === 'step') onStep(update.value)
     if (update?.$case === 'report') return update.value
@@ -345,4 +361,103 @@ test('is refused, untouched, where the other libvirtd cannot be reached, or the 
   )
   expect(refused).toMatchObject({ code: 'DISK_POOL_FAILED', message: expect.stringContaining('is mounted') })
   await expectStillOnA(spec, log)
+})
+
+/** Of its own on the other host: another folder, since the two are on one machine. */
+async function copying(wish: Partial<InstanceSpec> = {}) {
+  const guest = await counting(a, wish)
+  const there = { ...guest.next, diskPool: { ...pool, ...markedPool(join(work, `own-${randomUUID()}`)) } }
+  const request = { uuid: guest.spec.uuid, diskPool: pool, disks: [] }
+  const { copies } = await a.agent.client.describeDisks(request)
+  const target = await prepare(b, there, { copies })
+  return { ...guest, there, copies, target, copyTargets: copies.map(({ target }) => target) }
+}
+
+const fileIn = ({ path = '' }: Partial<DiskPoolSpec> = {}, { uuid }: InstanceSpec) =>
+  join(path, `instance-${uuid}.qcow2`)
+
+test('a disk of its own goes along, and what is left here goes when it is told to, not while its guest runs', async () => {
+  const { spec, log, there, copies, target, copyTargets } = await copying()
+  expect(copies).toMatchObject([{ target: 'vda', imageUuid: image.uuid }])
+  const arrived = new SerialLog(b, spec)
+  const sweep = (host: Host, of: InstanceSpec, generation: number) => {
+    const request = { epoch: 1, uuid: of.uuid, generation, disks: [] }
+    return host.agent.client.removeCopies({ ...request, diskPool: of.diskPool })
+  }
+  await expect(sweep(a, spec, 3)).rejects.toThrow(/runs on this host/)
+  expect(await migrate(a, there, target, { copyTargets })).toMatchObject({ departure: Departure.GONE })
+  await until('it goes on counting', () => counts(arrived.read()).length > 10)
+  const numbers = counts(log.read() + arrived.text)
+  expect(numbers).toEqual(numbers.map((_, index) => index + 1))
+  expect(await b.lab.virsh('domblklist', spec.uuid)).toContain(fileIn(there.diskPool, spec))
+  const { report } = await b.agent.apply({ ...there, generation: 3 })
+  expect(report).toMatchObject({ generation: 3, power: Power.ON })
+  await sweep(a, spec, 4)
+  expect([existsSync(fileIn(pool, spec)), existsSync(fileIn(there.diskPool, spec))]).toEqual([false, true])
+  await expect(sweep(b, there, 4)).rejects.toThrow(/runs on this host/)
+  log.close()
+  arrived.close()
+})
+
+test('one that has come with its disks, and was not let go on, is let go on by its new host', async () => {
+  const { spec, log, there, target, copyTargets } = await copying()
+  const { libvirtUri } = target
+  // As where the old host's agent dies in between: its libvirt hands it over, and nobody says more.
+  const uri = new URL(libvirtUri)
+  expect(uri.hostname).toBe('127.0.0.1')
+  const disks = copyTargets.flatMap((each) => ['--migrate-disks', each])
+  const flags = ['--live', '--p2p', '--persistent', '--undefinesource', '--unsafe', '--suspend']
+  writeFileSync(join(work, 'there.xml'), target.definitionXml)
+  await a.agent.end('SIGKILL')
+  const xml = (await a.lab.virsh('dumpxml', '--migratable', '--security-info', spec.uuid))
+    .replaceAll(pool.path, there.diskPool?.path ?? '')
+    .replaceAll(a.lab.folder('agent'), b.lab.folder('agent'))
+  writeFileSync(join(work, 'live.xml'), xml)
+  await a.lab.virsh(
+    ...['migrate', ...flags, '--copy-storage-inc', ...disks],
+    ...['--xml', join(work, 'live.xml'), '--persistent-xml', join(work, 'there.xml'), spec.uuid, libvirtUri],
+  )
+  expect(await b.lab.virsh('domstate', spec.uuid)).toBe('paused')
+  const { report } = await b.agent.apply({ ...there, generation: 3 })
+  expect(report).toMatchObject({ generation: 3, power: Power.ON })
+  expect(await runs(b, spec)).toBe(true)
+  a.agent = await startAgent(a.lab)
+  log.close()
+})
+
+test('called off while its disk is copied, nothing of it is left there', async () => {
+  const { spec, log, there, target, copyTargets } = await copying()
+  const begun = Promise.withResolvers<void>()
+  const onStep = (step: string) => step.startsWith('copied') && begun.resolve()
+  const report = migrate(a, there, target, { copyTargets, bandwidthMibS: 1, onStep })
+  report.catch(begun.reject)
+  await begun.promise
+  expect(await end(a, spec, 3)).toMatchObject({ report: { departure: Departure.RUNNING } })
+  await b.agent.client.removeCopies({
+    epoch: 1,
+    uuid: spec.uuid,
+    generation: 4,
+    diskPool: there.diskPool,
+    disks: [],
+  })
+  expect([existsSync(fileIn(pool, spec)), existsSync(fileIn(there.diskPool, spec))]).toEqual([true, false])
+  await expectStillOnA(spec, log)
+})
+
+test('post-copy is refused with its cure where the kernel keeps QEMU from it; elsewhere its guest goes on there', async () => {
+  const { spec, log, next } = await counting(a)
+  const isAllowed = readFileSync('/proc/sys/vm/unprivileged_userfaultfd', 'utf8').trim() === '1'
+  const prepared = prepare(b, next, { postCopy: true })
+  if (!isAllowed) {
+    await expect(prepared).rejects.toThrow(/set sysctl vm.unprivileged_userfaultfd=1 there/)
+    return expectStillOnA(spec, log)
+  }
+  const arrived = new SerialLog(b, spec)
+  const report = await migrate(a, next, await prepared, { postCopy: true, bandwidthMibS: 50 })
+  expect(report).toMatchObject({ departure: Departure.GONE, fault: '' })
+  await until('it goes on counting', () => counts(arrived.read()).length > 10)
+  const numbers = counts(log.read() + arrived.text)
+  expect(numbers).toEqual(numbers.map((_, index) => index + 1))
+  log.close()
+  arrived.close()
 })

@@ -9,6 +9,7 @@ import { desiredInstance, FakeHost, reportFrom } from './testing/fake-host.ts'
 import { settle } from './testing/manual-clock.ts'
 
 const there = new FakeHost()
+const PLAIN = { bandwidthMibS: 0, downtimeMaxMs: 0, copyTargets: [], postCopy: false }
 let here: FakeHost
 let agent: Agent
 
@@ -24,14 +25,18 @@ async function running() {
   await agent.apply(desired).result
   const settings = {
     platform: { domainType: 'qemu', arch: 'x86_64', machine: 'q35', cpu: 'maximum' },
-    ...{ consoleDir: '/there', bridge: undefined, migration: { receive: undefined, tls: false } },
+    ...{
+      consoleDir: '/there',
+      bridge: undefined,
+      migration: { receive: undefined, tls: false, ports: { from: 49_152, to: 49_215 } },
+    },
   } as const
-  const mark = incomingMark({ ...desired, generation: 2 }, there)
+  const mark = incomingMark({ ...desired, generation: 2 }, there, false)
   const target = {
     ...{ libvirtUri: 'qemu+fake://there/system', memoryUri: 'tcp://there', listenAddress: undefined },
     definitionXml: definitionXml(mark, settings),
   }
-  const order = { uuid: desired.uuid, generation: 2, target, bandwidthMibS: 0, downtimeMaxMs: 0 }
+  const order = { uuid: desired.uuid, generation: 2, target, ...PLAIN }
   return { desired, order }
 }
 
@@ -133,13 +138,16 @@ test.each([
     if (operation === 'find-system-disk' && code)
       await agent.apply({ ...desired, generation: 5, power }).result
   }
-  const prepared = agent.prepareMigration({
-    ...desired,
-    generation: 5,
-    power: 'on',
-    memoryMib: 1,
-    hasDisk: true,
-  })
+  const prepared = agent.prepareMigration(
+    {
+      ...desired,
+      generation: 5,
+      power: 'on',
+      memoryMib: 1,
+      hasDisk: true,
+    },
+    { copies: [], postCopy: false },
+  )
   if (code) await expect(prepared).rejects.toMatchObject({ code })
   else await prepared
   const left = await host.hypervisor.findDomain(desired.uuid)
@@ -149,7 +157,14 @@ test.each([
 
 test('progress is told in words', () => {
   const mib = 1024 ** 2
-  const seen = { totalBytes: 100 * mib, remainingBytes: 39 * mib, bytesPerSecond: 118 * mib }
+  const seen = {
+    what: 'memory',
+    passes: 1,
+    totalBytes: 100 * mib,
+    remainingBytes: 39 * mib,
+    bytesPerSecond: 118 * mib,
+  } as const
   expect(describeProgress(seen)).toBe('copied 61 %, 118 MiB/s, 39 MiB remain')
-  expect(describeProgress({ totalBytes: 0, remainingBytes: 0, bytesPerSecond: 0 })).toContain('copied 0 %')
+  expect(describeProgress({ ...seen, what: 'disks' })).toBe('copied disks 61 %, 118 MiB/s, 39 MiB remain')
+  expect(describeProgress({ ...seen, totalBytes: 0, remainingBytes: 0 })).toContain('copied 0 %')
 })

@@ -6,6 +6,7 @@ import {
   arrivalOf,
   type DepartureReport,
   type DesiredInstance,
+  type DiskCopy,
   departingMark,
   departingStopCause,
   incomingMark,
@@ -19,6 +20,7 @@ import {
 import { removeConsoleLog } from './console-log.ts'
 import type { HostParts } from './converge.ts'
 import { definitionXml } from './definition.ts'
+import { makeCopyTargets } from './disk-copies.ts'
 import type { MigrationProgress, MigrationTarget } from './hypervisor/hypervisor.ts'
 import { formatMark } from './instance-mark.ts'
 import type { Progress } from './progress.ts'
@@ -37,6 +39,9 @@ export interface MigrationOrder {
   readonly bandwidthMibS: number
   /** 0 leaves it to the hypervisor. */
   readonly downtimeMaxMs: number
+  /** Devices of the disks that are copied along: "vda". */
+  readonly copyTargets: readonly string[]
+  readonly postCopy: boolean
 }
 
 /**
@@ -99,14 +104,22 @@ export async function endMigration(
   }
 }
 
+/** What a guest that comes brings along, and how. */
+export interface ArrivalWish {
+  readonly copies: readonly DiskCopy[]
+  readonly postCopy: boolean
+}
+
 /**
  * Whether an instance can come to this host as it runs, and how it is sent.
  * @throws VpeError that says what is in its way
  */
 export async function prepareMigration(
   desired: DesiredInstance,
+  { copies, postCopy }: ArrivalWish,
   host: HostParts,
   freeMemoryBytes: number,
+  signal: AbortSignal,
 ): Promise<MigrationTarget> {
   const { hostId, bootId, diskPools, files, settings } = host
   const { uuid, generation, diskPool, dataDisks, memoryMib } = desired
@@ -114,7 +127,7 @@ export async function prepareMigration(
     const words = 'this host receives no running guests: its agent has no VPE_AGENT_MIGRATION_URI'
     throw new VpeError('CONFLICT', words)
   }
-  const mark = incomingMark(desired, { hostId, bootId })
+  const mark = incomingMark(desired, { hostId, bootId }, copies.length > 0)
   const target = { ...settings.migration.receive, definitionXml: definitionXml(mark, settings) }
   const { domain, job } = await lookAt(uuid, host)
   if (arrivalOf(domain, job, generation) !== 'absent') return target
@@ -127,8 +140,10 @@ export async function prepareMigration(
   const pools = new Map(dataDisks.map((disk) => [disk.diskPoolUuid, disk.diskPoolPath]))
   await diskPools.ensure(diskPool)
   for (const [poolUuid, path] of pools) await diskPools.ensure({ uuid: poolUuid, path })
-  const { isFound } = await files.request(diskPool, 'find-system-disk', { instanceUuid: uuid })
-  if (!isFound) {
+  const isCopied = copies.some(({ diskUuid }) => diskUuid === null)
+  const isThere =
+    isCopied || (await files.request(diskPool, 'find-system-disk', { instanceUuid: uuid })).isFound
+  if (!isThere) {
     const words = `its system disk is not in ${diskPool.path} of this host; if that is shared storage, see that it is mounted here`
     throw new VpeError('DISK_POOL_FAILED', `instance ${uuid}: ${words}`)
   }
@@ -136,8 +151,34 @@ export async function prepareMigration(
     const words = `this host has ${Math.floor(freeMemoryBytes / MIB)} MiB of memory free, and ${memoryMib} MiB are needed`
     throw new VpeError('CONFLICT', `instance ${uuid}: ${words}`)
   }
+  if (postCopy) await assertPostCopyAllowed(host)
   if (domain) await forgetOld(desired, host)
+  if (copies.length > 0) await makeTargetsUnseen(desired, copies, host, signal)
   return target
+}
+
+/**
+ * Makes the files that are copied into, while nobody receives it. A libvirt that has begun to receive meanwhile, by an
+ * order that was given before, may have opened the files that were there: it is made to give up, before it has run.
+ */
+async function makeTargetsUnseen(
+  desired: DesiredInstance,
+  copies: readonly DiskCopy[],
+  host: HostParts,
+  signal: AbortSignal,
+): Promise<void> {
+  const { uuid, generation } = desired
+  await makeCopyTargets(desired, copies, host, signal)
+  const { domain, job } = await lookAt(uuid, host)
+  if (arrivalOf(domain, job, generation) === 'absent') return
+  await abandonMigration(uuid, generation, host)
+  throw new VpeError('UNAVAILABLE', `instance ${uuid} began to come before its disks were ready; ask again`)
+}
+
+/** @throws VpeError CONFLICT where the kernel keeps QEMU from fetching memory when it is missed */
+async function assertPostCopyAllowed({ postCopyFault }: HostParts): Promise<void> {
+  const fault = await postCopyFault()
+  if (fault) throw new VpeError('CONFLICT', `post-copy is not possible to this host: ${fault}`)
 }
 
 /** Undefines what an earlier stay has left; nobody makes anything of it meanwhile, or has before. */
@@ -196,7 +237,7 @@ type HandedOver =
   | { readonly fault: string; readonly isRefused: boolean }
 
 async function handOver(
-  { uuid, target, bandwidthMibS, downtimeMaxMs }: MigrationOrder,
+  { uuid, target, bandwidthMibS, downtimeMaxMs, copyTargets, postCopy }: MigrationOrder,
   domain: ObservedDomain | null,
   host: HostParts,
   signal: AbortSignal,
@@ -214,7 +255,7 @@ async function handOver(
   await hypervisor.writeMark(uuid, formatMark(departingMark(domain.mark)))
   const startMs = clock.nowMs()
   const over = new AbortController()
-  const watching = watch(uuid, host, AbortSignal.any([over.signal, signal]), progress)
+  const watching = watch(uuid, postCopy, host, AbortSignal.any([over.signal, signal]), progress)
   // Ended from outside, it is told so until it has come to its end: what is left then, the next look shows.
   const ending = whenAborted(signal, over.signal, async () => {
     while (!over.signal.aborted) {
@@ -223,7 +264,7 @@ async function handOver(
     }
   })
   try {
-    const limits = { bandwidthMibS, downtimeMaxMs, tls: settings.migration.tls }
+    const limits = { bandwidthMibS, downtimeMaxMs, tls: settings.migration.tls, copyTargets, postCopy }
     const { downtimeMs } = await hypervisor.migrateDomain(uuid, target, limits)
     const ms = Math.round(clock.nowMs() - startMs)
     log.info({ instance: uuid, to: target.libvirtUri, ms, downtimeMs }, 'guest handed over')
@@ -254,25 +295,44 @@ async function follow(uuid: string, host: HostParts, signal: AbortSignal, progre
   }
 }
 
-/** Tells how far it is, until it is over. */
-async function watch(uuid: string, host: HostParts, over: AbortSignal, progress: Progress): Promise<void> {
+/** Tells how far it is, until it is over; and has the guest go on there once a first pass is over, if it shall. */
+async function watch(
+  uuid: string,
+  postCopy: boolean,
+  host: HostParts,
+  over: AbortSignal,
+  progress: Progress,
+): Promise<void> {
+  let isDue = postCopy
   while (!over.aborted) {
-    await sayProgress(uuid, host, progress)
+    const seen = await sayProgress(uuid, host, progress)
+    if (isDue && seen && seen.passes > 1) {
+      isDue = false
+      host.log.info({ instance: uuid }, 'its guest goes on there, and fetches the rest')
+      await host.hypervisor.startPostCopy(uuid)
+    }
     await host.clock.sleep(LOOK_INTERVAL_MS, over).catch(() => {})
   }
 }
 
-async function sayProgress(uuid: string, { hypervisor }: HostParts, progress: Progress): Promise<void> {
+async function sayProgress(uuid: string, { hypervisor }: HostParts, progress: Progress) {
   // What cannot be told now is told the next time; the end is told elsewhere.
   const seen = await hypervisor.migrationProgress(uuid).catch(() => null)
   if (seen) progress.say(describeProgress(seen))
+  return seen
 }
 
 /** How far a migration is, for people. */
-export function describeProgress({ totalBytes, remainingBytes, bytesPerSecond }: MigrationProgress): string {
+export function describeProgress({
+  what,
+  totalBytes,
+  remainingBytes,
+  bytesPerSecond,
+}: MigrationProgress): string {
   const percent = totalBytes === 0 ? 0 : Math.floor((100 * (totalBytes - remainingBytes)) / totalBytes)
   const mib = (bytes: number) => Math.ceil(bytes / MIB)
-  return `copied ${percent} %, ${mib(bytesPerSecond)} MiB/s, ${mib(remainingBytes)} MiB remain`
+  const subject = what === 'disks' ? 'copied disks ' : 'copied '
+  return `${subject}${percent} %, ${mib(bytesPerSecond)} MiB/s, ${mib(remainingBytes)} MiB remain`
 }
 
 async function report(

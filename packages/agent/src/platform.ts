@@ -62,6 +62,19 @@ export function choosePlatform(capabilities: string, isKvmUsable: boolean): Plat
   }
 }
 
+const USERFAULTFD = '/proc/sys/vm/unprivileged_userfaultfd'
+
+/** Why QEMU, which libvirt starts without privileges, cannot fetch memory when its guest misses it; null where it can. */
+export async function readPostCopyFault(): Promise<string | null> {
+  try {
+    if ((await readFile(USERFAULTFD, 'utf8')).trim() === '1') return null
+    return 'its kernel lets only privileged processes wait for memory (userfaultfd); set sysctl vm.unprivileged_userfaultfd=1 there'
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    return 'its kernel has no userfaultfd (CONFIG_USERFAULTFD)'
+  }
+}
+
 async function openFault(path: string): Promise<string | null> {
   try {
     const file = await open(path, 'r+')

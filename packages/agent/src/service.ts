@@ -6,8 +6,11 @@ import type {
   AttachConsoleRequest,
   AttachConsoleResponse,
   CaptureImageResponse,
+  DiskPart,
   ImportImageResponse,
   MigrateDomainResponse,
+  ReadDiskResponse,
+  WriteDiskRequest,
 } from '@vpe/proto'
 import type { Agent } from './agent.ts'
 import { carry } from './carry.ts'
@@ -17,8 +20,12 @@ import type { PoolImage } from './pool/pool-protocol.ts'
 import { Progress, type Running, stepsOf } from './progress.ts'
 import {
   consoleTargetFromWire,
+  copiedDisksFromWire,
+  copiesFromWire,
+  copyToWire,
   departureToWire,
   desiredFromWire,
+  diskFileFromWire,
   diskFromWire,
   diskPoolFromWire,
   epochFromWire,
@@ -30,6 +37,8 @@ import {
   metricsToWire,
   migrationOrderFromWire,
   migrationTargetToWire,
+  newDiskFileFromWire,
+  peerPortFromWire,
   releaseFromWire,
   reportToWire,
   snapshotFromWire,
@@ -47,6 +56,12 @@ type ServiceParts = Pick<
   | 'endMigration'
   | 'prepareMigration'
   | 'abandonMigration'
+  | 'openMigrationPort'
+  | 'tryPeer'
+  | 'describeDisks'
+  | 'readDisk'
+  | 'writeDisk'
+  | 'removeCopies'
   | 'changeSnapshot'
   | 'inventory'
   | 'importImage'
@@ -190,10 +205,50 @@ export function createAgentService(
       return {}
     },
 
-    async prepareMigration({ epoch, spec }) {
+    async prepareMigration({ epoch, spec, copies, postCopy }) {
       const desired = desiredFromWire(spec, epochFromWire(epoch))
+      const wish = { copies: copiesFromWire(copies), postCopy }
       await admit(epoch)
-      return { target: migrationTargetToWire(await agent.prepareMigration(desired)) }
+      return { target: migrationTargetToWire(await agent.prepareMigration(desired, wish)) }
+    },
+
+    async openMigrationPort() {
+      return { port: await agent.openMigrationPort() }
+    },
+
+    async tryPeer({ port }) {
+      return { faults: [...(await agent.tryPeer(peerPortFromWire(port)))] }
+    },
+
+    async describeDisks(request) {
+      return { copies: (await agent.describeDisks(copiedDisksFromWire(request))).map(copyToWire) }
+    },
+
+    async *readDisk({ file }, { signal }): AsyncGenerator<ReadDiskResponse> {
+      for await (const part of agent.readDisk(diskFileFromWire(file), signal)) {
+        if ('fileBytes' in part) yield { message: { $case: 'fileBytes', value: part.fileBytes } }
+        else yield { message: { $case: 'part', value: part } }
+      }
+    },
+
+    async writeDisk(requests) {
+      const messages = requests[Symbol.asyncIterator]()
+      const { value: first } = await messages.next()
+      const { epoch, file, fileBytes } = newDiskFileFromWire(first)
+      await admit(epoch)
+      await agent.writeDisk(file, fileBytes, diskPartsOf({ [Symbol.asyncIterator]: () => messages }))
+      return {}
+    },
+
+    async removeCopies(request) {
+      const disks = copiedDisksFromWire({
+        ...request,
+        disks: request.disks.map((disk) => ({ disk, target: '' })),
+      })
+      const generation = generationFromWire(request.generation)
+      await admit(request.epoch)
+      await agent.removeCopies(disks, generation).result
+      return {}
     },
 
     async *migrateDomain(request, { signal }): AsyncGenerator<MigrateDomainResponse> {
@@ -268,6 +323,10 @@ async function* imageUpdates(
     yield { update: { $case: 'progressPercent', value: Number(percent) } }
   }
   if (!signal.aborted) yield { update: { $case: 'imported', value: imageToWire(await result) } }
+}
+
+async function* diskPartsOf(requests: AsyncIterable<WriteDiskRequest>): AsyncGenerator<DiskPart> {
+  for await (const { message } of requests) if (message?.$case === 'part') yield message.value
 }
 
 async function* dataOf(requests: AsyncIterable<AttachConsoleRequest>): AsyncGenerator<Uint8Array> {

@@ -10,6 +10,7 @@ import {
   type DesiredImage,
   type DesiredInstance,
   type DesiredSeed,
+  type DiskCopy,
   type Finding,
   type FindingStatus,
   type GuestPoint,
@@ -31,6 +32,9 @@ import {
   ConsoleKind,
   Departure,
   type DepartureReport as DepartureReportMessage,
+  type DescribeDisksRequest,
+  type DiskCopy as DiskCopyMessage,
+  type DiskFile as DiskFileMessage,
   DiskFormat,
   type DiskPoolSpec,
   type DiskSpec,
@@ -45,18 +49,22 @@ import {
   type MemoryFigures,
   type MigrateDomainRequest,
   type MigrationTarget as MigrationTargetMessage,
+  type PeerPort as PeerPortMessage,
   Power,
   RebootKind,
   type ReleaseInstanceRequest,
   StopCause,
   SystemDiskKind,
+  type WriteDiskRequest,
 } from '@vpe/proto'
 import { z } from 'zod'
 import type { SnapshotOf } from './agent.ts'
 import type { ConsoleTarget } from './consoles.ts'
+import type { CopiedDisks, DiskFile } from './disk-copies.ts'
 import type { MigrationTarget } from './hypervisor/hypervisor.ts'
 import type { MeasuredInstance } from './metrics/guest-metrics.ts'
 import type { MigrationOrder } from './migration.ts'
+import type { PeerPort } from './peer-ports.ts'
 import type { PoolImage } from './pool/pool-protocol.ts'
 import { printable } from './xml.ts'
 
@@ -184,6 +192,68 @@ export function releaseFromWire({ uuid, generation, stopGraceMs }: ReleaseInstan
   return parse(releaseSchema, { uuid, generation, stopGraceMs }, 'release')
 }
 
+const imageUuid = z.union([z.literal(''), uuid]).transform((text) => text || null)
+
+const copySchema = z.object({
+  target: z.string().regex(/^vd[a-z]$/),
+  diskUuid: z.union([z.literal(''), uuid]).transform((text) => text || null),
+  sizeBytes: z.int().positive(),
+  allocatedBytes: z.int().nonnegative(),
+  imageUuid,
+})
+
+export function copiesFromWire(copies: readonly DiskCopyMessage[]): DiskCopy[] {
+  return parse(z.array(copySchema), copies, 'copies')
+}
+
+export function copyToWire(copy: DiskCopy): DiskCopyMessage {
+  return { ...copy, diskUuid: copy.diskUuid ?? '', imageUuid: copy.imageUuid ?? '' }
+}
+
+const copiedDisksSchema = z.object({
+  uuid,
+  diskPool: diskPoolSchema.optional().transform((pool) => pool ?? null),
+  disks: z.array(
+    z
+      .object({ disk: z.object({ uuid, diskPool: diskPoolSchema }), target: z.string() })
+      .transform(({ disk, target }) => ({ ...disk, target })),
+  ),
+})
+
+export function copiedDisksFromWire({
+  uuid,
+  diskPool,
+  disks,
+}: Pick<DescribeDisksRequest, 'uuid' | 'diskPool' | 'disks'>): CopiedDisks {
+  return parse(copiedDisksSchema, { uuid, diskPool, disks }, 'disks')
+}
+
+const diskFileSchema = z
+  .object({ instanceUuid: uuid, diskPool: diskPoolSchema, diskUuid: z.union([z.literal(''), uuid]) })
+  .transform(({ instanceUuid, diskPool, diskUuid }): DiskFile => {
+    const file =
+      diskUuid === ''
+        ? { kind: 'system' as const, uuid: instanceUuid }
+        : { kind: 'data' as const, uuid: diskUuid }
+    return { instanceUuid, diskPool, file }
+  })
+
+export function diskFileFromWire(file: DiskFileMessage | undefined): DiskFile {
+  return parse(diskFileSchema, file, 'file')
+}
+
+const newDiskFileSchema = z.object({
+  epoch: z.int().nonnegative(),
+  file: diskFileSchema,
+  fileBytes: z.int().nonnegative(),
+})
+
+/** What a stream of parts is for: its first message. */
+export function newDiskFileFromWire(first: WriteDiskRequest | undefined) {
+  const file = first?.message?.$case === 'file' ? first.message.value : undefined
+  return parse(newDiskFileSchema, file, 'file')
+}
+
 const migrationTargetSchema = z.object({
   libvirtUri: z.string().min(1),
   memoryUri: z.string().min(1),
@@ -197,6 +267,8 @@ const migrationOrderSchema = z.object({
   target: migrationTargetSchema,
   bandwidthMibS: z.int().nonnegative(),
   downtimeMaxMs: z.int().nonnegative(),
+  copyTargets: z.array(z.string().regex(/^vd[a-z]$/)),
+  postCopy: z.boolean(),
 })
 
 export function migrationOrderFromWire({
@@ -205,13 +277,27 @@ export function migrationOrderFromWire({
   target,
   bandwidthMibS,
   downtimeMs,
+  copyTargets,
+  postCopy,
 }: MigrateDomainRequest): MigrationOrder {
-  const order = { uuid, generation, target, bandwidthMibS, downtimeMaxMs: downtimeMs }
+  const limits = { bandwidthMibS, downtimeMaxMs: downtimeMs }
+  const order = { uuid, generation, target, ...limits, copyTargets, postCopy }
   return parse(migrationOrderSchema, order, 'migration')
 }
 
 export function migrationTargetToWire(target: MigrationTarget): MigrationTargetMessage {
   return { ...target, listenAddress: target.listenAddress ?? '' }
+}
+
+const peerPortSchema = z.object({
+  libvirtUri: z.url(),
+  address: z.string().min(1),
+  port: z.int().positive().max(65_535),
+  ports: z.string(),
+})
+
+export function peerPortFromWire(port: PeerPortMessage | undefined): PeerPort {
+  return parse(peerPortSchema, port, 'port')
 }
 
 const DEPARTURES = {

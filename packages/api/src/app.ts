@@ -31,6 +31,7 @@ import { instanceMetricsRoutes } from './routes/instance-metrics.ts'
 import { instanceRoutes } from './routes/instances.ts'
 import { joinTokenRoutes } from './routes/join-tokens.ts'
 import { lifecycleRoutes } from './routes/lifecycle.ts'
+import { memberRoutes } from './routes/members.ts'
 import { metricsRoute } from './routes/metrics.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { pageRoutes } from './routes/pages.ts'
@@ -89,6 +90,7 @@ export function createApp({
   diskRoutes(add, controller)
   hostRoutes(add, controller)
   joinTokenRoutes(add, controller)
+  memberRoutes(add, controller)
   operationRoutes(add, controller)
   webhookRoutes(add, controller)
   eventRoutes(add, new EventStreams(log, stopping, registry, eventStreamLimits), currentLog)

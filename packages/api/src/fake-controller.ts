@@ -26,10 +26,13 @@ import {
   InstanceMetrics,
   type InstanceName,
   type JoinToken,
+  JoinTokenRole,
   ListInstancesRequest,
+  type Member,
   Operation,
   type Orphan,
   Placement,
+  Rebalance,
   RebalanceHostsResponse,
   Snapshot,
   UpdateInstanceRequest,
@@ -148,6 +151,12 @@ export function createFakeController(): FakeController {
   const disks = new Shelf<Disk>('disk')
   const operations = new Shelf<Operation & { name: string }>('operation')
   const placements = new Shelf<Placement & { name: string }>('placement')
+  const members = new Map<string, Member>(
+    [
+      { id: 'agent/h', role: JoinTokenRole.AGENT, name: 'h1', hostId: 'h', joinedAtMs: CREATED_AT_MS },
+      { id: 'api/web1', role: JoinTokenRole.API, name: 'web1', hostId: '', joinedAtMs: CREATED_AT_MS },
+    ].map((member) => [member.id, member]),
+  )
   const joinTokens = new Shelf<JoinToken>('join token')
   const webhooks = new Shelf<Webhook & { name: string }>('webhook')
   const firstAnswers = new Map<string, { readonly request: string; readonly answer: unknown }>()
@@ -238,6 +247,12 @@ export function createFakeController(): FakeController {
     const instance = { ...instances.get(uuid), ...change }
     instances.things.set(instance.uuid, instance)
     return { instance, operationUuid: begin(kind, instance.uuid, false) }
+  }
+
+  let rebalance: Rebalance | null = null
+  function begunRebalance(): Rebalance {
+    if (!rebalance) throw new VpeError('NOT_FOUND', 'there was no rebalance')
+    return rebalance
   }
 
   function setSchedulable(uuid: string | undefined, schedulable: boolean) {
@@ -719,13 +734,14 @@ export function createFakeController(): FakeController {
       ]
       return { host }
     }),
-    drainHost: serve('drainHost', ({ uuid, parallel }) => {
+    drainHost: serve('drainHost', ({ uuid, parallel, copyDisks }) => {
       const { host } = setSchedulable(uuid, false)
       const operationUuid = begin('host.drain', host.uuid, false)
       const drain = HostDrain.fromPartial({
         state: 'HOST_DRAIN_STATE_DRAINING',
         operationUuid,
         parallel: parallel || 2,
+        copyDisks: copyDisks ?? false,
         startedAtMs: CREATED_AT_MS,
         total: 1,
         remaining: 1,
@@ -737,8 +753,7 @@ export function createFakeController(): FakeController {
     cordonHost: serve('cordonHost', ({ uuid }) => setSchedulable(uuid, false)),
     uncordonHost: serve('uncordonHost', ({ uuid }) => setSchedulable(uuid, true)),
     /** Plans to move the first instance to the last host. */
-    rebalanceHosts: serve('rebalanceHosts', ({ boundPercent = 20, dryRun }) => {
-      if (!dryRun) throw new VpeError('CONFLICT', 'plans are not carried out by themselves')
+    rebalanceHosts: serve('rebalanceHosts', ({ boundPercent = 20, parallel, dryRun }) => {
       const [instance] = instances.list('')
       const target = hosts.list('').at(-1)
       const spread = { boundPercent, spreadBeforePercent: 60, spreadAfterPercent: 10.5, balanced: true }
@@ -754,7 +769,20 @@ export function createFakeController(): FakeController {
         spreadPercent: 10.5,
       }
       const explanation = '1 move takes the spread from 60.0 to 10.5 %, within 20 %'
-      return RebalanceHostsResponse.fromPartial({ ...spread, explanation, moves: instance ? [move] : [] })
+      const moves = instance ? [move] : []
+      if (dryRun) return RebalanceHostsResponse.fromPartial({ ...spread, explanation, moves })
+      const operationUuid = begin('host.rebalance', target?.uuid ?? '', false)
+      rebalance = Rebalance.fromPartial({
+        ...{ operationUuid, boundPercent, parallel: parallel || 2, spreadBeforePercent: 60, explanation },
+        startedAtMs: CREATED_AT_MS,
+        moves: moves.map((each) => ({ ...each, state: 'REBALANCE_MOVE_STATE_MOVING', why: each.reason })),
+      })
+      return RebalanceHostsResponse.fromPartial({ ...spread, explanation, moves, operationUuid })
+    }),
+    getRebalance: serve('getRebalance', () => ({ rebalance: begunRebalance() })),
+    cancelRebalance: serve('cancelRebalance', () => {
+      rebalance = { ...begunRebalance(), cancelled: true }
+      return { rebalance, operationUuid: rebalance.operationUuid }
     }),
     deleteHost: serve('deleteHost', ({ uuid }) => {
       if (instances.things.size > 0)
@@ -842,6 +870,11 @@ export function createFakeController(): FakeController {
       webhook: webhooks.remove(uuid),
       operationUuid: begin('webhook.delete', uuid ?? '', true),
     })),
+    listMembers: serve('listMembers', () => ({ members: [...members.values()] })),
+    deleteMember: serve('deleteMember', ({ id = '' }) => {
+      if (!members.delete(id)) throw new VpeError('NOT_FOUND', `there is no member ${id}`)
+      return { operationUuid: begin('member.delete', id, true) }
+    }),
     createJoinToken: serve('createJoinToken', (partial) => {
       const { role, name, expiresInS = 3_600, uses = 1 } = CreateJoinTokenRequest.fromPartial(partial)
       const uuid = nextId('9')

@@ -23,11 +23,14 @@ import {
   type InstanceTask,
   type JoinToken,
   JoinTokenRole,
+  type Member,
   type Operation,
   type OperationStatus,
   type Orphan,
   type Placement,
+  type Rebalance,
   type RebalanceHostsResponse,
+  type RebalanceMoveState,
   type Snapshot,
   type SnapshotStatus,
   SystemDiskKind,
@@ -36,10 +39,11 @@ import {
 import type { DiskView } from './schemas/disk.ts'
 import type { DiskPoolView, OrphanView } from './schemas/disk-pool.ts'
 import type { FlavorView } from './schemas/flavor.ts'
-import type { HostView, RebalanceAnswer } from './schemas/host.ts'
+import type { HostView, RebalanceAnswer, RebalanceRunAnswer } from './schemas/host.ts'
 import type { ImageCopiesAnswer, ImageView } from './schemas/image.ts'
 import type { ChangedInstanceView, InstanceView } from './schemas/instance.ts'
 import type { JoinTokenView } from './schemas/join-token.ts'
+import type { MemberListAnswer } from './schemas/member.ts'
 import type { OperationView, PlacementView } from './schemas/operation.ts'
 import type { SnapshotView } from './schemas/snapshot.ts'
 import type { WebhookView } from './schemas/webhook.ts'
@@ -103,6 +107,7 @@ const POOL_STATE_WORDS = {
   DISK_POOL_HOST_STATE_PENDING: 'pending',
   DISK_POOL_HOST_STATE_READY: 'ready',
   DISK_POOL_HOST_STATE_ERROR: 'error',
+  DISK_POOL_HOST_STATE_LEAVING: 'leaving',
 } as const satisfies Record<DiskPoolHostState, string>
 
 const CONDITION_STATUS_WORDS = {
@@ -276,6 +281,7 @@ export function showDiskPool(pool: DiskPool): z.input<typeof DiskPoolView> {
         }
       : null,
     orphans: pool.orphans,
+    deleting: pool.deleting,
     system_disks: SYSTEM_DISK_WORDS[pool.systemDisks],
     hosts: pool.hosts.map((host) => ({
       host_uuid: host.hostId,
@@ -337,6 +343,7 @@ function showDrain(drain: HostDrain) {
     state: DRAIN_STATE_WORDS[drain.state],
     operation_uuid: drain.operationUuid,
     parallel: drain.parallel,
+    copy_disks: drain.copyDisks,
     started_at: moment(drain.startedAtMs),
     ended_at: drain.endedAtMs === 0 ? null : moment(drain.endedAtMs),
     total: drain.total,
@@ -460,6 +467,41 @@ export function showRebalance(plan: RebalanceHostsResponse): z.input<typeof Reba
       reason: move.reason,
       spread_percent: move.spreadPercent,
     })),
+    operation_uuid: plan.operationUuid || null,
+  }
+}
+
+const MOVE_STATE_WORDS = {
+  REBALANCE_MOVE_STATE_UNSPECIFIED: 'waiting',
+  REBALANCE_MOVE_STATE_WAITING: 'waiting',
+  REBALANCE_MOVE_STATE_MOVING: 'moving',
+  REBALANCE_MOVE_STATE_MOVED: 'moved',
+  REBALANCE_MOVE_STATE_FAILED: 'failed',
+  REBALANCE_MOVE_STATE_REFUSED: 'refused',
+  REBALANCE_MOVE_STATE_NEEDLESS: 'needless',
+} as const satisfies Record<RebalanceMoveState, string>
+
+export function showRebalanceRun(run: Rebalance): z.input<typeof RebalanceRunAnswer>['rebalance'] {
+  return {
+    operation_uuid: run.operationUuid,
+    state: run.endedAtMs !== 0 ? 'over' : run.cancelled ? 'cancelling' : 'running',
+    periodic: run.periodic,
+    bound_percent: run.boundPercent,
+    parallel: run.parallel,
+    spread_before_percent: run.spreadBeforePercent,
+    explanation: run.explanation,
+    started_at: moment(run.startedAtMs),
+    ended_at: momentOrNull(run.endedAtMs),
+    moves: run.moves.map((move) => ({
+      instance_uuid: move.instanceUuid,
+      instance: move.instanceName,
+      from_host_uuid: move.fromHostId,
+      from_host: move.fromHostName,
+      to_host_uuid: move.toHostId,
+      to_host: move.toHostName,
+      state: MOVE_STATE_WORDS[move.state],
+      why: move.why,
+    })),
   }
 }
 
@@ -477,6 +519,16 @@ export function showWebhook(webhook: Webhook): z.input<typeof WebhookView> {
     next_attempt_at: momentOrNull(webhook.nextAttemptAtMs),
     last_gap: webhook.lastGap || null,
     created_at: moment(webhook.createdAtMs),
+  }
+}
+
+export function showMember(member: Member): z.input<typeof MemberListAnswer>['members'][number] {
+  return {
+    id: member.id,
+    role: member.role === JoinTokenRole.API ? 'api' : 'agent',
+    name: member.name,
+    host_uuid: member.hostId || null,
+    joined_at: moment(member.joinedAtMs),
   }
 }
 

@@ -34,6 +34,7 @@ export const EVENT_KINDS = [
   'flavor',
   'snapshot',
   'webhook',
+  'rebalance',
 ] as const
 
 export type EventKind = (typeof EVENT_KINDS)[number]

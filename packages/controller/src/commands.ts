@@ -15,7 +15,7 @@ import {
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { readConfig } from './config.ts'
 import { natsFolder, tlsFolder } from './security/cluster-security.ts'
-import { NatsAccounts } from './security/nats-accounts.ts'
+import { CONFIGURATION, NatsAccounts } from './security/nats-accounts.ts'
 import { openSecurity } from './security/open-security.ts'
 
 const DAY_MS = 86_400_000
@@ -66,7 +66,7 @@ async function init(): Promise<void> {
     listen: `${hostname}:${port || '4222'}`,
     tlsDir: isTls ? await security.makeNatsCertificate(Date.now()) : null,
   })
-  const path = join(security.natsAccounts.folder, 'nats-server.conf')
+  const path = join(security.natsAccounts.folder, CONFIGURATION)
   await writeDurably(path, configuration)
   const credentials = join(security.natsAccounts.folder, 'controller.creds')
   process.stdout.write(
@@ -81,7 +81,8 @@ async function init(): Promise<void> {
 
 async function printWatcherCredentials(name: string, days: number): Promise<void> {
   const natsAccounts = await NatsAccounts.open(natsFolder(readConfig(process.env).stateDir))
-  process.stdout.write(await natsAccounts.credentials({ kind: 'watcher', name }, Date.now() + days * DAY_MS))
+  const { text } = await natsAccounts.credentials({ kind: 'watcher', name }, Date.now() + days * DAY_MS)
+  process.stdout.write(text)
 }
 
 interface TokenOptions {

@@ -1,8 +1,9 @@
 // Settings, from the environment. A wrong one is refused with its name, what it is, and what it may be.
 
-import { DEFAULT_OVERCOMMIT, type OvercommitPolicy, VpeError } from '@vpe/core'
+import { DEFAULT_OVERCOMMIT, type OvercommitPolicy, REBALANCE_BOUND_PERCENT, VpeError } from '@vpe/core'
 import { assertLoopback } from '@vpe/proto'
 import { z } from 'zod'
+import type { RebalancePolicy } from './rebalancer.ts'
 
 const address = z.string().regex(/^.+:\d{1,5}$/, 'must be host:port')
 
@@ -39,6 +40,18 @@ const schema = z.object({
     .regex(/^\d{1,7}$/, 'must be a whole number of MiB')
     .transform(Number)
     .default(DEFAULT_OVERCOMMIT.hostReservedMib),
+  VPE_REBALANCE_EVERY_MIN: z
+    .string()
+    .regex(/^\d{1,5}$/, 'must be a whole number of minutes, 0 for never')
+    .transform(Number)
+    .refine((value) => value <= 10_080, 'must be at most 10080, a week')
+    .default(0),
+  VPE_REBALANCE_BOUND_PERCENT: z
+    .string()
+    .regex(/^\d{1,3}$/, 'must be a whole number')
+    .transform(Number)
+    .refine((value) => value >= 1 && value <= 100, 'must be 1 to 100')
+    .default(REBALANCE_BOUND_PERCENT),
   VPE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info'),
 })
 
@@ -60,6 +73,8 @@ export interface ControllerConfig {
   readonly logLevel: string
   /** How much more than the hardware is promised. */
   readonly overcommit: OvercommitPolicy
+  /** Rebalances that nobody asks for; everyMs is 0 for none. */
+  readonly rebalance: RebalancePolicy
 }
 
 /** @throws VpeError INVALID_ARGUMENT that names every wrong setting */
@@ -95,6 +110,10 @@ export function readConfig(environment: NodeJS.ProcessEnv): ControllerConfig {
     stateDir: settings.VPE_CONTROLLER_STATE_DIR,
     natsUrl: settings.VPE_NATS_URL,
     logLevel: settings.VPE_LOG_LEVEL,
+    rebalance: {
+      everyMs: settings.VPE_REBALANCE_EVERY_MIN * 60_000,
+      boundPercent: settings.VPE_REBALANCE_BOUND_PERCENT,
+    },
     overcommit: {
       vcpuRatio: settings.VPE_OVERCOMMIT_VCPU,
       memoryRatio: settings.VPE_OVERCOMMIT_MEMORY,

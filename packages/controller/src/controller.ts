@@ -6,6 +6,7 @@ import {
   DEFAULT_OVERCOMMIT,
   DEFAULT_WEBHOOK_POLICY,
   type OvercommitPolicy,
+  REBALANCE_BOUND_PERCENT,
   type WebhookPolicy,
 } from '@vpe/core'
 import {
@@ -27,8 +28,11 @@ import { ImageUploads } from './image-uploads.ts'
 import { InstanceReconciler } from './instance-reconciler.ts'
 import { OrphanFinder } from './orphan-finder.ts'
 import { OutboxPublisher } from './outbox-publisher.ts'
+import { PeerProber } from './peer-prober.ts'
+import { type RebalancePolicy, Rebalancer } from './rebalancer.ts'
 import { startRetention } from './retention.ts'
 import type { ClusterSecurity } from './security/cluster-security.ts'
+import { NatsRevoker } from './security/nats-revoker.ts'
 import { RequestRate } from './security/request-rate.ts'
 import { consoleMethods } from './service/consoles.ts'
 import { diskPoolMethods } from './service/disk-pools.ts'
@@ -44,6 +48,7 @@ import { hostMethods } from './service/hosts.ts'
 import { imageMethods } from './service/images.ts'
 import { instanceMethods } from './service/instances.ts'
 import { lifecycleMethods } from './service/lifecycle.ts'
+import { memberMethods, whyRevoked } from './service/members.ts'
 import { metricsMethods } from './service/metrics.ts'
 import { createStartMove, migrationMethods } from './service/migrations.ts'
 import { Mutations } from './service/mutation.ts'
@@ -64,6 +69,8 @@ export interface ControllerDeps {
   readonly onFatal: (error: unknown) => void
   readonly policy?: OvercommitPolicy
   readonly webhookPolicy?: WebhookPolicy
+  /** Rebalances that nobody asks for; none where it is left out. */
+  readonly rebalancePolicy?: RebalancePolicy
   readonly dialAgent?: AgentDialer
   /** With it, all calls are encrypted and held to roles; without, everything stays on loopback. */
   readonly security?: ClusterSecurity | null
@@ -84,6 +91,8 @@ export interface Controller {
   listenForEnrolment(address: string): Promise<number>
   /** Gives it the bus, once that is connected. Without one it works, and events wait in the outbox. */
   attachBus(connection: NatsConnection): void
+  /** Gives it a connection of NATS's system account, once that stands, and each time it is back: removed members are taken off by it. */
+  attachSystemBus(connection: NatsConnection): void
   /** Tells it that the bus is lost, or back. */
   noteBus(isConnected: boolean): void
   /** Stops taking calls, lets what is under way be written, and closes the store. Guests are not touched. */
@@ -97,6 +106,7 @@ export function createController({
   onFatal,
   policy = DEFAULT_OVERCOMMIT,
   webhookPolicy = DEFAULT_WEBHOOK_POLICY,
+  rebalancePolicy = { everyMs: 0, boundPercent: REBALANCE_BOUND_PERCENT },
   security = null,
   addresses = { enrolment: [], controller: '', nats: '' },
   dialAgent = agentDialer(security?.folder),
@@ -107,7 +117,9 @@ export function createController({
   const importer = new ImageImporter(store, agents, now, log, onFatal)
   const uploads = new ImageUploads(store, agents, now)
   const reconciler = new InstanceReconciler(store, agents, mutations, now, log, onFatal)
-  const pools = new DiskPoolKeeper(store, agents, log, onFatal, (hostId) => reconciler.lookAtHost(hostId))
+  const pools = new DiskPoolKeeper(store, agents, now, log, onFatal, (hostId) =>
+    reconciler.lookAtHost(hostId),
+  )
   const diskKeeper = new DiskKeeper(store, agents, now, log, onFatal)
   const snapshotKeeper = new SnapshotKeeper(store, agents, now, log, onFatal)
   const monitor = new HostMonitor(store, agents, mutations, now, log, (hostId) => {
@@ -116,6 +128,7 @@ export function createController({
     diskKeeper.lookAtHost(hostId)
     snapshotKeeper.lookAtHost(hostId)
   })
+  const peers = new PeerProber(store, agents, monitor.descriptions, now, log)
   const outbox = new OutboxPublisher(store, log)
   const deliveries = new WebhookDeliveries({ store, policy: webhookPolicy, now, log })
   const orphans = new OrphanFinder(store, agents, now, log, onFatal)
@@ -123,6 +136,9 @@ export function createController({
   const startMove = createStartMove({ store, mutations, hosts, imagesGoing, now })
   const stepOf = (uuid: string) => reconciler.stepOf(uuid)
   const drainer = new HostDrainer({ store, startMove, stepOf, now, log, onFatal })
+  const rebalancer = new Rebalancer({
+    ...{ store, hosts, startMove, stepOf, policy: rebalancePolicy, now, log, onFatal },
+  })
   let isBusConnected = false
 
   const troubles = () => (isBusConnected ? [] : ['NATS is not connected: events wait in the outbox'])
@@ -132,24 +148,30 @@ export function createController({
     ...migrationMethods({ store, mutations, hosts, imagesGoing, now }),
     ...diskMethods({ store, mutations, policy, now }),
     ...imageMethods({ store, mutations, agents, importer, uploads, imagesGoing, now }),
-    ...diskPoolMethods({ store, mutations, agents, orphans, now }),
-    ...hostMethods({ store, mutations, agents, monitor, policy, now }),
-    ...rebalanceMethods({ store, hosts }),
+    ...diskPoolMethods({ store, mutations, agents, keeper: pools, orphans, now }),
+    ...hostMethods({ store, mutations, agents, monitor, peers, policy, now }),
+    ...rebalanceMethods({ store, mutations, rebalancer }),
     ...drainMethods({ store, mutations, monitor, policy, now }),
     ...resourceMethods({ store, mutations, agents, monitor, policy, now }),
     ...snapshotMethods({ store, mutations, hosts, imagesGoing, now }),
     ...metricsMethods(store, agents),
-    ...operationMethods({ store, reconciler, importer, diskKeeper, snapshotKeeper, drainer, troubles }),
+    ...operationMethods({
+      ...{ store, reconciler, importer, diskKeeper, snapshotKeeper, drainer, rebalancer, troubles },
+    }),
     ...consoleMethods({ store, agents, now }),
     ...webhookMethods({ store, mutations, deliveries, now }),
+    ...memberMethods({ store, mutations, now }),
     ...joinTokenMethods({ store, mutations, security, addresses, now }),
   }
   const onDefect = (error: unknown, method: string) => log.error({ err: error, method }, 'call broke')
   const server = createRpcServer(
     onDefect,
-    security ? { folder: security.folder, clients: 'certified' } : undefined,
+    security
+      ? { folder: security.folder, clients: 'certified', whyRevoked: (key) => whyRevoked(store, key) }
+      : undefined,
   )
   server.add(ControllerServiceDefinition, service)
+  const revoker = security ? new NatsRevoker({ store, accounts: security.natsAccounts, log }) : null
   const enrolment = security ? enrolmentServer(security) : null
   const ownCertificate = setInterval(() => {
     security
@@ -175,11 +197,14 @@ export function createController({
       monitor.start()
       pools.start()
       orphans.start()
+      peers.start()
       importer.lookAtAll()
       reconciler.lookAtAll()
       diskKeeper.lookAtAll()
       snapshotKeeper.lookAtAll()
       drainer.look()
+      rebalancer.start()
+      revoker?.apply()
       return port
     },
     async listenForEnrolment(address) {
@@ -192,6 +217,9 @@ export function createController({
       outbox.attach(connection)
       deliveries.attach(connection).catch(onFatal)
     },
+    attachSystemBus(connection) {
+      revoker?.attach(connection)
+    },
     noteBus(isConnected) {
       isBusConnected = isConnected
       if (isConnected) outbox.publish()
@@ -202,11 +230,14 @@ export function createController({
       deliveries.close()
       pools.close()
       orphans.close()
+      peers.close()
       importer.close()
       reconciler.close()
       diskKeeper.close()
       snapshotKeeper.close()
       drainer.close()
+      rebalancer.close()
+      revoker?.close()
       clearInterval(ownCertificate)
       enrolment?.forceShutdown()
       server.forceShutdown()

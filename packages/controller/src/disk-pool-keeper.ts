@@ -1,11 +1,13 @@
 // Makes every disk pool usable on every host it belongs to, and keeps what is known of its size
-// current: when a pool or a host appears, when a host comes back, and every minute.
+// current: when a pool or a host appears, when a host comes back, and every minute. Hosts that are to let
+// go of a pool are asked to in the same way, until they have.
 
 import { randomUUID } from 'node:crypto'
 import type { DiskPoolHost, DiskPoolRecord, HostRecord } from '@vpe/core'
 import { fromClientError } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
+import { commitOfDeparted } from './pool-departures.ts'
 import { Slots } from './slots.ts'
 import { changedHosts } from './store/pool-host-index.ts'
 import type { Store } from './store/store.ts'
@@ -17,16 +19,19 @@ const REFRESH_MS = 60_000
 const TIMEOUT_MS = 90_000
 /** So many hosts are asked at once: every minute it is all of them. */
 const AT_ONCE = 128
+/** So long somebody who takes a pool from hosts waits for their answer; they are asked on after that. */
+const SETTLE_MS = 5_000
 /** A smaller share of the pool's size is not worth a row and an fsync. */
 const NOTEWORTHY_SHARE = 0.01
 
 export class DiskPoolKeeper {
   readonly #store: Store
   readonly #agents: Agents
+  readonly #now: () => number
   readonly #log: Logger
   readonly #onFatal: (error: unknown) => void
   readonly #onReady: (hostId: string) => void
-  readonly #underWay = new Set<string>()
+  readonly #underWay = new Map<string, Promise<void>>()
   /** Shared pools that a host is being asked to mark. */
   readonly #marking = new Map<string, Promise<void>>()
   readonly #slots = new Slots(AT_ONCE)
@@ -34,30 +39,50 @@ export class DiskPoolKeeper {
 
   /**
    * @param onFatal told of a defect, or of a store that failed: the process must end
+   * @param now for the ends of operations
    * @param onReady told of a host on which a pool has become ready
    */
   constructor(
     store: Store,
     agents: Agents,
+    now: () => number,
     log: Logger,
     onFatal: (error: unknown) => void,
     onReady: (hostId: string) => void,
   ) {
     this.#store = store
     this.#agents = agents
+    this.#now = now
     this.#log = log
     this.#onFatal = onFatal
     this.#onReady = onReady
     store.listen({
       onDiskPool: (pool, before) => {
-        for (const { hostId, state } of changedHosts(pool, before))
-          if (pool && state === 'pending') this.#ensureSoon(pool.uuid, hostId)
+        for (const { hostId, state } of changedHosts(pool, before)) {
+          // One that could not let go of it is asked again in a minute, not at each change.
+          const isAsked = state === 'leaving' && stateOn(before, hostId) === state
+          if (pool && (state === 'pending' || (state === 'leaving' && !isAsked)))
+            this.#visitSoon(pool.uuid, hostId)
+        }
       },
     })
   }
 
   start(): void {
     this.#timer = setInterval(() => this.lookAtAll(), REFRESH_MS)
+    for (const { uuid, hosts } of this.#store.diskPools.values())
+      for (const { hostId, state } of hosts) if (state === 'leaving') this.#visitSoon(uuid, hostId)
+  }
+
+  /** Resolves when what is being asked of a pool's hosts has been answered, or after a while. */
+  async settled(poolUuid: string): Promise<void> {
+    const underWay = [...this.#underWay]
+      .filter(([key]) => key.startsWith(`${poolUuid}/`))
+      .map(([, visit]) => visit)
+    const late = Promise.withResolvers<void>()
+    const timer = setTimeout(late.resolve, SETTLE_MS)
+    await Promise.race([Promise.allSettled(underWay), late.promise])
+    clearTimeout(timer)
   }
 
   lookAtAll(): void {
@@ -66,7 +91,7 @@ export class DiskPoolKeeper {
 
   /** Ensures every pool of a host: it has just become reachable. */
   lookAtHost(hostId: string): void {
-    for (const poolUuid of this.#store.poolHosts.poolsOf(hostId)) this.#ensureSoon(poolUuid, hostId)
+    for (const poolUuid of this.#store.poolHosts.poolsOf(hostId)) this.#visitSoon(poolUuid, hostId)
   }
 
   close(): void {
@@ -74,14 +99,61 @@ export class DiskPoolKeeper {
   }
 
   /** Once however often it is called until that is done. */
-  #ensureSoon(poolUuid: string, hostId: string): void {
+  #visitSoon(poolUuid: string, hostId: string): void {
     const key = `${poolUuid}/${hostId}`
     if (this.#underWay.has(key)) return
-    this.#underWay.add(key)
-    this.#slots
-      .run(() => this.#ensure(poolUuid, hostId))
+    const visit = this.#slots
+      .run(() => this.#visit(poolUuid, hostId))
       .finally(() => this.#underWay.delete(key))
       .catch(this.#onFatal)
+    this.#underWay.set(key, visit)
+  }
+
+  async #visit(poolUuid: string, hostId: string): Promise<void> {
+    const isLeaving = () => this.#store.poolHosts.find(poolUuid, hostId)?.state === 'leaving'
+    if (!isLeaving()) await this.#ensure(poolUuid, hostId)
+    // Also where that was decided while it was being made usable: it has to be undone after that.
+    if (isLeaving()) await this.#forget(poolUuid, hostId)
+  }
+
+  async #forget(poolUuid: string, hostId: string): Promise<void> {
+    await this.#store.durable()
+    // A host that marks the pool now would do so after another has taken the marker away.
+    while (this.#marking.has(poolUuid)) await this.#marking.get(poolUuid)
+    const pool = this.#store.diskPools.get(poolUuid)
+    const host = this.#store.hosts.get(hostId)
+    if (!pool || !host) return
+    const fault = await this.#askToForget(pool, host)
+    const after = this.#store.diskPools.get(poolUuid)
+    const onHost = this.#store.poolHosts.find(poolUuid, hostId)
+    if (!after || !onHost) return
+    if (fault === null && after.deletionUuid !== pool.deletionUuid) return this.#forget(poolUuid, hostId)
+    if (fault === null) {
+      const { changes, events } = commitOfDeparted(this.#store, after, new Set([hostId]), this.#now())
+      void this.#store.commit(changes, events)
+    } else if (fault !== onHost.fault) {
+      const hosts = after.hosts.map((each) => (each === onHost ? { ...each, fault } : each))
+      void this.#store.commit([change.diskPool({ ...after, hosts })])
+    }
+  }
+
+  /** Why a host has not let go of a pool; null where it has. */
+  async #askToForget(pool: DiskPoolRecord, host: HostRecord): Promise<string | null> {
+    if (host.state === 'down') return 'the host is down, and is asked when it is back'
+    const request = {
+      epoch: this.#store.epoch,
+      uuid: pool.uuid,
+      diskPool: diskPoolSpecToWire(this.#store, pool, host.uuid),
+      removeMarker: pool.deletionUuid !== null,
+    }
+    try {
+      await this.#agents.client(host).removeDiskPool(request, { signal: AbortSignal.timeout(TIMEOUT_MS) })
+      return null
+    } catch (cause) {
+      const error = fromClientError(cause)
+      this.#log.warn({ disk_pool: pool.uuid, host: host.uuid, code: error.code }, error.message)
+      return error.message
+    }
   }
 
   async #ensure(poolUuid: string, hostId: string): Promise<void> {
@@ -111,10 +183,13 @@ export class DiskPoolKeeper {
 
   async #look(pool: DiskPoolRecord, host: HostRecord): Promise<void> {
     const seen = await this.#ask(pool, host)
-    if (seen) this.#note(pool.uuid, { hostId: host.uuid, ...seen })
+    if (seen) this.#note(pool.uuid, { hostId: host.uuid, leavingBy: null, ...seen })
   }
 
-  async #ask(pool: DiskPoolRecord, host: HostRecord): Promise<Omit<DiskPoolHost, 'hostId'> | null> {
+  async #ask(
+    pool: DiskPoolRecord,
+    host: HostRecord,
+  ): Promise<Omit<DiskPoolHost, 'hostId' | 'leavingBy'> | null> {
     try {
       const answer = await this.#agents.client(host).ensureDiskPool(
         {
@@ -135,10 +210,23 @@ export class DiskPoolKeeper {
     }
   }
 
-  #note(poolUuid: string, seen: DiskPoolHost): void {
+  /** What a host has said, unless another host of a local pool has the very folder: then the pool works on that one alone. */
+  #unlessShared(pool: DiskPoolRecord, before: DiskPoolHost, answer: DiskPoolHost): DiskPoolHost {
+    if (pool.shared || answer.state !== 'ready') return answer
+    const twin = firstToHave(pool.hosts, before, answer.marker)
+    if (!twin) return answer
+    const name = this.#store.hosts.get(twin.hostId)?.name ?? twin.hostId
+    const fault = sharedUnawares(pool, name)
+    this.#log.warn({ disk_pool: pool.uuid, host: answer.hostId, other: twin.hostId }, fault)
+    // What it was known by stays known: what lies there may be its own.
+    return { ...before, state: 'error', fault, capacityBytes: 0, availableBytes: 0 }
+  }
+
+  #note(poolUuid: string, answer: DiskPoolHost): void {
     const pool = this.#store.diskPools.get(poolUuid)
-    const before = this.#store.poolHosts.find(poolUuid, seen.hostId)
-    if (!pool || !before || !isNews(before, seen)) return
+    const before = this.#store.poolHosts.find(poolUuid, answer.hostId)
+    const seen = pool && before ? this.#unlessShared(pool, before, answer) : answer
+    if (!pool || !before || before.state === 'leaving' || !isNews(before, seen)) return
     const hosts = pool.hosts.with(pool.hosts.indexOf(before), seen)
     const next = { ...pool, marker: pool.marker || (pool.shared ? seen.marker : ''), hosts }
     const events =
@@ -155,6 +243,30 @@ export class DiskPoolKeeper {
     void this.#store.commit([change.diskPool(next)], events)
     if (seen.state === 'ready' && before.state !== 'ready') this.#onReady(seen.hostId)
   }
+}
+
+/** Another host that has a pool's marker, and had it first: one where the pool works, and of two such, the first of the list. */
+function firstToHave(
+  hosts: readonly DiskPoolHost[],
+  own: DiskPoolHost,
+  marker: string,
+): DiskPoolHost | undefined {
+  return hosts.find(
+    (other, index) =>
+      other !== own &&
+      other.marker === marker &&
+      other.state === 'ready' &&
+      (own.state !== 'ready' || index < hosts.indexOf(own)),
+  )
+}
+
+/** In the words of the agent, but found here: the agents do not know of each other. */
+function sharedUnawares({ name, path }: DiskPoolRecord, other: string): string {
+  return `the folder ${path} is the one that host ${other} has as disk pool ${name}, which is local, so that each host has a folder of its own; make a pool with shared: true for it, or mount something else here`
+}
+
+function stateOn(pool: DiskPoolRecord | null, hostId: string): DiskPoolHost['state'] | null {
+  return pool?.hosts.find((host) => host.hostId === hostId)?.state ?? null
 }
 
 function isNews(before: DiskPoolHost, seen: DiskPoolHost): boolean {

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { VpeError } from '@vpe/core'
 import { DiskPoolHostState, DiskStatus, ImageStatus, OperationStatus } from '@vpe/proto'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { change } from './store/tables.ts'
 import { FakeAgent } from './testing/fake-agent.ts'
 import { Harness, refusal, until } from './testing/harness.ts'
 
@@ -127,6 +128,38 @@ describe('a shared pool', () => {
   })
 })
 
+describe('a local pool', () => {
+  test('is refused on a host that sees the folder of another, until it has one of its own', async () => {
+    a.ownPaths = b.ownPaths = []
+    const uuid = await createPool('local', { shared: false, hosts: ['h1'] })
+    await until('it is ready', () => isReady(uuid))
+    await harness.client.attachDiskPoolHost({ uuid, host: 'h2' })
+    const onB = async () => (await pool(uuid))?.hosts.find(({ hostId }) => hostId === b.hostId)
+    await until('h2 has answered', async () => (await onB())?.state === DiskPoolHostState.ERROR)
+    expect((await onB())?.fault).toMatch(
+      /the one that host h1 has as disk pool local, which is local.*shared: true/,
+    )
+    expect((await pool(uuid))?.hosts.find(({ hostId }) => hostId === a.hostId)?.state).toBe(
+      DiskPoolHostState.READY,
+    )
+    await succeeded(harness.client.createImage({ name: 'demo', url: 'file:///demo.qcow2', diskPool: uuid }))
+    const wish = { name: 'vm', flavor: 'tiny', image: 'demo', diskPool: uuid }
+    expect(await refusal(harness.client.createInstance({ ...wish, hostIds: ['h2'] }))).toMatchObject({
+      code: 'NO_HOST_FITS',
+      message: expect.stringContaining('h1'),
+    })
+    await succeeded(harness.client.createInstance(wish))
+
+    // Its own folder is mounted there.
+    b.ownPaths = ['/local']
+    await harness.client.detachDiskPoolHost({ uuid, hostUuid: b.hostId })
+    await harness.client.attachDiskPoolHost({ uuid, host: 'h2' })
+    await until('it is ready on both', () => isReady(uuid))
+    const markers = harness.store.diskPools.get(uuid)?.hosts.map(({ marker }) => marker)
+    expect(new Set(markers).size).toBe(2)
+  })
+})
+
 describe('a host', () => {
   test('is given a pool and loses it, with an event for each', async () => {
     const uuid = await readyPool('nfs', { hosts: ['h1'] })
@@ -182,6 +215,92 @@ describe('a host', () => {
     })
     await harness.client.deleteImage({ uuid: image?.uuid ?? '' })
     await harness.client.deleteHost({ uuid: a.hostId })
+  })
+})
+
+describe('a pool that is taken from its hosts', () => {
+  const away = async () => {
+    throw new VpeError('DISK_POOL_FAILED', 'the folder does not answer')
+  }
+  const others = async (uuid: string) =>
+    (await pool(uuid))?.hosts.map(({ hostId, state, fault }) => ({ hostId, state, fault }))
+
+  test('is gone once all of them have answered, and shows which has not', async () => {
+    const uuid = await readyPool()
+    b.onForgetPool = away
+    const { operationUuid, diskPool } = await harness.client.deleteDiskPool({ uuid })
+    const missing = {
+      hostId: b.hostId,
+      state: DiskPoolHostState.LEAVING,
+      fault: 'the folder does not answer',
+    }
+    expect(diskPool).toMatchObject({ deleting: true, hosts: [missing] })
+    expect(await others(uuid)).toEqual([missing])
+    expect(a.markers.has(uuid)).toBe(false)
+    const { operation } = await harness.client.getOperation({ uuid: operationUuid })
+    expect(operation).toMatchObject({
+      status: OperationStatus.RUNNING,
+      step: 'waits until these hosts have let go of it: h2 (the folder does not answer)',
+    })
+    expect((await harness.client.deleteDiskPool({ uuid })).operationUuid).toBe(operationUuid)
+    // Nothing more comes into it, nor to it.
+    const wish = { name: 'vol', sizeBytes: GIB, diskPool: 'nfs' }
+    await refusal(harness.client.createDisk(wish))
+    const image = { name: 'demo', url: 'file:///a', diskPool: uuid }
+    expect(await refusal(harness.client.createImage(image))).toMatchObject({ code: 'CONFLICT' })
+    const attach = harness.client.attachDiskPoolHost({ uuid, host: 'h1' })
+    expect(await refusal(attach)).toMatchObject({ code: 'CONFLICT' })
+
+    b.onForgetPool = async () => {}
+    await harness.stop()
+    await harness.start()
+    expect(await harness.ended(operationUuid)).toMatchObject({ status: OperationStatus.SUCCEEDED })
+    expect(await refusal(harness.client.getDiskPool({ uuid }))).toMatchObject({ code: 'NOT_FOUND' })
+    const entries = await harness.store.backend.readOutbox(0, 1_000)
+    const events = entries.filter(({ event }) => event.id === uuid).map(({ event }) => event.what)
+    expect(events.slice(-2)).toEqual(['deleting', 'deleted'])
+    await readyPool('nfs')
+  })
+
+  test('is gone, too, when the host that has not answered is removed', async () => {
+    const uuid = await readyPool()
+    b.onForgetPool = away
+    const { operationUuid } = await harness.client.deleteDiskPool({ uuid })
+    await harness.client.deleteHost({ uuid: b.hostId })
+    expect(await harness.ended(operationUuid)).toMatchObject({ status: OperationStatus.SUCCEEDED })
+    expect(harness.store.diskPools.has(uuid)).toBe(false)
+  })
+
+  test('is asked for again of a host that was down, when it is back', async () => {
+    const uuid = await readyPool()
+    b.stop()
+    await until('it is down', () => harness.store.hosts.get(b.hostId)?.state === 'down')
+    const { operationUuid } = await harness.client.detachDiskPoolHost({ uuid, hostUuid: b.hostId })
+    const leaving = (await others(uuid))?.find(({ hostId }) => hostId === b.hostId)
+    expect(leaving).toMatchObject({
+      state: DiskPoolHostState.LEAVING,
+      fault: expect.stringContaining('is down'),
+    })
+    await b.listen()
+    expect(await harness.ended(operationUuid)).toMatchObject({ status: OperationStatus.SUCCEEDED })
+    expect(b.forgotten).toEqual([uuid])
+    expect((await others(uuid))?.map(({ hostId }) => hostId)).toEqual([a.hostId])
+    // It is still the pool of the other, so its marker stays.
+    expect(a.markers.has(uuid)).toBe(true)
+  })
+
+  test('is taken away after a host that was just making it usable has done so', async () => {
+    const { promise: made, resolve: make } = Promise.withResolvers<void>()
+    a.onPool = () => made
+    const uuid = await createPool('nfs', { hosts: ['h1'] })
+    await until('it is being made usable', () => a.proposals.length === 1)
+    const deletion = harness.client.deleteDiskPool({ uuid })
+    await until('it is to go', () => harness.store.diskPools.get(uuid)?.deletionUuid != null)
+    make()
+    await succeeded(deletion)
+    expect(a.forgotten).toEqual([uuid])
+    expect(a.markers.has(uuid)).toBe(false)
+    expect(harness.store.diskPools.has(uuid)).toBe(false)
   })
 })
 
@@ -313,6 +432,11 @@ describe('orphans', () => {
 
   test('are none where two hosts see one folder that should be each one’s own', async () => {
     const uuid = await readyPool('local', { shared: false })
+    const pool = harness.store.diskPools.get(uuid)
+    if (!pool) throw new Error('there is no pool')
+    // As hosts were let before that was refused.
+    const hosts = pool.hosts.map((host) => ({ ...host, marker: 'one' }))
+    await harness.store.commit([change.diskPool({ ...pool, hosts })])
     const gone = randomUUID()
     a.poolFiles = b.poolFiles = [file(`image-${gone}.qcow2`, 'image', gone)]
     expect((await harness.client.listOrphans({ uuid })).orphans).toEqual([])

@@ -267,3 +267,90 @@ function readIfThere(path: string): Buffer {
     return Buffer.alloc(0)
   }
 }
+
+describe('a member', () => {
+  const nothing = { hostId: '', hostname: '', cpus: 0, memoryMib: 0, arch: '', listen: () => '' }
+  const joinAsApi = async (name: string, member = name) => {
+    const { word } = await token({ role: JoinTokenRole.API, name })
+    return enrol(decodeJoinToken(word), { ...nothing, name }, files(member))
+  }
+
+  function callsOf(member: string) {
+    const folder = new TlsFolder(files(member).tlsDir)
+    const own = createRpcChannel(address, { folder, expected: { role: 'controller' } })
+    return {
+      client: createRpcClientFactory().create(ControllerServiceDefinition, own),
+      close: () => own.close(),
+    }
+  }
+
+  test('is listed, and once it is removed its certificate opens nothing, on connections that stand either', async () => {
+    await joinAs((await token()).word, HOST_A, 'h1')
+    await joinAsApi('web1')
+    await joinAsApi('web2')
+    expect((await client.listMembers({})).members).toMatchObject([
+      { id: `agent/${HOST_A}`, role: JoinTokenRole.AGENT, name: 'h1', hostId: HOST_A },
+      { id: 'api/web1', role: JoinTokenRole.API, name: 'web1', hostId: '' },
+      { id: 'api/web2', role: JoinTokenRole.API, name: 'web2' },
+    ])
+    const [web1, web2] = [callsOf('web1'), callsOf('web2')]
+    await web1.client.listHosts({})
+    for (let time = 0; time < 2; time++) await client.deleteMember({ id: 'api/web1' })
+    expect(await refusal(web1.client.listHosts({}))).toMatchObject({
+      code: 'PERMISSION_DENIED',
+      message: expect.stringContaining('revoked'),
+    })
+    web1.close()
+    const anew = callsOf('web1')
+    expect(await refusal(anew.client.listHosts({}))).toMatchObject({ code: 'PERMISSION_DENIED' })
+    anew.close()
+    await web2.client.listHosts({})
+    web2.close()
+    expect((await client.listMembers({})).members.map(({ id }) => id)).toEqual([
+      `agent/${HOST_A}`,
+      'api/web2',
+    ])
+
+    await stop()
+    await start()
+    const later = callsOf('web1')
+    expect(await refusal(later.client.listHosts({}))).toMatchObject({ code: 'PERMISSION_DENIED' })
+    // With a new token it is one again, and the same key counts.
+    await joinAsApi('web1')
+    await later.client.listHosts({})
+    later.close()
+  })
+
+  test('that joins again with another key leaves nothing to who has the old one', async () => {
+    await joinAsApi('web1')
+    await joinAsApi('web1', 'elsewhere')
+    const [old, current] = [callsOf('web1'), callsOf('elsewhere')]
+    expect(await refusal(old.client.listHosts({}))).toMatchObject({ code: 'PERMISSION_DENIED' })
+    await current.client.listHosts({})
+    old.close()
+    current.close()
+  })
+
+  test('that is unknown is not found; the agent of a host goes with its host', async () => {
+    await joinAs((await token()).word, HOST_A, 'h1')
+    expect(await refusal(client.deleteMember({ id: 'api/nobody' }))).toMatchObject({ code: 'NOT_FOUND' })
+    const id = `agent/${HOST_A}`
+    expect(await refusal(client.deleteMember({ id }))).toMatchObject({ code: 'CONFLICT' })
+    const [user] = store.members.get(id)?.natsUsers ?? []
+    await client.deleteHost({ uuid: HOST_A })
+    expect((await client.listMembers({})).members).toEqual([])
+    expect([...store.revocations.values()]).toMatchObject([{ memberId: id, natsUsers: [user] }])
+    await client.deleteMember({ id })
+  })
+
+  test('has each of its NATS users known, also after a renewal', async () => {
+    await joinAsApi('web1')
+    const [first] = store.members.get('api/web1')?.natsUsers ?? []
+    await renew(renewal(new TlsFolder(files('web1').tlsDir)))
+    const users = store.members.get('api/web1')?.natsUsers ?? []
+    expect(users).toEqual([first, expect.stringMatching(/^U[A-Z2-7]{55}$/)])
+    expect(new Set(users).size).toBe(2)
+    await client.deleteMember({ id: 'api/web1' })
+    expect([...store.revocations.values()]).toMatchObject([{ natsUsers: users }])
+  })
+})

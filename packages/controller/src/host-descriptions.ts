@@ -6,12 +6,14 @@ import type { VpeEvent } from '@vpe/bus'
 import {
   type ConditionChange,
   changedFacts,
+  type Finding,
   foldConditions,
   type HostCondition,
   type HostRecord,
   isConditionNews,
   judgeAgent,
   judgeClock,
+  PEERS_FINDING,
   poolOfFinding,
   VpeError,
 } from '@vpe/core'
@@ -29,6 +31,9 @@ const TIMEOUT_MS = 10_000
 const LOOK_TIMEOUT_MS = 20_000
 /** So many hosts are asked at once: after a start of this process it is all of them. */
 const AT_ONCE = 256
+
+/** Conditions that hosts themselves say nothing of. */
+const OF_THE_CONTROLLER: ReadonlySet<string> = new Set(['ClockInSync', 'AgentReachable', PEERS_FINDING])
 
 interface Description {
   /** Of the last answer; null while there was none since the start of this process. */
@@ -117,6 +122,31 @@ export class HostDescriptions {
     }
   }
 
+  /**
+   * Takes what only the controller has measured of a host.
+   * @param isAsked somebody waits for it
+   */
+  noteFinding(hostId: string, finding: Finding, isAsked: boolean): void {
+    const host = this.#store.hosts.get(hostId)
+    if (!host) return
+    const look = { findings: [finding], checkedAtMs: this.#now(), isAsked }
+    const { conditions, changes } = foldConditions(
+      this.conditionsOf(host),
+      look,
+      (type) => type === finding.type,
+    )
+    this.#of(hostId).conditions = conditions
+    if (!isConditionNews(host.conditions, conditions)) return
+    const next = { ...host, conditions }
+    void this.#store.commit(
+      [change.host(next)],
+      changes.map((each) => this.#changeEvent(next, each)),
+    )
+    const { type, status, message } = finding
+    for (const { previous } of changes)
+      this.#log.info({ host: hostId, type, status, previous, why: message }, 'host condition changed')
+  }
+
   /** The conditions of a host that does not answer, for the commit that says so. */
   withoutAnswer(host: HostRecord, why: string): readonly HostCondition[] {
     const description = this.#of(host.uuid)
@@ -177,7 +207,7 @@ export class HostDescriptions {
     const types = new Set(findings.map(({ type }) => type))
     // Of what only the controller measures, or of a pool that the agent has yet to hear of again, the last word stays.
     const staysUnsaid = (type: string) =>
-      type === 'ClockInSync' || type === 'AgentReachable' || (poolOfFinding(type) !== null && isHere(type))
+      OF_THE_CONTROLLER.has(type) || (poolOfFinding(type) !== null && isHere(type))
     const look = { findings, checkedAtMs: now, isAsked }
     const folded = foldConditions(before, look, (type) => types.has(type) || !staysUnsaid(type))
     description.conditions = folded.conditions

@@ -136,7 +136,7 @@ export class HostDrainer {
     const refusals = new Map<string, string>()
     let plan = this.#plan(host, host.drain, progress, refusals)
     while (plan.start.length > 0) {
-      for (const uuid of plan.start) this.#start(uuid, progress, refusals)
+      for (const uuid of plan.start) this.#start(uuid, host.drain, progress, refusals)
       plan = this.#plan(host, host.drain, progress, refusals)
     }
     for (const uuid of progress.patience.keys()) if (!refusals.has(uuid)) progress.patience.delete(uuid)
@@ -174,13 +174,14 @@ export class HostDrainer {
     })
   }
 
-  #start(uuid: string, progress: Progress, refusals: Map<string, string>): void {
+  #start(uuid: string, { copyDisks }: DrainRecord, progress: Progress, refusals: Map<string, string>): void {
     const { store, startMove, log, now } = this.#deps
     const { failures, patience } = progress
     const instance = store.instances.get(uuid)
     if (!instance) return
     try {
-      const { changes, events } = startMove(instance, failures.get(uuid)?.hostIds ?? [])
+      const avoid = failures.get(uuid)?.hostIds ?? []
+      const { changes, events } = startMove(instance, { avoid, copyDisks })
       void store.commit(changes, events)
     } catch (error) {
       if (!(error instanceof VpeError)) throw error

@@ -20,7 +20,7 @@ async function openStore(): Promise<Store> {
     storeId: 's',
     epoch: 1,
     lastPosition: 0,
-    rows: { ...rows, snapshots: [], joinTokens: [], members: [] },
+    rows: { ...rows, snapshots: [], joinTokens: [], members: [], rebalances: [], revocations: [] },
     runningOperations: [],
   }
   const backend = { open: async () => loaded, write: async () => {} } as unknown as StoreBackend
@@ -69,7 +69,8 @@ const poolChanges = fc
     hosts: fc.uniqueArray(
       fc.record<DiskPoolHost>({
         hostId: hostIds,
-        state: fc.constantFrom('pending', 'ready', 'error'),
+        state: fc.constantFrom('pending', 'ready', 'error', 'leaving'),
+        leavingBy: fc.constant(null),
         fault: fc.constant(''),
         capacityBytes: fc.constantFrom(0, GIB),
         availableBytes: fc.constantFrom(0, GIB / 2),
@@ -81,7 +82,16 @@ const poolChanges = fc
   .map(({ uuid, hosts }) =>
     change.diskPool({
       ...{ uuid, name: uuid, kind: 'dir', path: '/', shared: POOLS[uuid], systemDisks: 'overlay' },
-      ...{ everyHost: false, hosts, createdAtMs: 0, nfs: null, rbd: null, marker: '', orphans: [] },
+      ...{
+        everyHost: false,
+        hosts,
+        createdAtMs: 0,
+        nfs: null,
+        rbd: null,
+        marker: '',
+        orphans: [],
+        deletionUuid: null,
+      },
     } satisfies DiskPoolRecord),
   )
 

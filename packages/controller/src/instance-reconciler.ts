@@ -6,12 +6,14 @@ import {
   type Attempts,
   afterFailure,
   type DepartureReport,
+  decideCopyFailed,
   decideFailed,
   decideMigrationFailed,
   decideReleased,
   decideRemoved,
   decideReport,
   decideStayed,
+  decideSwept,
   type HostRecord,
   type InstanceDecision,
   type InstanceRecord,
@@ -25,6 +27,7 @@ import {
 import { fromClientError, type InstanceSpec } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
+import { DiskCopier } from './disk-copier.ts'
 import { takeBackDiskWishes } from './disk-wishes.ts'
 import { commitDecision } from './instance-commit.ts'
 import { wantedDisks } from './instance-disks.ts'
@@ -50,6 +53,7 @@ interface Runner {
 export class InstanceReconciler {
   readonly #store: Store
   readonly #agents: Agents
+  readonly #copier: DiskCopier
   readonly #now: () => number
   readonly #log: Logger
   readonly #onFatal: (error: unknown) => void
@@ -62,6 +66,7 @@ export class InstanceReconciler {
     release: this.#release.bind(this),
     apply: this.#apply.bind(this),
     remove: this.#remove.bind(this),
+    sweep: this.#sweep.bind(this),
   }
   /** Where new instances wait for their turn: that creations are accepted comes before that guests are made. */
   readonly #turnstile: Turnstile
@@ -82,6 +87,7 @@ export class InstanceReconciler {
     this.#turnstile = new Turnstile(callers)
     this.#store = store
     this.#agents = agents
+    this.#copier = new DiskCopier(store, agents)
     this.#now = now
     this.#log = log
     this.#onFatal = onFatal
@@ -186,12 +192,14 @@ export class InstanceReconciler {
   async #migrate(instance: InstanceRecord, signal: AbortSignal): Promise<Decide> {
     const { uuid, generation, migration } = instance
     const [from, to] = [this.#leavingHost(instance), this.#partsOf(instance).host]
+    const copies = migration?.copyDisks ? await this.#copier.describe(instance, from, signal) : []
+    const postCopy = migration?.postCopy ?? false
     this.#steps.set(uuid, `asking ${to.name} whether it can take the guest`)
     const spec = await this.#specOf(instance)
     const epoch = this.#store.epoch
     const prepared = await this.#agents
       .client(to)
-      .prepareMigration({ epoch, spec }, { signal })
+      .prepareMigration({ epoch, spec, copies, postCopy }, { signal })
       .catch((error: unknown) => {
         const fault = about(to, fromClientError(error))
         if (isTransient(fault.code)) throw fault
@@ -201,6 +209,8 @@ export class InstanceReconciler {
     const limits = {
       bandwidthMibS: migration?.bandwidthMibS ?? 0,
       downtimeMs: migration?.downtimeMaxMs ?? 0,
+      copyTargets: copies.map(({ target }) => target),
+      postCopy,
     }
     const order = { epoch, uuid, generation, target: prepared.target, ...limits }
     try {
@@ -293,7 +303,25 @@ export class InstanceReconciler {
       const { code, message } = fromClientError(error)
       throw new VpeError(code, `${what}: ${message}`, { cause: error })
     }
+    const { migration, task } = instance
+    if (migration?.copyDisks && migration.mode === 'cold' && task !== 'deleting') {
+      const say = (step: string) => this.#steps.set(uuid, step)
+      await this.#copier.copy(instance, host, this.#partsOf(instance).host, say, signal)
+    }
     return decideReleased
+  }
+
+  /** Has a host remove what a move has left there. One that is no host of the cluster any more has nothing of it. */
+  async #sweep(instance: InstanceRecord, signal: AbortSignal): Promise<Decide> {
+    const action = plan(instance, null, this.#now())
+    if (action.kind !== 'sweep') throw new Error('this was planned for a record that leaves something')
+    const { hostId } = action
+    const host = this.#store.hosts.get(hostId)
+    if (host) {
+      this.#steps.set(instance.uuid, `having ${host.name} remove what the move has left`)
+      await this.#copier.remove(instance, host, signal)
+    }
+    return (now) => decideSwept(now, hostId)
   }
 
   async #apply(instance: InstanceRecord, signal: AbortSignal): Promise<Decide> {
@@ -367,6 +395,13 @@ export class InstanceReconciler {
     if (isOver && kind === 'migrate') {
       // Its guest runs on; what becomes of it is found out before anything else is done.
       this.#commit(instance, (now) => decideMigrationFailed(now, error.message, false))
+      return
+    }
+    if (isOver && kind === 'release' && instance.migration?.copyDisks && task !== 'deleting') {
+      this.#commit(
+        instance,
+        (now) => decideCopyFailed(now, error.message) ?? decideFailed(now, error.message),
+      )
       return
     }
     if (!isOver || takeBackDiskWishes(this.#store, instance, error.message, this.#now(), this.#log)) return

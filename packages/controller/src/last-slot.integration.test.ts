@@ -66,6 +66,7 @@ test('one wins, and the other is told why, each time', async () => {
       rbd: null,
       marker: '',
       orphans: [],
+      deletionUuid: null,
       shared: false,
       systemDisks: 'overlay',
       everyHost: true,
@@ -73,6 +74,7 @@ test('one wins, and the other is told why, each time', async () => {
         {
           hostId: host.uuid,
           state: 'ready',
+          leavingBy: null,
           fault: '',
           capacityBytes: 2 * RACES * GIB,
           availableBytes: 2 * RACES * GIB,

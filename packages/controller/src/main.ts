@@ -68,6 +68,7 @@ const controller = createController({
   security,
   addresses,
   policy: config.overcommit,
+  rebalancePolicy: config.rebalance,
 })
 await controller.listen(config.listen)
 log.info({ address: config.listen, tls: config.isTls }, 'listening')
@@ -87,6 +88,18 @@ void bus.then((connection) => {
   controller.attachBus(connection)
   log.info('NATS connected')
 })
+
+if (security && config.natsCredentials !== undefined) {
+  const access = { credentials: security.systemCredentialsFile, tls: security.folder.forNats }
+  const system = connectBus(
+    config.natsUrl,
+    'vpe-controller-system',
+    // One that was started anew may have an old configuration.
+    (status) => void (status === 'reconnect' && system.then(controller.attachSystemBus)),
+    access,
+  )
+  void system.then(controller.attachSystemBus)
+}
 
 let isEnding = false
 async function end(signal: NodeJS.Signals): Promise<void> {

@@ -154,6 +154,6 @@ export function ownersOf(store: Store): PoolOwners {
   return {
     instance: (uuid) => store.instances.get(uuid),
     isImage: (uuid) => store.images.has(uuid),
-    isDisk: (uuid) => store.disks.has(uuid),
+    disk: (uuid) => store.disks.get(uuid),
   }
 }

@@ -7,8 +7,9 @@ import type { Store } from './store/store.ts'
 
 /** The hosts that are up and reach a pool, the best first; of one only, where its files are only there. */
 export function hostsThatReach(store: Store, pool: DiskPoolRecord, onlyHostId: string | null): HostRecord[] {
-  const rank = { ready: 0, pending: 1, error: 2 } as const
+  const rank = { ready: 0, pending: 1, error: 2, leaving: 3 } as const
   return hostsOfPool(store, pool, onlyHostId)
+    .filter(({ state }) => state !== 'leaving')
     .toSorted((a, b) => rank[a.state] - rank[b.state])
     .flatMap(({ hostId }) => store.hosts.get(hostId) ?? [])
     .filter(({ state }) => state === 'up')

@@ -1,6 +1,6 @@
-// Plans to even out hosts, over the records that calls have made.
+// Plans to even out hosts, over the records that calls have made, and plans that are carried out.
 
-import { OperationStatus } from '@vpe/proto'
+import { Departure, OperationStatus, Power, RebalanceMoveState } from '@vpe/proto'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { FakeAgent } from './testing/fake-agent.ts'
 import { Harness, refusal, until } from './testing/harness.ts'
@@ -104,10 +104,161 @@ test('a plan leaves cordoned hosts and groups as they are, and ends at so many m
   expect(found.explanation).toContain('at most 1 moves')
 })
 
-test('bounds out of range, and a plan that is to be carried out, are refused', async () => {
+test('bounds out of range are refused', async () => {
   expect(await refusal(plan({ boundPercent: 101 }))).toMatchObject({ code: 'INVALID_ARGUMENT' })
   expect(await refusal(plan({ maxMoves: -1 }))).toMatchObject({ code: 'INVALID_ARGUMENT' })
-  const refused = await refusal(harness.client.rebalanceHosts({ dryRun: false }))
-  expect(refused).toMatchObject({ code: 'CONFLICT' })
-  expect(refused.message).toContain('dry_run=true')
+  expect(await refusal(plan({ parallel: 51 }))).toMatchObject({ code: 'INVALID_ARGUMENT' })
+})
+
+/** Has the first host hand guests over only when it is told so. */
+function holdMoves() {
+  const held: PromiseWithResolvers<Departure>[] = []
+  let isOpen = false
+  for (const agent of agents) {
+    agent.peers = agents
+    agent.onPrepare = async () => {}
+  }
+  const [first] = agents
+  if (!first) throw new Error('no agent')
+  first.onMigrate = async () => {
+    const outcome = Promise.withResolvers<Departure>()
+    held.push(outcome)
+    if (isOpen) outcome.resolve(Departure.GONE)
+    return outcome.promise
+  }
+  return {
+    held,
+    open(departure: Departure = Departure.GONE) {
+      isOpen = true
+      for (const { resolve } of held) resolve(departure)
+    },
+  }
+}
+
+const rebalance = async (more: object = {}) =>
+  (await harness.client.rebalanceHosts({ dryRun: false, boundPercent: 5, ...more })).operationUuid
+const latest = async () => {
+  const { rebalance } = await harness.client.getRebalance({})
+  if (!rebalance) throw new Error('no rebalance')
+  return rebalance
+}
+const states = async () => (await latest()).moves.map(({ state }) => state)
+
+async function makeSix(): Promise<string[]> {
+  const uuids: string[] = []
+  for (const name of ['vm1', 'vm2', 'vm3', 'vm4', 'vm5', 'vm6']) uuids.push(await create(name))
+  await addHosts()
+  return uuids
+}
+
+async function expectEachOnce(uuids: readonly string[]): Promise<void> {
+  for (const uuid of uuids) {
+    const { hostId } = await harness.atRest(uuid)
+    const running = agents.filter((agent) => agent.domains.get(uuid)?.report.power === Power.ON)
+    expect(running.map((agent) => agent.hostId)).toEqual([hostId])
+  }
+}
+
+test('a plan is carried out, a few moves at a time, and is then within its bound', async () => {
+  const uuids = await makeSix()
+  const moves = holdMoves()
+  expect(await refusal(harness.client.getRebalance({}))).toMatchObject({ code: 'NOT_FOUND' })
+  const operationUuid = await rebalance()
+  await until('two move', () => moves.held.length === 2)
+  const { operation } = await harness.client.getOperation({ uuid: operationUuid })
+  expect(operation).toMatchObject({ kind: 'host.rebalance', status: OperationStatus.RUNNING })
+  expect(operation?.step).toMatch(/^0 of 4 moved; 2 move: .*; 2 wait$/)
+  expect(await refusal(rebalance())).toMatchObject({
+    code: 'CONFLICT',
+    message: expect.stringContaining(operationUuid),
+  })
+  moves.open()
+  expect(await harness.ended(operationUuid)).toMatchObject({ status: OperationStatus.SUCCEEDED, fault: '' })
+  expect(await states()).toEqual(Array(4).fill(RebalanceMoveState.MOVED))
+  await expectEachOnce(uuids)
+  expect(await plan({ boundPercent: 5 })).toMatchObject({ balanced: true, moves: [] })
+  const again = await harness.ended(await rebalance())
+  expect(again).toMatchObject({ status: OperationStatus.SUCCEEDED })
+})
+
+test('cancelled, what moves goes on, and nothing more begins', async () => {
+  const uuids = await makeSix()
+  const moves = holdMoves()
+  const operationUuid = await rebalance({ parallel: 1 })
+  await until('one moves', () => moves.held.length === 1)
+  const { rebalance: cancelled } = await harness.client.cancelRebalance({})
+  expect(cancelled).toMatchObject({ cancelled: true, endedAtMs: 0 })
+  moves.open()
+  expect(await harness.ended(operationUuid)).toMatchObject({ status: OperationStatus.CANCELLED })
+  const { MOVED, NEEDLESS } = RebalanceMoveState
+  expect(await states()).toEqual([MOVED, NEEDLESS, NEEDLESS, NEEDLESS])
+  expect(moves.held).toHaveLength(1)
+  await expectEachOnce(uuids)
+  const { rebalance: over } = await harness.client.cancelRebalance({})
+  expect(over).toEqual(await latest())
+})
+
+test('what cannot move any more is told, and all else moves', async () => {
+  const uuids = await makeSix()
+  const moves = holdMoves()
+  const operationUuid = await rebalance({ parallel: 1 })
+  await until('one moves', () => moves.held.length === 1)
+  const [, second, third] = (await latest()).moves
+  await harness.client.updateInstance({
+    uuid: second?.instanceUuid ?? '',
+    hostIds: { values: [agents[0]?.hostId ?? ''] },
+  })
+  await harness.client.deleteInstance({ uuid: third?.instanceUuid ?? '' })
+  await until('it is gone', () => !harness.store.instances.has(third?.instanceUuid ?? ''))
+  moves.open()
+  expect(await harness.ended(operationUuid)).toMatchObject({
+    status: OperationStatus.FAILED,
+    fault: expect.stringMatching(/^2 of 4 could not move: .*does not fit any more.*the instance is gone/),
+  })
+  const { MOVED, REFUSED } = RebalanceMoveState
+  expect(await states()).toEqual([MOVED, REFUSED, REFUSED, MOVED])
+  await expectEachOnce(uuids.filter((uuid) => uuid !== third?.instanceUuid))
+})
+
+test('a move that fails is told, and nothing is lost', async () => {
+  const uuids = await makeSix()
+  const moves = holdMoves()
+  const operationUuid = await rebalance({ maxMoves: 2 })
+  await until('two move', () => moves.held.length === 2)
+  moves.open(Departure.RUNNING)
+  const ended = await harness.ended(operationUuid)
+  expect(ended).toMatchObject({
+    status: OperationStatus.FAILED,
+    fault: expect.stringMatching(/^2 of 2 could not move: /),
+  })
+  expect(await states()).toEqual(Array(2).fill(RebalanceMoveState.FAILED))
+  await expectEachOnce(uuids)
+})
+
+test('a controller that is started anew in the middle goes on', async () => {
+  const uuids = await makeSix()
+  const moves = holdMoves()
+  const operationUuid = await rebalance()
+  await until('two move', () => moves.held.length === 2)
+  await harness.stop()
+  moves.open()
+  await harness.start()
+  expect(await harness.ended(operationUuid)).toMatchObject({ status: OperationStatus.SUCCEEDED })
+  expect(await states()).toEqual(Array(4).fill(RebalanceMoveState.MOVED))
+  await expectEachOnce(uuids)
+})
+
+test('where it is set, a rebalance begins by itself', async () => {
+  const uuids = await makeSix()
+  const moves = holdMoves()
+  moves.open()
+  await harness.stop()
+  harness.rebalancePolicy = { everyMs: 50, boundPercent: 5 }
+  await harness.start()
+  await until('it is within the bound', async () => {
+    const { balanced, moves: planned } = await plan({ boundPercent: 5 })
+    return balanced && planned.length === 0
+  })
+  expect((await latest()).periodic).toBe(true)
+  await expectEachOnce(uuids)
 })

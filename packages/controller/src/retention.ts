@@ -1,6 +1,8 @@
 // Forgets what nobody asks for any more: ended operations and placements after a week, the answers kept
-// for idempotency keys after a day, and join tokens a week after they have expired.
+// for idempotency keys after a day, join tokens a week after they have expired, and who was removed once no
+// certificate of theirs can be good any more.
 
+import { CERTIFICATE_DAYS } from '@vpe/pki'
 import type { Logger } from 'pino'
 import type { Store } from './store/store.ts'
 import { change } from './store/tables.ts'
@@ -11,6 +13,8 @@ const OPERATIONS_MS = 7 * DAY_MS
 const PLACEMENTS_MS = 7 * DAY_MS
 const IDEMPOTENCY_KEYS_MS = DAY_MS
 const JOIN_TOKENS_MS = 7 * DAY_MS
+/** No certificate from before lasts that long. */
+const REVOCATIONS_MS = (CERTIFICATE_DAYS + 1) * DAY_MS
 
 /** Prunes now and every hour, until the returned function is called. */
 export function startRetention(store: Store, now: () => number, log: Logger): () => void {
@@ -18,8 +22,14 @@ export function startRetention(store: Store, now: () => number, log: Logger): ()
     const old = [...store.joinTokens.values()].filter(
       ({ expiresAtMs }) => expiresAtMs < now() - JOIN_TOKENS_MS,
     )
+    const forgotten = [...store.revocations.values()].filter(
+      ({ revokedAtMs }) => revokedAtMs < now() - REVOCATIONS_MS,
+    )
     // A store that fails is told of by itself.
-    void store.commit(old.map(({ uuid }) => change.remove('joinTokens', uuid)))
+    void store.commit([
+      ...old.map(({ uuid }) => change.remove('joinTokens', uuid)),
+      ...forgotten.map(({ keySha256 }) => change.remove('revocations', keySha256)),
+    ])
     store.backend
       .prune({
         operationsBeforeMs: now() - OPERATIONS_MS,

@@ -282,6 +282,7 @@ const POOL_HOST_STATE = {
   pending: DiskPoolHostState.PENDING,
   ready: DiskPoolHostState.READY,
   error: DiskPoolHostState.ERROR,
+  leaving: DiskPoolHostState.LEAVING,
 } as const
 
 export function diskPoolToWire(pool: DiskPoolRecord): DiskPool {
@@ -290,6 +291,7 @@ export function diskPoolToWire(pool: DiskPoolRecord): DiskPool {
     nfs: pool.nfs ?? undefined,
     rbd: rbdToWire(pool),
     orphans: pool.orphans.length,
+    deleting: pool.deletionUuid !== null,
     systemDisks: SYSTEM_DISKS[pool.systemDisks],
     hosts: pool.hosts.map((host) => ({ ...host, state: POOL_HOST_STATE[host.state] })),
   }

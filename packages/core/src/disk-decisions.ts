@@ -6,7 +6,7 @@ import { DISKS_PER_INSTANCE_MAX, type DiskRecord, nextDiskStatus } from './disk.
 import { gib } from './disk-placement.ts'
 import { VpeError } from './errors.ts'
 import type { HostId } from './ids.ts'
-import type { InstanceRecord } from './instance.ts'
+import { hostOfGuest, type InstanceRecord } from './instance.ts'
 import { endOperation, type OperationRecord } from './operation.ts'
 
 export interface DiskDecision {
@@ -138,6 +138,9 @@ export function decideDiskFollows(disk: DiskRecord, instance: InstanceRecord | n
       why: 'the instance that had it was deleted; the disk is kept',
     }
   }
+  const here = hostOfGuest(instance)
+  if (disk.hostId !== null && disk.hostId !== here)
+    return { next: { ...disk, hostId: here }, why: 'it has moved along with its instance' }
   const isAtRest = instance.task === null && instance.status !== 'error'
   if (!isAtRest || instance.settledGeneration !== instance.generation) return null
   return decideDiskSettled(disk)

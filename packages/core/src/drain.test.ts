@@ -38,6 +38,8 @@ function aMigration(over: Partial<Migration> = {}): Migration {
     orCold: false,
     bandwidthMibS: 0,
     downtimeMaxMs: 0,
+    copyDisks: false,
+    postCopy: false,
     hostIdsBefore: [],
     end: null,
     fault: '',

@@ -26,6 +26,8 @@ export interface StuckInstance {
 export interface DrainRecord {
   readonly operationUuid: OperationId
   readonly parallel: number
+  /** Instances with disks in pools of the host's own leave, too, and take them along. */
+  readonly copyDisks: boolean
   readonly startedAtMs: number
   /** Null while it goes on. */
   readonly endedAtMs: number | null

@@ -288,13 +288,18 @@ export function planRelease(
   }
 }
 
-/** The mark of a domain that comes to a host as it runs: it matches what is wanted from its first moment there. */
+/**
+ * The mark of a domain that comes to a host as it runs: it matches what is wanted from its first moment there.
+ * @param isHeld it stands still until the other host has nothing of it: who lets it go on then finds that vpe held it
+ */
 export function incomingMark(
   desired: DesiredInstance,
   { hostId, bootId }: Pick<ObservedInstance, 'hostId' | 'bootId'>,
+  isHeld: boolean,
 ): InstanceMark {
   const nothing = { domain: null, systemDisk: null, liveDisks: [], isGraceSpent: false }
-  return wantedMark(desired, { hostId, bootId, ...nothing })
+  const mark = wantedMark(desired, { hostId, bootId, ...nothing })
+  return isHeld ? { ...mark, power: 'paused' } : mark
 }
 
 /** What a host reports of a domain. */

@@ -177,6 +177,8 @@ export interface MoveWish {
   readonly orCold?: boolean
   readonly bandwidthMibS?: number
   readonly downtimeMaxMs?: number
+  readonly copyDisks?: boolean
+  readonly postCopy?: boolean
 }
 
 /**
@@ -247,9 +249,11 @@ export function decideDisksChange(instance: InstanceRecord, why: string): Instan
  */
 export function decideMove(
   instance: InstanceRecord,
-  { hostId, mode, atMs, orCold = false, bandwidthMibS = 0, downtimeMaxMs = 0 }: MoveWish,
+  wish: MoveWish,
   properties: Partial<InstanceRecord> = {},
 ): InstanceDecision | null {
+  const { hostId, mode, atMs, orCold = false, bandwidthMibS = 0, downtimeMaxMs = 0 } = wish
+  const { copyDisks = false, postCopy = false } = wish
   const phase = nextPhase(instance, 'move')
   if (phase === 'refused' || instance.power === 'paused') throw refusal(instance, 'move')
   if (isLeavingLive(instance)) throw busyMigrating(instance, 'move elsewhere')
@@ -263,9 +267,15 @@ export function decideMove(
   }
   const isLive = mode === 'live' || (mode === 'auto' && phaseOf(instance) === 'active')
   if (isLive && phaseOf(instance) !== 'active') throw refusal(instance, 'migrate live')
+  if (copyDisks) assertCopiable(instance, hostId)
+  if (postCopy) assertPostCopy(instance, isLive, copyDisks)
   const moved: InstanceRecord = {
     ...instance,
     ...properties,
+    // Back again: what has been copied there so far is of no use.
+    ...(instance.leavingHostId !== null &&
+      instance.migration?.copyDisks &&
+      withStaleCopy(instance, instance.hostId)),
     hostId,
     leavingHostId: hostId === from ? null : from,
     migration: {
@@ -277,6 +287,8 @@ export function decideMove(
       orCold,
       bandwidthMibS,
       downtimeMaxMs,
+      copyDisks,
+      postCopy,
       hostIdsBefore: instance.hostIds,
       end: null,
       fault: '',
@@ -288,6 +300,24 @@ export function decideMove(
     next: moveTo(nextGeneration(moved), phase),
     why: `${how} from host ${from} to ${hostId} was asked for`,
   }
+}
+
+/** @throws VpeError CONFLICT where a copy would be made beside another one */
+function assertCopiable({ uuid, leavingHostId, staleCopies }: InstanceRecord, hostId: HostId): void {
+  if (leavingHostId !== null) {
+    const words = 'its disks are on their way already; wait until that move has ended'
+    throw new VpeError('CONFLICT', `instance ${uuid} cannot move: ${words}`)
+  }
+  if (!staleCopies.includes(hostId)) return
+  const words = `what an earlier move has left of its disks on host ${hostId} is not removed yet`
+  throw new VpeError('CONFLICT', `instance ${uuid} cannot move there: ${words}; wait until that host answers`)
+}
+
+/** @throws VpeError CONFLICT where its guest has nothing to fetch, or could not */
+function assertPostCopy({ uuid }: InstanceRecord, isLive: boolean, copyDisks: boolean): void {
+  if (isLive && !copyDisks) return
+  const words = isLive ? 'not together with copy_disks' : 'for a live migration only'
+  throw new VpeError('CONFLICT', `instance ${uuid} cannot move so: post_copy is ${words}`)
 }
 
 /** A user does not want a live move any more: its guest stays where it is, unless it is over by then. Null when that is so already. */
@@ -342,14 +372,17 @@ export function decideStayed(
   const { migration, leavingHostId } = instance
   if (leavingHostId === null || migration?.mode !== 'live') return null
   const isOff = (stopCause === 'guest' || stopCause === 'crash') && !instance.ha
-  const fault = migration.fault || why || 'it was not handed over'
+  const isOvertaken = migration.end === null && instance.task !== 'migrating'
+  const fault =
+    migration.fault || (isOvertaken ? 'another wish has ended it' : why) || 'it was not handed over'
   const stayed: InstanceRecord = {
     ...instance,
     hostId: leavingHostId,
     leavingHostId: null,
     hostIds: migration.hostIdsBefore,
     power: isOff ? 'off' : instance.power,
-    migration: { ...migration, end: migration.end ?? 'failed', fault },
+    migration: { ...migration, end: migration.end ?? (isOvertaken ? 'cancelled' : 'failed'), fault },
+    ...(migration.copyDisks && withStaleCopy(instance, migration.toHostId)),
   }
   return { next: nextGeneration(stayed), why: `it stays on host ${leavingHostId}: ${fault}` }
 }
@@ -363,15 +396,48 @@ export function decideReleased(
   if (leavingHostId === null) return null
   const isHandedOver = isLeavingLive(instance) && instance.task === 'migrating'
   const status = isHandedOver ? instance.status : 'shutoff'
+  const released: InstanceRecord = {
+    ...instance,
+    leavingHostId: null,
+    status,
+    migration: migration && { ...migration, end: 'moved', fault: '', downtimeMs },
+    ...(migration?.copyDisks && withStaleCopy(instance, leavingHostId)),
+  }
   return {
-    next: {
-      ...instance,
-      leavingHostId: null,
-      status,
-      migration: migration && { ...migration, end: 'moved', fault: '', downtimeMs },
-    },
+    // A guest that has come with its disks stands still until its host is told of this: what that reports until
+    // then is out of date.
+    next: migration?.copyDisks ? nextGeneration(released) : released,
     why: `host ${leavingHostId} has let go of it`,
   }
+}
+
+/**
+ * A move with its disks cannot be carried out while its guest is off, and they are whole where they were: it belongs
+ * there, as before.
+ */
+export function decideCopyFailed(instance: InstanceRecord, fault: string): InstanceDecision | null {
+  const { migration, leavingHostId } = instance
+  if (leavingHostId === null || migration?.mode !== 'cold' || !migration.copyDisks) return null
+  const stayed: InstanceRecord = {
+    ...instance,
+    hostId: leavingHostId,
+    leavingHostId: null,
+    hostIds: migration.hostIdsBefore,
+    migration: { ...migration, end: 'failed', fault },
+    ...withStaleCopy(instance, migration.toHostId),
+  }
+  return { next: nextGeneration(stayed), why: `it stays on host ${leavingHostId}: ${fault}` }
+}
+
+/** A host says that it has no files of its disks any more, but those that are its disks. */
+export function decideSwept(instance: InstanceRecord, hostId: HostId): InstanceDecision | null {
+  if (!instance.staleCopies.includes(hostId)) return null
+  const staleCopies = instance.staleCopies.filter((each) => each !== hostId)
+  return { next: { ...instance, staleCopies }, why: `host ${hostId} has removed what a move had left there` }
+}
+
+function withStaleCopy({ staleCopies }: InstanceRecord, hostId: HostId): Pick<InstanceRecord, 'staleCopies'> {
+  return { staleCopies: [...staleCopies.filter((each) => each !== hostId), hostId] }
 }
 
 /** A user wants it gone. Null when it is going already. */

@@ -46,6 +46,8 @@ export interface InstanceRecord {
   readonly leavingHostId: HostId | null
   /** The latest move, under way or over; null where there was none. */
   readonly migration: Migration | null
+  /** Hosts with files of its disks that are not its disks any more, or never became them; they are to go. */
+  readonly staleCopies: readonly HostId[]
   /** Hosts that may run it; empty for any. */
   readonly hostIds: readonly HostId[]
   readonly shareStorage: boolean
@@ -107,6 +109,10 @@ export interface Migration {
   readonly bandwidthMibS: number
   /** How long its guest may stand still at the end; 0 leaves it to the hypervisor. */
   readonly downtimeMaxMs: number
+  /** Its disks in pools that are local to a host come along: each host has a copy until the move is over. */
+  readonly copyDisks: boolean
+  /** After a first pass over its memory its guest goes on there, and fetches from here what is not there yet. */
+  readonly postCopy: boolean
   /** The hosts that are allowed again where the move fails: those from before, or what a user has allowed since. */
   readonly hostIdsBefore: readonly HostId[]
   /** How it ends, as far as that is known: of a live one, `failed` and `cancelled` are what shall be, until its host agrees. */

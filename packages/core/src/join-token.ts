@@ -27,6 +27,33 @@ export interface MemberRecord {
   readonly id: string
   readonly keySha256: string
   readonly joinedAtMs: number
+  /** What it is known by on NATS, the latest last: each certificate comes with a user of its own. */
+  readonly natsUsers: readonly string[]
+}
+
+/** What a member had that counts no more; kept for as long as a certificate lasts. */
+export interface RevocationRecord {
+  readonly keySha256: string
+  readonly memberId: string
+  readonly natsUsers: readonly string[]
+  readonly revokedAtMs: number
+}
+
+/** Certificates are renewed at two thirds of their time: of those before, only the last can still be good. */
+const NATS_USERS_KEPT = 4
+
+export function withNatsUser(member: MemberRecord, user: string): MemberRecord {
+  return { ...member, natsUsers: [...member.natsUsers, user].slice(-NATS_USERS_KEPT) }
+}
+
+/** @param before of the same key, if there was one */
+export function revocationOf(
+  { id, keySha256, natsUsers }: MemberRecord,
+  before: RevocationRecord | undefined,
+  nowMs: number,
+): RevocationRecord {
+  const users = [...new Set([...(before?.natsUsers ?? []), ...natsUsers])]
+  return { keySha256, memberId: id, natsUsers: users, revokedAtMs: nowMs }
 }
 
 /**

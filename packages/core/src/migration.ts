@@ -14,6 +14,7 @@ import {
   isUp,
   type ObservedDomain,
 } from './host-convergence.ts'
+import type { DiskId, ImageId } from './ids.ts'
 import type { StopCause } from './instance.ts'
 
 /** What a host is doing about a domain right now: copying it to another, receiving it, or neither. */
@@ -40,6 +41,20 @@ export type Arrival =
   | 'incoming'
   /** Its domain: the guest has gone on here, whether it runs now or not. */
   | 'arrived'
+
+/** A disk that comes along when its instance moves. */
+export interface DiskCopy {
+  /** Name of the device: "vda". */
+  readonly target: string
+  /** Null for the system disk. */
+  readonly diskUuid: DiskId | null
+  /** What its guest sees. */
+  readonly sizeBytes: number
+  /** What it takes of its pool. */
+  readonly allocatedBytes: number
+  /** The image that the system disk lies on; null where it lies on none. */
+  readonly imageUuid: ImageId | null
+}
 
 /** What the host that an instance leaves says at the end of a call. */
 export interface DepartureReport {

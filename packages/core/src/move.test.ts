@@ -99,7 +99,8 @@ class World {
   call(isRefused = false): void {
     const { record } = this
     const action = record && plan(record, null, 0)
-    if (!record || !action || action.kind === 'none' || action.kind === 'wait') return
+    if (!record || !action || action.kind === 'none' || action.kind === 'wait' || action.kind === 'sweep')
+      return
     const isOfTheOld = action.kind !== 'apply' && action.kind !== 'remove'
     const host = isOfTheOld ? record.leavingHostId : record.hostId
     this.calls.push({ kind: action.kind, host: host ?? '', record, isRefused })
@@ -201,7 +202,7 @@ class World {
         const { mark } = host.domain
         if (stepsMax > 0) this.#take(host, { kind: 'mark', mark: departingMark(mark), why: '' })
         if (stepsMax > 1 && !this.copying && !this.#host(asked.hostId).domain) {
-          const incoming = incomingMark(desiredOf(asked), { hostId: asked.hostId, bootId: 'boot' })
+          const incoming = incomingMark(desiredOf(asked), { hostId: asked.hostId, bootId: 'boot' }, false)
           this.copying = {
             ...{ from: name, to: asked.hostId, isSwitched: false },
             incoming: { mark: incoming, guest: { power: 'off', reason: 'unknown' } },

@@ -7,11 +7,18 @@ const pool = { uuid: 'pool', shared: false }
 const shared = { uuid: 'pool', shared: true }
 
 function owners(instance: Partial<InstanceRecord> | null): PoolOwners {
-  const record = { diskPoolUuid: 'pool', hostId: 'h1', leavingHostId: null, task: null, ...instance }
+  const record = {
+    diskPoolUuid: 'pool',
+    hostId: 'h1',
+    leavingHostId: null,
+    task: null,
+    staleCopies: [],
+    ...instance,
+  }
   return {
     instance: (uuid) => (instance && uuid === 'vm' ? (record as InstanceRecord) : undefined),
     isImage: (uuid) => uuid === 'image',
-    isDisk: (uuid) => uuid === 'disk',
+    disk: (uuid) => (uuid === 'disk' ? { hostId: 'h1', instanceUuid: null } : undefined),
   }
 }
 

@@ -4,6 +4,7 @@
 // Whoever asks must have listed the files before it reads the records: a record is there before its first
 // file is made, and until its last one is gone.
 
+import type { DiskRecord } from './disk.ts'
 import type { HostId } from './ids.ts'
 import type { InstanceRecord } from './instance.ts'
 import type { DiskPoolRecord, Orphan } from './resources.ts'
@@ -26,7 +27,7 @@ export interface PoolFileRecord {
 export interface PoolOwners {
   instance(uuid: string): InstanceRecord | undefined
   isImage(uuid: string): boolean
-  isDisk(uuid: string): boolean
+  disk(uuid: string): Pick<DiskRecord, 'hostId' | 'instanceUuid'> | undefined
 }
 
 /** Whether a record owns a file that lies in a pool, on a host or, in a shared pool, on all of them. */
@@ -39,12 +40,19 @@ export function isOwned(
   const { ownerUuid } = file
   const instance = owners.instance(ownerUuid)
   if (file.kind === 'part' || instance === undefined) {
-    return instance !== undefined || owners.isImage(ownerUuid) || owners.isDisk(ownerUuid)
+    return instance !== undefined || owners.isImage(ownerUuid) || isOfDisk(owners.disk(ownerUuid), hostId)
   }
   // What has a task may be on its way from one place to another.
   if (instance.task !== null) return true
   if (instance.diskPoolUuid !== pool.uuid) return false
-  return pool.shared || hostId === instance.hostId || hostId === instance.leavingHostId
+  if (pool.shared || hostId === null) return true
+  return [instance.hostId, instance.leavingHostId, ...instance.staleCopies].includes(hostId)
+}
+
+/** What moves along with an instance may be on two hosts for a while; what no instance has is on its own alone. */
+function isOfDisk(disk: ReturnType<PoolOwners['disk']>, hostId: HostId | null): boolean {
+  if (!disk) return false
+  return disk.instanceUuid !== null || hostId === null || disk.hostId === null || disk.hostId === hostId
 }
 
 /** The orphans after a look; `before` those of the last one, which keep the time when they were found. */

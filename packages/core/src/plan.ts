@@ -1,6 +1,7 @@
 // The next step for one instance, from its record alone. The shell around it makes the call and feeds
 // the result back as a decision; it may die at any line, since the next look comes to the same step.
 
+import type { HostId } from './ids.ts'
 import { type InstanceRecord, isLeavingLive, phaseOf } from './instance.ts'
 
 /** What happened to the calls made so far for the present generation. Lives in memory only. */
@@ -23,6 +24,8 @@ export type PlannedAction =
   | { readonly kind: 'release'; readonly why: string }
   | { readonly kind: 'apply'; readonly why: string }
   | { readonly kind: 'remove'; readonly why: string }
+  /** Has a host remove what a move has left there of its disks. */
+  | { readonly kind: 'sweep'; readonly hostId: HostId; readonly why: string }
 
 /** Says what to do next for an instance, at a time. */
 export function plan(instance: InstanceRecord, attempts: Attempts | null, nowMs: number): PlannedAction {
@@ -38,13 +41,32 @@ export function plan(instance: InstanceRecord, attempts: Attempts | null, nowMs:
  */
 function nextAction(instance: InstanceRecord): Exclude<PlannedAction, { kind: 'wait' }> {
   const action = wantedAction(instance)
-  if (action.kind === 'none' || instance.leavingHostId === null) return action
-  if (isLeavingLive(instance) && instance.task === 'migrating') {
-    return instance.migration?.end === null
+  if (action.kind === 'none') return leftOver(instance) ?? action
+  if (instance.leavingHostId === null) {
+    // Its record is all that knows of them.
+    return (action.kind === 'remove' ? staleCopy(instance) : null) ?? action
+  }
+  // Of disks that are being copied only the old host's are whole: whatever takes over, it is ended first.
+  if (isLeavingLive(instance) && (instance.task === 'migrating' || instance.migration?.copyDisks)) {
+    return instance.migration?.end === null && instance.task === 'migrating'
       ? { kind: 'migrate', why: `${action.why} from host ${instance.leavingHostId} as it runs` }
       : { kind: 'end-migration', why: `its live migration is ${instance.migration?.end}` }
   }
   return { kind: 'release', why: `${action.why}: host ${instance.leavingHostId} has it` }
+}
+
+/** What an earlier place has of it goes when it is well where it is now. */
+function leftOver(instance: InstanceRecord): SweepAction | null {
+  const isWell = instance.task === null && instance.status !== 'error'
+  return isWell && instance.settledGeneration === instance.generation ? staleCopy(instance) : null
+}
+
+type SweepAction = Extract<PlannedAction, { kind: 'sweep' }>
+
+function staleCopy({ staleCopies, hostId, leavingHostId }: InstanceRecord): SweepAction | null {
+  const stale = staleCopies.find((each) => each !== hostId && each !== leavingHostId)
+  if (stale === undefined) return null
+  return { kind: 'sweep', hostId: stale, why: `host ${stale} has files that are its disks no more` }
 }
 
 function wantedAction(

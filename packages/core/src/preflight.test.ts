@@ -7,6 +7,7 @@ import {
   judgeClock,
   judgeKvm,
   judgeLibvirt,
+  judgeMigrationTls,
   judgeNats,
   judgePool,
   judgePrograms,
@@ -24,7 +25,37 @@ const disk = (latencyMs: number) => judgePool(pool, { latencyMs })
 const state = (mib: number) => judgeStateFolder('/state', { availableBytes: mib * MIB })
 const nats = (latencyMs: number) => judgeNats('nats://n', { latencyMs })
 
+const tls = {
+  folder: '/pki',
+  isLaidOut: true,
+  conf: '/qemu.conf',
+  fault: '',
+  configured: '/pki',
+  verifies: true,
+}
+
 const TABLE: readonly [Finding, Finding['status'], RegExp, RegExp][] = [
+  [judgeMigrationTls(null), 'ok', /unencrypted/, /^$/],
+  [judgeMigrationTls(tls), 'ok', /cluster's certificate/, /^$/],
+  [judgeMigrationTls({ ...tls, isLaidOut: false }), 'failed', /holds no certificate/, /Join/],
+  [
+    judgeMigrationTls({ ...tls, fault: 'EACCES' }),
+    'warning',
+    /EACCES/,
+    /migrate_tls_x509_cert_dir = "\/pki"/,
+  ],
+  [
+    judgeMigrationTls({ ...tls, configured: '' }),
+    'failed',
+    /looks for its certificate in nothing/,
+    /restart libvirtd/,
+  ],
+  [
+    judgeMigrationTls({ ...tls, verifies: false }),
+    'warning',
+    /whoever sends them/,
+    /migrate_tls_x509_verify = 1/,
+  ],
   [judgeKvm({ hasVirtualisation: true, device: null }), 'ok', /on the CPU itself/, /^$/],
   [judgeKvm({ hasVirtualisation: false, device: null }), 'warning', /neither vmx nor svm/, /firmware/],
   [judgeKvm({ hasVirtualisation: true, device: 'EACCES' }), 'warning', /EACCES/, /group kvm/],

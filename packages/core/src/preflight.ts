@@ -206,6 +206,42 @@ export function judgeAgent(address: string, attempt: Attempt): Finding {
   return ok(type, `${address} answers in ${shownMs(attempt.latencyMs)}`, attempt.latencyMs)
 }
 
+/** How the encryption of guests on their way is set up on a host. */
+export interface MigrationTlsSetup {
+  /** Where the agent lays out the cluster's certificates for QEMU. */
+  readonly folder: string
+  readonly isLaidOut: boolean
+  /** The configuration of libvirt's QEMU driver, why it cannot be read, and what it says; empty where it says nothing. */
+  readonly conf: string
+  readonly fault: string
+  readonly configured: string
+  readonly verifies: boolean
+}
+
+/** @param setup null where guests that leave are not encrypted */
+export function judgeMigrationTls(setup: MigrationTlsSetup | null): Finding {
+  const type = 'MigrationEncrypted'
+  if (setup === null) return ok(type, 'guests go unencrypted (VPE_AGENT_MIGRATION_TLS=off)')
+  const { folder, isLaidOut, conf, fault, configured, verifies } = setup
+  const lines = `migrate_tls_x509_cert_dir = "${folder}" and migrate_tls_x509_verify = 1`
+  const cure = `Write ${lines} into ${conf} and restart libvirtd (guests run on), or set VPE_AGENT_MIGRATION_TLS=off on all hosts`
+  if (!isLaidOut)
+    return failed(type, `${folder} holds no certificate`, 'Join the cluster, and let the agent write there')
+  if (fault !== '')
+    return warning(type, `${conf}: ${fault}: whether QEMU finds its certificate is not known`, cure)
+  if (configured !== folder) {
+    const now = configured === '' ? 'nothing' : configured
+    return failed(
+      type,
+      `QEMU looks for its certificate in ${now}, and it is in ${folder}: guests cannot migrate live`,
+      cure,
+    )
+  }
+  if (!verifies)
+    return warning(type, 'QEMU takes guests from whoever sends them: it asks for no certificate', cure)
+  return ok(type, `QEMU has the cluster's certificate, and asks for one`)
+}
+
 /** The worst of them. */
 export function worstOf(findings: readonly Pick<Finding, 'status'>[]): FindingStatus {
   if (findings.some(({ status }) => status === 'failed')) return 'failed'

@@ -2,7 +2,7 @@
 
 import type { DrainRecord } from './drain.ts'
 import type { HostCondition } from './host-conditions.ts'
-import type { DiskPoolId, FlavorId, HostId, ImageId, InstanceId } from './ids.ts'
+import type { DiskPoolId, FlavorId, HostId, ImageId, InstanceId, OperationId } from './ids.ts'
 import type { PoolFileRecord } from './orphans.ts'
 
 export interface FlavorRecord {
@@ -44,7 +44,10 @@ export type SystemDiskKind = 'overlay' | 'copy'
 /** A pool as one host sees it. */
 export interface DiskPoolHost {
   readonly hostId: HostId
-  readonly state: 'pending' | 'ready' | 'error'
+  /** leaving: it is to let go of it, and has not yet said that it has; `fault` says what keeps it. */
+  readonly state: 'pending' | 'ready' | 'error' | 'leaving'
+  /** The operation that takes the pool from it; null where it keeps it. */
+  readonly leavingBy: OperationId | null
   readonly fault: string
   readonly capacityBytes: number
   readonly availableBytes: number
@@ -95,6 +98,8 @@ export interface DiskPoolRecord {
   readonly systemDisks: SystemDiskKind
   /** Belongs to every host, also to those that are registered later. */
   readonly everyHost: boolean
+  /** The operation that deletes it: it goes once no host has it any more. Null where it stays. */
+  readonly deletionUuid: OperationId | null
   readonly hosts: readonly DiskPoolHost[]
   readonly createdAtMs: number
 }

@@ -45,9 +45,9 @@ export function isHopeless(code: ErrorCode, { refusals }: Attempts): boolean {
 
 /**
  * Whether to give up what was to be done for an instance. Never the search for who has its guest: until that is known,
- * nothing else can be done that might not stop it.
+ * nothing else can be done that might not stop it. Nor the removal of what a move has left: nobody else knows of it.
  */
 export function isGivenUp(kind: PlannedAction['kind'], code: ErrorCode, attempts: Attempts): boolean {
-  if (kind === 'end-migration') return false
+  if (kind === 'end-migration' || kind === 'sweep') return false
   return isHopeless(code, attempts) || (kind === 'migrate' && attempts.failures >= MIGRATION_TRIES)
 }

@@ -18,6 +18,7 @@ export function anInstance(over: Partial<InstanceRecord> = {}): InstanceRecord {
     hostId: 'host',
     leavingHostId: null,
     migration: null,
+    staleCopies: [],
     hostIds: [],
     shareStorage: false,
     tags: [],

@@ -97,7 +97,8 @@ export class CertificateAuthority {
       signingAlgorithm: SIGNATURE_ALGORITHM,
       extensions: [
         new BasicConstraintsExtension(false, undefined, true),
-        new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+        // libvirt and QEMU take no certificate that is not good for key encipherment, whatever its key.
+        new KeyUsagesExtension(KeyUsageFlags.digitalSignature | KeyUsageFlags.keyEncipherment, true),
         new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth]),
         new SubjectAlternativeNameExtension(names),
         await AuthorityKeyIdentifierExtension.create(this.#root.publicKey),

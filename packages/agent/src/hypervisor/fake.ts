@@ -231,7 +231,18 @@ export class FakeHypervisor implements Hypervisor {
   async migrationProgress(uuid: string): Promise<MigrationProgress | null> {
     await this.#enter('progress', uuid)
     if (this.#jobs.get(uuid) !== 'out') return null
-    return { totalBytes: 100 * MIB, remainingBytes: 39 * MIB, bytesPerSecond: 7 * MIB }
+    return {
+      what: 'memory',
+      passes: 1,
+      totalBytes: 100 * MIB,
+      remainingBytes: 39 * MIB,
+      bytesPerSecond: 7 * MIB,
+    }
+  }
+
+  async reach(libvirtUri: string): Promise<void> {
+    await this.#enter('reach', libvirtUri)
+    if (!this.peers.has(libvirtUri)) throw new VpeError('CONFLICT', `${libvirtUri} cannot be reached`)
   }
 
   async checkMigration(uuid: string, { libvirtUri }: MigrationTarget): Promise<void> {
@@ -259,6 +270,10 @@ export class FakeHypervisor implements Hypervisor {
       this.#cancels.delete(uuid)
     }
     return { downtimeMs: 40 }
+  }
+
+  async startPostCopy(uuid: string): Promise<void> {
+    await this.#enter('post-copy', uuid)
   }
 
   async abortMigration(uuid: string): Promise<void> {

@@ -1,16 +1,22 @@
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { hypervisorContract } from '../testing/hypervisor-contract.ts'
 import { FakeHypervisor } from './fake.ts'
 
 const open = async () => {
   const hypervisor = new FakeHypervisor()
   const snapshotsOf = async (uuid: string) => [...(hypervisor.snapshots.get(uuid) ?? [])]
+  const dir = mkdtempSync(join(tmpdir(), 'vpe-hypervisor-'))
   return {
     hypervisor,
-    dir: tmpdir(),
+    dir,
     makeDisk: async () => {},
     snapshotsOf,
-    dispose: () => hypervisor.close(),
+    dispose: async () => {
+      await hypervisor.close()
+      rmSync(dir, { recursive: true, force: true })
+    },
   }
 }
 

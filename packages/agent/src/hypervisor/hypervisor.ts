@@ -65,12 +65,22 @@ export interface MigrationLimits {
   readonly bandwidthMibS: number
   /** How long the guest may stand still at the end; 0 leaves it to the hypervisor. */
   readonly downtimeMaxMs: number
-  /** The memory is encrypted on its way. */
+  /** The memory is encrypted on its way, and with it the disks that are copied. */
   readonly tls: boolean
+  /**
+   * Devices of the disks that are copied along, into files that are there: "vda". Its guest then stands still there until
+   * nothing of it is left here: no lock on a shared disk would keep it from running twice.
+   */
+  readonly copyTargets: readonly string[]
+  /** `startPostCopy` may have its guest go on there before all of its memory is there. */
+  readonly postCopy: boolean
 }
 
-/** How far the copying of a guest's memory is. */
+/** How far the copying of a guest is: first of its disks, if any are, then of its memory. */
 export interface MigrationProgress {
+  readonly what: 'disks' | 'memory'
+  /** Over its memory: that under way counts. */
+  readonly passes: number
   readonly totalBytes: number
   readonly remainingBytes: number
   readonly bytesPerSecond: number
@@ -125,6 +135,8 @@ export interface Hypervisor {
   migrationJob(uuid: string): Promise<MigrationJob>
   /** Null while nothing is copied. */
   migrationProgress(uuid: string): Promise<MigrationProgress | null>
+  /** Rejects with the reason where another hypervisor does not answer this host. */
+  reach(libvirtUri: string): Promise<void>
   /** Rejects with the reason where another hypervisor cannot be reached from here, or cannot offer the guest's CPU. */
   checkMigration(uuid: string, target: MigrationTarget): Promise<void>
   /**
@@ -136,6 +148,8 @@ export interface Hypervisor {
     target: MigrationTarget,
     limits: MigrationLimits,
   ): Promise<{ readonly downtimeMs: number | null }>
+  /** Has the guest of a migration that was begun so go on there, and fetch what is not there yet. */
+  startPostCopy(uuid: string): Promise<void>
   /** Ends the handing over or the receiving of a domain, unless that is past its end already. */
   abortMigration(uuid: string): Promise<void>
   /** Makes a folder into a started storage pool. */

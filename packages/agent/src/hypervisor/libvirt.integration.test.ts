@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { existsSync, statSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
@@ -11,12 +11,16 @@ import { openLibvirt } from './libvirt.ts'
 
 const openMock = async () => {
   const hypervisor = await openLibvirt('test:///default')
+  const dir = mkdtempSync(join(tmpdir(), 'vpe-hypervisor-'))
   return {
     hypervisor,
-    dir: tmpdir(),
+    dir,
     makeDisk: async () => {},
     snapshotsOf: async () => [],
-    dispose: () => hypervisor.close(),
+    dispose: async () => {
+      await hypervisor.close()
+      rmSync(dir, { recursive: true, force: true })
+    },
   }
 }
 

@@ -37,10 +37,11 @@ import type {
 import {
   abortMigration,
   checkTarget,
-  isPausedToMigrate,
+  isHeldByMigration,
   migrate,
   migrationJob,
   migrationProgress,
+  reachTarget,
 } from './live-migration.ts'
 import { makeLiveSnapshot, removeLiveSnapshot } from './live-snapshot.ts'
 
@@ -281,12 +282,20 @@ class LibvirtHypervisor implements Hypervisor {
     return translate(() => migrationProgress(this.#look.domain(uuid)))
   }
 
+  reach(libvirtUri: string): Promise<void> {
+    return translate(() => reachTarget(libvirtUri))
+  }
+
   checkMigration(uuid: string, target: MigrationTarget): Promise<void> {
     return translate(() => checkTarget(this.#look.domain(uuid), target))
   }
 
   migrateDomain(uuid: string, target: MigrationTarget, limits: MigrationLimits) {
     return translate(() => migrate(this.#look.uri, uuid, target, limits))
+  }
+
+  startPostCopy(uuid: string): Promise<void> {
+    return translate(() => this.#look.domain(uuid).startPostCopy())
   }
 
   abortMigration(uuid: string): Promise<void> {
@@ -372,7 +381,7 @@ class LibvirtHypervisor implements Hypervisor {
     const [seen, markXml] = await Promise.all([domain.state(), this.#readMark(domain)])
     // A pause for a migration passes with it; where none is under way any more, that has broken at its end.
     const isLeft =
-      isPausedToMigrate(seen) && !(await migrationJob(domain)) && isPausedToMigrate(await domain.state())
+      isHeldByMigration(seen) && !(await migrationJob(domain)) && isHeldByMigration(await domain.state())
     const guest = isLeft
       ? ({ power: 'paused', reason: 'migration' } as const)
       : this.#guestState(domain.uuid, seen)

@@ -29,12 +29,27 @@ export async function migrationJob(domain: Pick<Domain, 'jobStats'>): Promise<Mi
 
 export async function migrationProgress(domain: Domain): Promise<MigrationProgress | null> {
   const stats = await unlessOff(domain.jobStats())
-  if (stats?.operation !== 'migration-out' || !stats.memoryTotalBytes) return null
+  if (stats?.operation !== 'migration-out') return null
+  const passes = stats.memoryIteration ?? 0
+  if (!stats.memoryTotalBytes) {
+    if (!stats.diskTotalBytes) return null
+    return {
+      ...{ what: 'disks', passes, totalBytes: stats.diskTotalBytes },
+      remainingBytes: stats.diskRemainingBytes ?? 0,
+      bytesPerSecond: stats.diskBytesPerSecond ?? 0,
+    }
+  }
   return {
+    ...{ what: 'memory', passes },
     totalBytes: stats.memoryTotalBytes,
     remainingBytes: stats.memoryRemainingBytes ?? 0,
     bytesPerSecond: stats.memoryBytesPerSecond ?? 0,
   }
+}
+
+/** @throws VpeError CONFLICT with the reason */
+export function reachTarget(libvirtUri: string): Promise<void> {
+  return withTarget(libvirtUri, async () => {})
 }
 
 /** @throws VpeError CONFLICT with the reason */
@@ -55,7 +70,7 @@ export async function migrate(
   uri: string,
   uuid: string,
   target: MigrationTarget,
-  { bandwidthMibS, downtimeMaxMs, tls }: MigrationLimits,
+  { bandwidthMibS, downtimeMaxMs, tls, copyTargets, postCopy }: MigrationLimits,
 ): Promise<{ readonly downtimeMs: number | null }> {
   const here = await connect(uri, { reconnect: false })
   try {
@@ -64,7 +79,8 @@ export async function migrate(
     if (downtimeMaxMs > 0) await domain.setMigrateMaxDowntimeMs(downtimeMaxMs)
     await domain.migrate(target.libvirtUri, {
       ...{ live: true, peerToPeer: true, persistDestination: true, undefineSource: true },
-      ...{ unsafe: true, abortOnError: true, autoConverge: true, tls },
+      ...{ unsafe: true, abortOnError: true, autoConverge: !postCopy, tls, postCopy },
+      ...(copyTargets.length > 0 && { nonSharedIncremental: true, paused: true, disks: copyTargets }),
       destinationXml: travellingXml(live, target.definitionXml),
       persistentXml: target.definitionXml,
       migrateUri: target.memoryUri,
@@ -74,7 +90,21 @@ export async function migrate(
   } finally {
     await here.close()
   }
-  return { downtimeMs: await downtimeAt(target.libvirtUri, uuid) }
+  if (copyTargets.length === 0) return { downtimeMs: await downtimeAt(target.libvirtUri, uuid) }
+  const switchedMs = performance.now()
+  await goOnAt(target.libvirtUri, uuid)
+  const resumedMs = performance.now() - switchedMs
+  const downtimeMs = await downtimeAt(target.libvirtUri, uuid)
+  return { downtimeMs: downtimeMs === null ? null : Math.round(downtimeMs + resumedMs) }
+}
+
+/** Where it does not go on now, it does as soon as its new host is told that it has it. */
+async function goOnAt(uri: string, uuid: string): Promise<void> {
+  try {
+    await withTarget(uri, (there) => there.domain(uuid).resume())
+  } catch {
+    // Nothing of it is left here, and nothing but this says so to those who ask.
+  }
 }
 
 /**
@@ -98,6 +128,12 @@ export async function abortMigration(
 /** Its CPUs stand still for a migration, which either goes on or has left them so. */
 export function isPausedToMigrate({ state, reason }: DomainState): boolean {
   return state === 'paused' && reason === 'migration'
+}
+
+/** As above, or with its memory on two hosts, which a post-copy that broke has left so. */
+export function isHeldByMigration(state: DomainState): boolean {
+  const isSplit = state.reason === 'postcopy' || state.reason === 'postcopy-failed'
+  return isPausedToMigrate(state) || (state.state === 'paused' && isSplit)
 }
 
 /** Only the receiving side keeps the figures of what is over; without them it has moved all the same. */

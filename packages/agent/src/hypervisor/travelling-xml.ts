@@ -12,6 +12,7 @@ export function travellingXml(live: string, there: string): string {
   const [from, to] = [rootOf(live), rootOf(there)]
   const [devices, newDevices] = [childrenOf(from, 'devices')[0], childrenOf(to, 'devices')[0]]
   const serial = childrenOf(newDevices, 'serial')[0] as XmlNode | undefined
+  const disks = new Map(childrenOf(newDevices, 'disk').map((disk) => [targetOf(disk), disk]))
   const network = childrenOf(newDevices, 'interface')[0]
   return buildXml({
     domain: {
@@ -19,6 +20,7 @@ export function travellingXml(live: string, there: string): string {
       metadata: markOf(to),
       devices: {
         ...(devices as XmlNode),
+        disk: childrenOf(devices, 'disk').map((disk) => withFile(disk, disks.get(targetOf(disk)))),
         // libvirt shows the serial line twice, as a console besides.
         serial: childrenOf(devices, 'serial').map((line) => withLine(line, serial)),
         console: childrenOf(devices, 'console').map((line) => withLine(line, serial)),
@@ -49,6 +51,19 @@ function withLine(line: unknown, there: XmlNode | undefined): XmlNode {
   const own = line as XmlNode
   if (!there) return own
   return { ...own, '@type': there['@type'], source: there.source, log: there.log }
+}
+
+function targetOf(disk: unknown): unknown {
+  return attributesOf(childrenOf(disk, 'target')[0]).dev
+}
+
+/** A pool may be at another path there; what the file lies on is then seen from it anew. */
+function withFile(own: unknown, there: unknown): XmlNode {
+  const { backingStore, ...node } = own as XmlNode
+  const [source, newSource] = [childrenOf(own, 'source')[0], childrenOf(there, 'source')[0]]
+  const file = attributesOf(newSource).file
+  if (typeof file !== 'string' || file === attributesOf(source).file) return own as XmlNode
+  return { ...node, source: { ...(source as XmlNode), '@file': file } }
 }
 
 function withNetwork(own: unknown, there: unknown): XmlNode {

@@ -101,14 +101,23 @@ export class PoolFolder {
     return { capacityBytes: bsize * blocks, availableBytes: bsize * bavail }
   }
 
-  /** Removes what dead workers of this host left behind. */
-  async clearLeftovers(): Promise<void> {
+  /**
+   * Removes what dead workers of this host left behind, and ends programs that still write it.
+   * @returns false where another worker of this host is alive and has something under way: one that is about to end, most likely
+   */
+  async clearLeftovers(): Promise<boolean> {
+    let isAll = true
     for (const name of await readdir(this.root)) {
       const owner = temporaryOwner(name)
-      if (!owner || owner.hostId !== this.#owner.hostId) continue
-      const isAlive = (await startTicksOf(owner.pid)) === owner.startTicks
-      if (!isAlive) await rm(this.path(name), { force: true })
+      if (!owner || owner.hostId !== this.#owner.hostId || owner.pid === this.#owner.pid) continue
+      if ((await startTicksOf(owner.pid)) === owner.startTicks) {
+        isAll = false
+        continue
+      }
+      await endProgramsOn(this.path(name))
+      await rm(this.path(name), { force: true })
     }
+    return isAll
   }
 }
 
@@ -119,6 +128,21 @@ export async function syncFile(path: string): Promise<void> {
     await file.sync()
   } finally {
     await file.close()
+  }
+}
+
+/** A program that outlives its worker would write on for nobody, and keep the disk that it reads from its guest. */
+async function endProgramsOn(path: string): Promise<void> {
+  for (const pid of await readdir('/proc')) {
+    if (!/^\d+$/.test(pid)) continue
+    // Most that are gone meanwhile, and those of the kernel, have none.
+    const words = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+    if (!words.split('\0').includes(path)) continue
+    try {
+      process.kill(Number(pid), 'SIGKILL')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+    }
   }
 }
 

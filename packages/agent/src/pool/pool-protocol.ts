@@ -29,6 +29,12 @@ export const imageRecordSchema = z.object({
 /** What is known of an image once it is in a pool. */
 export type PoolImage = z.infer<typeof imageRecordSchema>
 
+/** The file of a system disk, by its instance, or of a data disk, by its own uuid. */
+const diskFile = z.object({ kind: z.enum(['system', 'data']), uuid: z.uuid() })
+export type DiskFileName = z.infer<typeof diskFile>
+
+const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array)
+
 const snapshotArguments = z.object({ instanceUuid: z.uuid(), snapshotUuid: z.uuid() })
 
 const operations = {
@@ -137,6 +143,39 @@ const operations = {
   'make-data-disk': { arguments: z.object({ diskUuid: z.uuid(), sizeBytes }), result: z.object({}) },
   'grow-data-disk': { arguments: z.object({ diskUuid: z.uuid(), sizeBytes }), result: z.object({}) },
   'remove-data-disk': { arguments: z.object({ diskUuid: z.uuid() }), result: z.object({}) },
+  /** Also of one whose guest runs. */
+  'describe-disk': {
+    arguments: diskFile,
+    result: z.object({
+      /** What its guest sees. */
+      sizeBytes,
+      /** What it takes of the pool. */
+      allocatedBytes: sizeBytes,
+      /** The image that a system disk lies on. */
+      imageUuid: z.uuid().nullable(),
+    }),
+  },
+  /** Makes a disk that a migration fills, empty, in place of the file that may be there. */
+  'make-copy-target': {
+    arguments: z.object({ disk: diskFile, sizeBytes, imageUuid: z.uuid().nullable() }),
+    result: z.object({}),
+  },
+  /** A part of a file, shorter than asked for at its end, and empty where it is all zeros; and how long the file is. */
+  'read-disk': {
+    arguments: z.object({ disk: diskFile, offset: sizeBytes, length: sizeBytes }),
+    result: z.object({ data: bytes, fileBytes: sizeBytes }),
+  },
+  /** Begins a file of that length that has no name yet; what is not written of it is zeros. */
+  'begin-disk-copy': { arguments: z.object({ disk: diskFile, fileBytes: sizeBytes }), result: z.object({}) },
+  'write-disk-part': {
+    arguments: z.object({ disk: diskFile, offset: sizeBytes, data: bytes }),
+    result: z.object({}),
+  },
+  /** Gives it its name, in place of the file that may be there; or gives it up. */
+  'end-disk-copy': {
+    arguments: z.object({ disk: diskFile, isWhole: z.boolean() }),
+    result: z.object({}),
+  },
 } as const
 
 export type PoolOperation = keyof typeof operations
@@ -194,6 +233,12 @@ export const toWorkerSchema = z.union([
   requestOf('make-data-disk'),
   requestOf('grow-data-disk'),
   requestOf('remove-data-disk'),
+  requestOf('describe-disk'),
+  requestOf('make-copy-target'),
+  requestOf('read-disk'),
+  requestOf('begin-disk-copy'),
+  requestOf('write-disk-part'),
+  requestOf('end-disk-copy'),
   z.object({ id, operation: z.literal('cancel') }),
 ])
 export type ToWorker = z.infer<typeof toWorkerSchema>

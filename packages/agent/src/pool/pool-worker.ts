@@ -9,6 +9,14 @@ import { VpeError } from '@vpe/core'
 import { captureImage } from './capture-image.ts'
 import { copySystemDisk } from './copy-system-disk.ts'
 import { growDataDisk, makeDataDisk, removeDataDisk } from './data-disk.ts'
+import {
+  beginDiskCopy,
+  describeDisk,
+  endDiskCopy,
+  makeCopyTarget,
+  readDisk,
+  writeDiskPart,
+} from './disk-copy.ts'
 import { sizeOfImagePart, writeImagePart } from './image-part.ts'
 import { findImage, type ImportContext, importImage } from './import-image.ts'
 import { listFiles, removeFile } from './pool-content.ts'
@@ -43,7 +51,8 @@ const settings: WorkerSettings = workerSettingsSchema.parse(JSON.parse(process.a
 const folder = new PoolFolder(settings, (await startTicksOf('self')) ?? '0')
 const underWay = new Map<number, AbortController>()
 const imports = new Map<string, SharedImport>()
-let isCleared = false
+/** What dead workers left: not looked for yet, looked for while one of them was still ending, or gone. */
+let leftovers: 'unknown' | 'some' | 'none' = 'unknown'
 
 process.on('message', (message) => {
   const request = toWorkerSchema.parse(message)
@@ -79,7 +88,7 @@ async function answerFor(request: PoolRequest, context: ImportContext): Promise<
   if (request.operation === 'check') {
     await folder.check()
     const marker = await markPool(folder, request.marker, request.arguments.proposedMarker)
-    await clearOnce()
+    if (leftovers !== 'none') await clearLeftovers()
     return { ...(await folder.usage()), marker }
   }
   if (request.operation === 'remove-marker') {
@@ -89,16 +98,14 @@ async function answerFor(request: PoolRequest, context: ImportContext): Promise<
   // A folder may be tried out before it is a pool.
   if (request.operation === 'probe' && request.marker === '') return carryOut(request, context)
   await assertPool(folder, request.marker)
-  await clearOnce()
+  if (leftovers === 'unknown') await clearLeftovers()
   const result = await carryOut(request, context)
   await assertPool(folder, request.marker)
   return result
 }
 
-async function clearOnce(): Promise<void> {
-  if (isCleared) return
-  await folder.clearLeftovers()
-  isCleared = true
+async function clearLeftovers(): Promise<void> {
+  leftovers = (await folder.clearLeftovers()) ? 'none' : 'some'
 }
 
 async function carryOut(
@@ -158,6 +165,22 @@ async function carryOut(
       return growDataDisk(folder, request.arguments)
     case 'remove-data-disk':
       return removeDataDisk(folder, request.arguments)
+    case 'describe-disk':
+      return describeDisk(folder, request.arguments)
+    case 'make-copy-target':
+      await makeCopyTarget(folder, request.arguments, context.signal)
+      return {}
+    case 'read-disk':
+      return readDisk(folder, request.arguments)
+    case 'begin-disk-copy':
+      await beginDiskCopy(folder, request.arguments)
+      return {}
+    case 'write-disk-part':
+      await writeDiskPart(folder, request.arguments)
+      return {}
+    case 'end-disk-copy':
+      await endDiskCopy(folder, request.arguments, context.signal)
+      return {}
     default:
       throw new Error(`no such operation: ${JSON.stringify(request satisfies never)}`)
   }

@@ -1,6 +1,8 @@
 // The worker of a pool, for real: forked, with files, qemu-img and a web server.
 
+import { spawn } from 'node:child_process'
 import { createHash, randomUUID } from 'node:crypto'
+import { once } from 'node:events'
 import {
   existsSync,
   mkdirSync,
@@ -472,6 +474,48 @@ describe('a worker', () => {
     expect(inPool()).toEqual([...files.slice(1), 'notes.tmp'].sort())
   })
 
+  test('clears away what a worker left that was still ending, and ends what writes on without one', async () => {
+    const ending = spawn('sleep', ['1000'])
+    const owner = { hostId, pid: ending.pid ?? 0, startTicks: (await startTicksOf(ending.pid ?? 0)) ?? '' }
+    const late = temporaryFile(`image-${randomUUID()}`, owner)
+    const dead = temporaryFile(`image-${randomUUID()}`, { ...owner, startTicks: '1' })
+    for (const name of [late, dead]) writeFileSync(join(pool.path, name), '')
+    const writer = spawn('tail', ['-f', join(pool.path, dead)])
+    const other = spawn('tail', ['-f', join(pool.path, late)])
+    const [writerEnds, endingEnds] = [writer, ending].map((child) => once(child, 'exit'))
+    try {
+      await workers.request(pool, 'check', { proposedMarker: '' })
+      expect(inPool()).toEqual([late])
+      expect((await writerEnds)?.at(1)).toBe('SIGKILL')
+      expect(other.exitCode ?? other.signalCode).toBeNull()
+      ending.kill()
+      await endingEnds
+      await workers.request(pool, 'check', { proposedMarker: '' })
+      expect(inPool()).toEqual([])
+    } finally {
+      for (const child of [ending, writer, other]) child.kill('SIGKILL')
+    }
+  })
+
+  test('makes a capture anew that a dead worker had left half done', async () => {
+    const [uuid, instanceUuid] = [randomUUID(), randomUUID()]
+    await execa('qemu-img', [
+      'create',
+      '-q',
+      '-f',
+      'qcow2',
+      join(pool.path, `instance-${instanceUuid}.qcow2`),
+      '8M',
+    ])
+    const dead = { hostId, pid: process.pid, startTicks: '1' }
+    writeFileSync(join(pool.path, temporaryFile(`image-${uuid}`, dead)), 'half')
+    expect(await workers.request(pool, 'capture-image', { uuid, instanceUuid })).toMatchObject({
+      format: 'qcow2',
+      virtualSizeBytes: 8 * MIB,
+    })
+    expect(inPool()).toEqual([`image-${uuid}.json`, `image-${uuid}.qcow2`, `instance-${instanceUuid}.qcow2`])
+  })
+
   test('names the cure when the folder is not there', async () => {
     const nowhere = { uuid: randomUUID(), path: join(dir, 'nowhere') }
     await expect(workers.request(nowhere, 'check', { proposedMarker: '' })).rejects.toMatchObject(
@@ -498,12 +542,8 @@ describe('a worker', () => {
   test('that hangs is given up with all that it was asked, and replaced', async () => {
     workers.close()
     workers = makeWorkers({ check: 1_000 })
-    await until('it answers', () =>
-      workers.request(pool, 'check', { proposedMarker: '' }).then(
-        () => true,
-        () => false,
-      ),
-    )
+    // Not by a check: on a busy machine a worker takes longer than that to start.
+    await workers.request(pool, 'find-system-disk', { instanceUuid: randomUUID() })
     const pid = workerPids().at(-1) ?? 0
     process.kill(pid, 'SIGSTOP')
     const disk = workers.request(pool, 'find-system-disk', { instanceUuid: randomUUID() })
@@ -513,11 +553,45 @@ describe('a worker', () => {
     await expect(disk).rejects.toMatchObject({ code: 'UNAVAILABLE' })
     await until('it is gone', () => !existsSync(`/proc/${pid}`))
     await until('another answers', () =>
-      workers.request(pool, 'check', { proposedMarker: '' }).then(
+      workers.request(pool, 'find-system-disk', { instanceUuid: randomUUID() }).then(
         () => true,
         () => false,
       ),
     )
+  })
+
+  test('that is slow to a look is not given up while it brings an image in', async () => {
+    workers.close()
+    workers = makeWorkers({ check: 1, 'find-system-disk': 1 })
+    const givenUp = () => logs.filter(({ msg }) => msg === 'disk pool worker given up')
+    const { promise: asked, resolve: ask } = Promise.withResolvers<ServerResponse>()
+    const server = createServer((_request, response) => ask(response))
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    try {
+      const image = importImage(`http://127.0.0.1:${(server.address() as AddressInfo).port}/a.raw`)
+      const response = await asked
+      response.write(Buffer.alloc(MIB))
+      const pid = workerPids().at(-1) ?? 0
+      // So that it does not answer in time.
+      process.kill(pid, 'SIGSTOP')
+      const looks = await Promise.allSettled([
+        workers.request(pool, 'check', { proposedMarker: '' }),
+        workers.request(pool, 'find-system-disk', { instanceUuid: randomUUID() }),
+      ])
+      const reason = refusal('while import-image goes on', 'UNAVAILABLE')
+      expect(looks).toMatchObject([{ reason }, { reason }])
+      process.kill(pid, 'SIGCONT')
+      response.end(Buffer.alloc(MIB))
+      expect(await image).toMatchObject({ format: 'raw', sizeBytes: 2 * MIB })
+      expect(givenUp()).toEqual([])
+      process.kill(pid, 'SIGSTOP')
+      const alone = workers.request(pool, 'check', { proposedMarker: '' })
+      await expect(alone).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+      expect(givenUp()).toHaveLength(1)
+    } finally {
+      server.closeAllConnections()
+      server.close()
+    }
   })
 
   test('ends with the agent', async () => {

@@ -36,6 +36,13 @@ const STALL_MS: Record<PoolOperation, number> = {
   'make-data-disk': 60_000,
   'grow-data-disk': 60_000,
   'remove-data-disk': 60_000,
+  'describe-disk': 15_000,
+  'make-copy-target': 60_000,
+  'read-disk': 60_000,
+  'begin-disk-copy': 60_000,
+  'write-disk-part': 60_000,
+  // All that was written goes to the disk.
+  'end-disk-copy': 300_000,
   // The worker gives a silent source up by itself, and tries it three times; this is for the pool.
   'import-image': 150_000,
   'write-image-part': 60_000,
@@ -50,6 +57,23 @@ const STALL_MS: Record<PoolOperation, number> = {
   'remove-snapshot': 60_000,
   'revert-system-disk': 60_000,
 }
+
+/** They only look, and how long they take says as much of what else goes on in the pool as of the pool. */
+const LOOKS: ReadonlySet<PoolOperation> = new Set([
+  'check',
+  'probe',
+  'list-files',
+  'find-system-disk',
+  'find-image',
+])
+
+/** They move much data, for as long as they say that they go on: to cut one off for a look would lose hours. */
+const LONG: ReadonlySet<PoolOperation> = new Set([
+  'import-image',
+  'capture-image',
+  'make-system-disk',
+  'copy-system-disk',
+])
 
 const PAUSE_FIRST_MS = 500
 const PAUSE_LONGEST_MS = 30_000
@@ -192,7 +216,7 @@ class PoolWorker {
     const { promise, resolve, reject } = Promise.withResolvers<unknown>()
     const stallMs = this.#deps.stallMs?.[operation] ?? STALL_MS[operation]
     const timer = setTimeout(
-      () => this.#abandon(`${operation} took longer than ${stallMs / 1000} s`),
+      () => this.#stall(id, `${operation} took longer than ${stallMs / 1000} s`),
       stallMs,
     )
     this.#pending.set(id, { operation, resolve, reject, onProgress, timer })
@@ -265,6 +289,19 @@ class PoolWorker {
       case 'failed':
         request?.reject(new VpeError(answer.code, answer.message))
     }
+  }
+
+  /**
+   * A request has taken too long. A look alone is given up where something long goes on beside it: that has a deadline
+   * of its own, and if the pool hangs, that is what ends the worker.
+   */
+  #stall(id: number, why: string): void {
+    const request = this.#pending.get(id)
+    const long = [...this.#pending.values()].find(({ operation }) => LONG.has(operation))
+    if (request && LOOKS.has(request.operation) && long) {
+      this.#log.warn({ why, beside: long.operation }, 'a look at the disk pool was given up')
+      request.reject(this.#silence(`${why}, while ${long.operation} goes on`))
+    } else this.#abandon(why)
   }
 
   /** Gives the worker up, with all it was asked. */

@@ -100,6 +100,16 @@ export async function createOverlay(
   await run(args, folder, signal)
 }
 
+/** Makes an empty qcow2 disk that lies on nothing. */
+export async function createDisk(
+  path: string,
+  sizeBytes: number,
+  folder: string,
+  signal: AbortSignal,
+): Promise<void> {
+  await run(['create', '-q', '-f', 'qcow2', path, String(sizeBytes)], folder, signal)
+}
+
 /**
  * Copies an image, or one of its snapshots, into a qcow2 disk of its own; or into one that lies on the same
  * backing file, an image of vpe, and holds what differs from that.

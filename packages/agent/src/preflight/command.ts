@@ -38,6 +38,7 @@ export async function preflightCommand(config: AgentConfig, folders: readonly st
     pools: folders.map((folder) => ({ uuid: resolve(folder), path: resolve(folder) })),
     stateDir,
     bridge,
+    migrationTls: undefined,
     clock,
   })
   workers.close()

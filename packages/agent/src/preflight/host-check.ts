@@ -11,7 +11,7 @@ import type { GuestCpu, Hypervisor, HypervisorFacts } from '../hypervisor/hyperv
 import type { PoolFiles, PoolRef } from '../pool/pool-workers.ts'
 import { attempt } from './deadline.ts'
 import type { Machine } from './machine.ts'
-import { type BusProbe, PoolProbes, runPreflight } from './run-preflight.ts'
+import { type BusProbe, PoolProbes, type PreflightParts, runPreflight } from './run-preflight.ts'
 
 const INTERVAL_MS = 120_000
 /** After a look that has found another status: the next one tells whether it lasts. */
@@ -27,6 +27,7 @@ export interface HostCheckDeps {
   readonly stateDir: string
   readonly readMachine: () => Promise<Machine>
   readonly bus: BusProbe
+  readonly migrationTls: PreflightParts['migrationTls']
   readonly pools: () => readonly PoolRef[]
   readonly clock: Clock
   readonly log: Logger
@@ -124,6 +125,7 @@ export class HostCheck {
       probes: this.#probes,
       pools: this.#deps.pools(),
       bridge: settings.bridge,
+      migrationTls: settings.migration.receive && this.#deps.migrationTls,
     })
     const answer = await libvirt
     // What libvirt does not tell now has hardly changed.

@@ -5,11 +5,13 @@ import {
   judgeBridge,
   judgeKvm,
   judgeLibvirt,
+  judgeMigrationTls,
   judgeNats,
   judgePool,
   judgePrograms,
   judgeQemu,
   judgeStateFolder,
+  type MigrationTlsSetup,
 } from '@vpe/core'
 import type { Clock } from '../clock.ts'
 import type { HypervisorFacts } from '../hypervisor/hypervisor.ts'
@@ -35,11 +37,13 @@ export interface PreflightParts {
   readonly stateDir: string
   /** The bridge that guests shall be on, where one is set. */
   readonly bridge: string | undefined
+  /** How guests on their way are encrypted, null where they are not; undefined where none come. */
+  readonly migrationTls: (() => Promise<MigrationTlsSetup | null>) | undefined
   readonly clock: Clock
 }
 
 export async function runPreflight(parts: PreflightParts): Promise<Finding[]> {
-  const { machine, libvirt, bus, probes, stateDir, bridge, clock } = parts
+  const { machine, libvirt, bus, probes, stateDir, bridge, migrationTls, clock } = parts
   const pools = Promise.all(parts.pools.map(async (pool) => judgePool(pool, await probes.probe(pool))))
   const answer = await attempt(bus.roundTripMs(), DEADLINE_MS, clock)
   const hypervisor = await libvirt
@@ -52,6 +56,7 @@ export async function runPreflight(parts: PreflightParts): Promise<Finding[]> {
     judgePrograms(machine.missingPrograms),
     judgeStateFolder(stateDir, machine.stateFolder),
     judgeNats(withoutSecrets(bus.url), nats),
+    ...(migrationTls === undefined ? [] : [judgeMigrationTls(await migrationTls())]),
     ...(bridge === undefined ? [] : [judgeBridge(bridge, machine.bridges)]),
     ...(await pools),
   ]

@@ -34,6 +34,7 @@ export class FakeHost {
   /** How running guests are sent to its agents, from the next on. */
   receive: MigrationSettings['receive']
   machine = FAKE_MACHINE
+  postCopyFault: string | null = null
   readonly logs: Record<string, unknown>[] = []
 
   /** A new agent, as after a restart of its process; the one before must be stopped. */
@@ -49,13 +50,15 @@ export class FakeHost {
         platform: { domainType: 'qemu', arch: 'x86_64', machine: 'q35', cpu: 'maximum' },
         consoleDir: join(tmpdir(), `vpe-agent-fake-${this.hostId}`),
         bridge: undefined,
-        migration: { receive: this.receive, tls: false },
+        migration: { receive: this.receive, tls: false, ports: { from: 49_152, to: 49_215 } },
       },
       stateDir: '/var/lib/vpe-agent',
       epoch: () => 1,
       readMachine: async () => this.machine,
       bus: { url: 'nats://fake', roundTripMs: () => this.natsRoundTrip() },
       neighbours: async () => new Map(),
+      migrationTls: async () => null,
+      postCopyFault: async () => this.postCopyFault,
       clock: this.clock,
       log: pino({ level: 'debug' }, { write: (line) => this.logs.push(JSON.parse(line)) }),
     })

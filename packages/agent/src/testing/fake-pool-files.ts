@@ -1,13 +1,13 @@
 // Pools in memory: which images and disks they hold, and failures on demand.
 
 import { VpeError } from '@vpe/core'
-import type { PoolArguments, PoolOperation, PoolResult } from '../pool/pool-protocol.ts'
+import type { DiskFileName, PoolArguments, PoolOperation, PoolResult } from '../pool/pool-protocol.ts'
 import type { PoolFiles, PoolRef, RequestOptions } from '../pool/pool-workers.ts'
 
 type FakeArguments = Partial<
   Record<'uuid' | 'instanceUuid' | 'imageUuid' | 'sourceUuid' | 'diskUuid', string>
 > &
-  Partial<Record<'diskBytes' | 'sizeBytes', number>> & { snapshotUuid?: string | null }
+  Partial<Record<'diskBytes' | 'sizeBytes', number>> & { snapshotUuid?: string | null; disk?: DiskFileName }
 
 const IMAGE = { sha256: '0'.repeat(64), format: 'qcow2', sizeBytes: 1024, virtualSizeBytes: 2048 } as const
 
@@ -50,7 +50,7 @@ export class FakePoolFiles implements PoolFiles {
 
   #results(args: FakeArguments): Record<PoolOperation, () => unknown> {
     const { uuid = '', instanceUuid = '', imageUuid = '', sourceUuid = '', diskBytes = 0 } = args
-    const { diskUuid = '', sizeBytes = 0 } = args
+    const { diskUuid = '', sizeBytes = 0, disk } = args
     const snapshotUuid = args.snapshotUuid ?? ''
     return {
       probe: () => ({ latencyMs: 2 }),
@@ -131,6 +131,16 @@ export class FakePoolFiles implements PoolFiles {
         this.dataDisks.delete(diskUuid)
         return {}
       },
+      'describe-disk': () => ({ sizeBytes: 2048, allocatedBytes: 1024, imageUuid: null }),
+      'make-copy-target': () => {
+        if (disk?.kind === 'system') this.disks.set(disk.uuid, imageUuid)
+        else if (disk) this.dataDisks.set(disk.uuid, sizeBytes)
+        return {}
+      },
+      'read-disk': () => ({ data: new Uint8Array(1), fileBytes: 1 }),
+      'begin-disk-copy': () => ({}),
+      'write-disk-part': () => ({}),
+      'end-disk-copy': () => ({}),
     }
   }
 

@@ -53,6 +53,7 @@ const COMPANIONS = [
       nfs: null,
       rbd: null,
       orphans: 0,
+      deleting: false,
       shared: true,
       system_disks: 'copy',
       hosts: [

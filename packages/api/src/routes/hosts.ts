@@ -1,6 +1,7 @@
 // /hosts: hosts in the style of dialect 1.
 
 import { type ControllerServiceClient, HostState } from '@vpe/proto'
+import type { CallOptions } from 'nice-grpc-common'
 import type { AddEndpoint } from '../endpoint.ts'
 import {
   CreateHostBody,
@@ -12,10 +13,11 @@ import {
   RebalanceAnswer,
   RebalanceBody,
   RebalanceQuery,
+  RebalanceRunAnswer,
   UpdateHostBody,
 } from '../schemas/host.ts'
 import { EmptyBody } from '../schemas/instance.ts'
-import { given, showHost, showRebalance } from '../view.ts'
+import { given, showHost, showRebalance, showRebalanceRun } from '../view.ts'
 
 const STATES = { up: HostState.UP, down: HostState.DOWN } as const
 
@@ -35,6 +37,20 @@ export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient
       const request = { name: query.name, state: query.state ? STATES[query.state] : HostState.UNSPECIFIED }
       const answer = await read((options) => controller.listHosts(request, options))
       return { hosts: answer.hosts.map(showHost) }
+    },
+  )
+
+  // Before all paths with a {uuid} in that place.
+  add(
+    {
+      method: 'get',
+      path: '/hosts/rebalance',
+      summary: 'Show the latest rebalance, and what has become of its moves',
+      answer: RebalanceRunAnswer,
+    },
+    async (_input, { read }) => {
+      const answer = await read((options) => controller.getRebalance({}, options))
+      return { rebalance: showRebalanceRun(given(answer.rebalance, 'the rebalance')) }
     },
   )
 
@@ -72,22 +88,39 @@ export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient
     {
       method: 'post',
       path: '/hosts/rebalance',
-      summary: 'Plan the fewest moves of instances that even out the load of hosts; it makes none',
+      summary: 'Make the fewest moves of instances that even out the load of hosts, or only plan them',
       query: RebalanceQuery,
       body: RebalanceBody,
       answer: RebalanceAnswer,
       codes: ['CONFLICT'],
-      fields: { bound_percent: 'rebalance.bound_percent', max_moves: 'rebalance.max_moves' },
+      fields: {
+        bound_percent: 'rebalance.bound_percent',
+        max_moves: 'rebalance.max_moves',
+        parallel: 'rebalance.parallel',
+      },
     },
-    async ({ query, body: { rebalance } }, { read }) => {
+    async ({ query, body: { rebalance } }, { read, change }) => {
       const request = {
         boundPercent: rebalance.bound_percent,
         maxMoves: rebalance.max_moves,
+        parallel: rebalance.parallel,
         dryRun: query.dry_run === 'true',
       }
-      return {
-        rebalance: showRebalance(await read((options) => controller.rebalanceHosts(request, options))),
-      }
+      const send = (options: CallOptions) => controller.rebalanceHosts(request, options)
+      return { rebalance: showRebalance(await (request.dryRun ? read(send) : change(send))) }
+    },
+  )
+
+  add(
+    {
+      method: 'delete',
+      path: '/hosts/rebalance',
+      summary: 'Call the rebalance that goes on off: nothing more begins, what moves goes on',
+      answer: RebalanceRunAnswer,
+    },
+    async (_input, { change }) => {
+      const answer = await change((options) => controller.cancelRebalance({}, options))
+      return { rebalance: showRebalanceRun(given(answer.rebalance, 'the rebalance')) }
     },
   )
 
@@ -146,7 +179,7 @@ export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient
       codes: ['CONFLICT'],
     },
     async ({ params, body }, { change }) => {
-      const request = { ...params, parallel: body.parallel ?? 0 }
+      const request = { ...params, parallel: body.parallel ?? 0, copyDisks: body.copy_disks }
       const answer = await change((options) => controller.drainHost(request, options))
       return { host: showHost(given(answer.host, 'the host')) }
     },

@@ -84,7 +84,7 @@ describe('reboot', () => {
 
 describe('migrate', () => {
   test('says where, how, and within which limits; fields are named as they were written', async () => {
-    const migrate = { mode: 'live', bandwidth_mib_s: 200, downtime_ms: 300 }
+    const migrate = { mode: 'live', bandwidth_mib_s: 200, downtime_ms: 300, copy_disks: true }
     await act('migrate', { migrate })
     const [call] = bed.controller.calls
     expect(call?.request).toMatchObject({
@@ -92,12 +92,14 @@ describe('migrate', () => {
       host: '',
       bandwidthMibS: 200,
       downtimeMs: 300,
+      copyDisks: true,
+      postCopy: false,
     })
     expect(await act('migrate', { migrate: { host_uuid: 'none' } })).toMatchObject({
       status: 400,
       body: { errors: [{ field: 'migrate.host_uuid' }] },
     })
-    expect(await act('migrate', { migrate: { post_copy: true } })).toMatchObject({ status: 400 })
+    expect(await act('migrate', { migrate: { postcopy: true } })).toMatchObject({ status: 400 })
   })
 
   test('is called off while it is under way', async () => {

@@ -105,8 +105,9 @@ export function lifecycleRoutes(add: AddEndpoint, controller: ControllerServiceC
     },
     async ({ params, body }, { change }) => {
       const { host_uuid: host = '', mode, bandwidth_mib_s: bandwidthMibS = 0 } = body.migrate
-      const { downtime_ms: downtimeMs = 0 } = body.migrate
-      const request = { ...params, host, mode: MIGRATION_MODES[mode], bandwidthMibS, downtimeMs }
+      const { downtime_ms: downtimeMs = 0, copy_disks: copyDisks, post_copy: postCopy } = body.migrate
+      const limits = { bandwidthMibS, downtimeMs }
+      const request = { ...params, host, mode: MIGRATION_MODES[mode], ...limits, copyDisks, postCopy }
       await change((options) => controller.migrateInstance(request, options))
       return { instance: { uuid: params.uuid } }
     },

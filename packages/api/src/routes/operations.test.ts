@@ -209,7 +209,7 @@ test('POST /hosts/{uuid}/cordon and /uncordon show the host as it is then', asyn
 
 test('POST /hosts/{uuid}/drain shows how far it is, until the host is uncordoned', async () => {
   const { host } = bed.ids
-  const drained = await bed.send('POST', `/hosts/${host}/drain`, { parallel: 4 })
+  const drained = await bed.send('POST', `/hosts/${host}/drain`, { parallel: 4, copy_disks: true })
   expect(drained.status).toBe(200)
   const operation = drained.headers.get('operation-id')
   expect(drained.body.host).toMatchObject({
@@ -218,6 +218,7 @@ test('POST /hosts/{uuid}/drain shows how far it is, until the host is uncordoned
       state: 'draining',
       operation_uuid: operation,
       parallel: 4,
+      copy_disks: true,
       started_at: '2016-11-22 10:22:32',
       ended_at: null,
       total: 1,

@@ -32,31 +32,57 @@ test('POST /hosts/rebalance?dry_run=true shows the plan, makes nothing and takes
           spread_percent: 10.5,
         },
       ],
+      operation_uuid: null,
     },
   })
   expect(bed.controller.calls.at(-1)).toEqual({
     method: 'rebalanceHosts',
-    request: { boundPercent: 20, maxMoves: 10, dryRun: true },
+    request: { boundPercent: 20, maxMoves: 10, parallel: 2, dryRun: true },
     idempotencyKey: undefined,
   })
 })
 
-test('POST /hosts/rebalance takes a bound and a number of moves, and refuses to carry a plan out', async () => {
+test('POST /hosts/rebalance takes a bound, a number of moves, and how many at once', async () => {
   const bed = await createTestBed()
   const send = (query: string, rebalance: object) =>
     bed.send('POST', `/hosts/rebalance${query}`, { rebalance })
-  await send('?dry_run=true', { bound_percent: 7.5, max_moves: 3 })
-  expect(bed.controller.calls.at(-1)?.request).toEqual({ boundPercent: 7.5, maxMoves: 3, dryRun: true })
-  for (const query of ['', '?dry_run=false']) {
-    expect(await send(query, {})).toMatchObject({ status: 409, body: { code: 'CONFLICT' } })
-  }
+  await send('?dry_run=true', { bound_percent: 7.5, max_moves: 3, parallel: 4 })
+  const wanted = { boundPercent: 7.5, maxMoves: 3, parallel: 4, dryRun: true }
+  expect(bed.controller.calls.at(-1)?.request).toEqual(wanted)
   for (const [wrong, field] of [
     [{ bound_percent: 0.5 }, 'rebalance.bound_percent'],
     [{ bound_percent: 101 }, 'rebalance.bound_percent'],
     [{ max_moves: 0 }, 'rebalance.max_moves'],
     [{ max_moves: 101 }, 'rebalance.max_moves'],
+    [{ parallel: 51 }, 'rebalance.parallel'],
   ] as const) {
     const { status, body } = await send('?dry_run=true', wrong)
     expect([status, body.errors?.[0]?.field]).toEqual([400, field])
   }
+})
+
+test('without dry_run it is an operation, which can be seen and cancelled', async () => {
+  const bed = await createTestBed()
+  const { flavor, image } = bed.ids
+  await bed.send('POST', '/instances', { instance: { name: 'vm', flavor_uuid: flavor, image_uuid: image } })
+  expect(await bed.send('GET', '/hosts/rebalance')).toMatchObject({
+    status: 404,
+    body: { code: 'NOT_FOUND' },
+  })
+  expect(await bed.send('DELETE', '/hosts/rebalance')).toMatchObject({ status: 404 })
+  const begun = await bed.send('POST', '/hosts/rebalance', undefined, { 'idempotency-key': 'k1' })
+  const operation = begun.headers.get('operation-id')
+  expect(begun).toMatchObject({ status: 200, body: { rebalance: { operation_uuid: operation } } })
+  expect(bed.controller.calls.at(-1)).toMatchObject({ method: 'rebalanceHosts', idempotencyKey: 'k1' })
+  const seen = await bed.send('GET', '/hosts/rebalance')
+  expect(seen.body.rebalance).toMatchObject({
+    operation_uuid: operation,
+    state: 'running',
+    parallel: 2,
+    ended_at: null,
+    moves: [{ instance: 'vm', state: 'moving' }],
+  })
+  const cancelled = await bed.send('DELETE', '/hosts/rebalance')
+  expect(cancelled).toMatchObject({ status: 200, body: { rebalance: { state: 'cancelling' } } })
+  expect(cancelled.headers.get('operation-id')).toBe(operation)
 })

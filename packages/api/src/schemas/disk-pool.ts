@@ -5,7 +5,9 @@ import { Fault, FolderPath, Moment, Name, Reference, Uuid } from './fields.ts'
 
 const HostOfPool = z.object({
   host_uuid: Uuid,
-  state: z.enum(['pending', 'ready', 'error']),
+  state: z.enum(['pending', 'ready', 'error', 'leaving']).openapi({
+    description: 'leaving: it is to let go of it, and has not yet said that it has; fault says what keeps it',
+  }),
   fault: Fault,
   capacity_bytes: z.int(),
   available_bytes: z.int(),
@@ -30,6 +32,7 @@ export const DiskPoolView = z
     orphans: z.int().openapi({ description: 'Files that no record owns, as the last look found them' }),
     shared: z.boolean().openapi({ description: 'Whether all its hosts see the same files' }),
     system_disks: z.enum(['overlay', 'copy']),
+    deleting: z.boolean().openapi({ description: 'It goes once no host has it any more' }),
     hosts: z.array(HostOfPool),
     created_at: Moment,
   })

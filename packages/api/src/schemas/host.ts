@@ -6,8 +6,11 @@ import {
   DRAIN_PARALLEL_MAX,
   FINDING_STATUSES,
   REBALANCE_BOUND_PERCENT,
+  REBALANCE_MOVE_STATES,
   REBALANCE_MOVES,
   REBALANCE_MOVES_MAX,
+  REBALANCE_PARALLEL,
+  REBALANCE_PARALLEL_MAX,
 } from '@vpe/core'
 import { AgentAddress, Fault, Moment, Name, NameQuery, Uuid } from './fields.ts'
 
@@ -49,7 +52,7 @@ const Condition = z.object({
 const PoolOfHost = z.object({
   uuid: Uuid,
   name: z.string(),
-  state: z.enum(['pending', 'ready', 'error']),
+  state: z.enum(['pending', 'ready', 'error', 'leaving']),
   fault: Fault,
   capacity_bytes: z.int(),
   available_bytes: z.int(),
@@ -64,6 +67,7 @@ const Drain = z.object({
     .openapi({ description: 'drained: nothing is left; stuck: it is over, and something could not leave' }),
   operation_uuid: Uuid,
   parallel: z.int(),
+  copy_disks: z.boolean(),
   started_at: Moment,
   ended_at: Moment.nullable(),
   total: z.int().openapi({ description: 'Instances that the host had at its beginning' }),
@@ -131,8 +135,11 @@ export const DrainHostBody = z
       .openapi({
         description: `How many moves are under way at once; ${DRAIN_PARALLEL} where it is not given`,
       }),
+    copy_disks: z.boolean().default(false).openapi({
+      description: 'Have instances with disks in pools of this host alone leave, too, and copy those along',
+    }),
   })
-  .default({})
+  .default({ copy_disks: false })
   .openapi('DrainHost')
 
 export const HostListQuery = z.strictObject({
@@ -141,10 +148,7 @@ export const HostListQuery = z.strictObject({
 })
 
 export const RebalanceQuery = z.strictObject({
-  dry_run: z
-    .enum(['true', 'false'])
-    .optional()
-    .openapi({ description: 'Only plan. Without it the request is refused: plans are not carried out' }),
+  dry_run: z.enum(['true', 'false']).optional().openapi({ description: 'Only plan: nothing is begun' }),
 })
 
 const Percent = z.number().openapi({ description: 'Percent, to a tenth' })
@@ -157,6 +161,9 @@ export const RebalanceBody = z
           description: 'What the most loaded host may have more than the least loaded one',
         }),
         max_moves: z.int().min(1).max(REBALANCE_MOVES_MAX).default(REBALANCE_MOVES),
+        parallel: z.int().min(1).max(REBALANCE_PARALLEL_MAX).default(REBALANCE_PARALLEL).openapi({
+          description: 'How many moves are under way at once',
+        }),
       })
       .prefault({}),
   })
@@ -184,6 +191,38 @@ export const RebalanceAnswer = z.object({
       balanced: z.boolean().openapi({ description: 'Whether that is within the bound' }),
       explanation: z.string().openapi({ description: 'Why the plan goes as far as it does' }),
       moves: z.array(PlannedMove).openapi({ description: 'To be made in this order' }),
+      operation_uuid: Uuid.nullable().openapi({ description: 'Of what was begun; null in a dry run' }),
     })
     .openapi('RebalancePlan'),
+})
+
+const RebalanceMove = z.object({
+  instance_uuid: Uuid,
+  instance: z.string(),
+  from_host_uuid: Uuid,
+  from_host: z.string(),
+  to_host_uuid: Uuid,
+  to_host: z.string(),
+  state: z.enum(REBALANCE_MOVE_STATES).openapi({
+    description:
+      'refused: not begun, since it could not be any more; needless: not begun, since nothing was to be gained any more',
+  }),
+  why: z.string().openapi({ description: 'Why it was planned, and then why it came to what it is' }),
+})
+
+export const RebalanceRunAnswer = z.object({
+  rebalance: z
+    .object({
+      operation_uuid: Uuid,
+      state: z.enum(['running', 'cancelling', 'over']),
+      periodic: z.boolean().openapi({ description: 'Whether nobody asked for it: VPE_REBALANCE_EVERY_MIN' }),
+      bound_percent: z.number(),
+      parallel: z.int(),
+      spread_before_percent: Percent,
+      explanation: z.string().openapi({ description: 'Why the plan went as far as it did' }),
+      started_at: Moment,
+      ended_at: Moment.nullable(),
+      moves: z.array(RebalanceMove),
+    })
+    .openapi('Rebalance'),
 })

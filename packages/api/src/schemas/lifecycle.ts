@@ -56,8 +56,16 @@ export const MigrateBody = z
         downtime_ms: z.int().min(1).max(2_000_000).optional().openapi({
           description: 'How long its guest may stand still at the end',
         }),
+        copy_disks: z.boolean().default(false).openapi({
+          description:
+            'Copy its disks along that lie in pools of its host alone; without it, it does not move',
+        }),
+        post_copy: z.boolean().default(false).openapi({
+          description:
+            'Live: after a first pass over its memory its guest goes on there and fetches the rest; until then it needs both hosts',
+        }),
       })
-      .default({ mode: 'auto' }),
+      .default({ mode: 'auto', copy_disks: false, post_copy: false }),
   })
-  .default({ migrate: { mode: 'auto' } })
+  .default({ migrate: { mode: 'auto', copy_disks: false, post_copy: false } })
   .openapi('MigrateInstance')

@@ -22,6 +22,8 @@ import { NatsAccounts } from './nats-accounts.ts'
 
 const DAY_MS = 86_400_000
 
+const SYSTEM_CREDENTIALS = 'system.creds'
+
 /** nats-server is not told of a new one by itself, so it has a long one. */
 const NATS_CERTIFICATE_DAYS = 5 * 365
 
@@ -75,8 +77,19 @@ export class ClusterSecurity {
     const natsAccounts = await NatsAccounts.open(natsFolder(stateDir))
     const controllerCredentials = join(natsAccounts.folder, 'controller.creds')
     if ((await readIfThere(controllerCredentials)) === undefined)
-      await writeDurably(controllerCredentials, await natsAccounts.credentials({ kind: 'controller' }, null))
+      await writeDurably(
+        controllerCredentials,
+        (await natsAccounts.credentials({ kind: 'controller' }, null)).text,
+      )
+    const systemCredentials = join(natsAccounts.folder, SYSTEM_CREDENTIALS)
+    if ((await readIfThere(systemCredentials)) === undefined)
+      await writeDurably(systemCredentials, await natsAccounts.systemCredentials())
     return new ClusterSecurity(settings, ca, new TlsFolder(tlsDir), natsAccounts, tokenKey)
+  }
+
+  /** By which nats-server is told of changes. */
+  get systemCredentialsFile(): string {
+    return join(this.natsAccounts.folder, SYSTEM_CREDENTIALS)
   }
 
   get fingerprint(): Buffer {
@@ -100,18 +113,20 @@ export class ClusterSecurity {
     addresses: readonly string[],
     key: RequestedKey,
     nowMs: number,
-  ): Promise<Credentials> {
+  ): Promise<{ readonly credentials: Credentials; readonly natsUser: string | null }> {
     const user =
       peer.role === 'agent'
         ? ({ kind: 'agent', hostId: peer.name } as const)
-        : ({ kind: 'watcher', name: `api ${peer.name}` } as const)
-    return {
+        : ({ kind: 'api', name: peer.name } as const)
+    const nats = this.#settings.isNatsGuarded
+      ? await this.natsAccounts.credentials(user, nowMs + CERTIFICATE_DAYS * DAY_MS)
+      : null
+    const credentials = {
       certificate: await this.#ca.issue({ peer, addresses, key, nowMs }),
       caCertificate: this.#ca.certificate,
-      natsCredentials: this.#settings.isNatsGuarded
-        ? await this.natsAccounts.credentials(user, nowMs + CERTIFICATE_DAYS * DAY_MS)
-        : '',
+      natsCredentials: nats?.text ?? '',
     }
+    return { credentials, natsUser: nats?.user ?? null }
   }
 
   /** A certificate for nats-server. Returns its folder. */

@@ -11,22 +11,29 @@ import { makePrivateFolder, readIfThere, writeDurably } from '@vpe/pki'
 export type NatsUser =
   | { readonly kind: 'controller' }
   | { readonly kind: 'agent'; readonly hostId: string }
-  /** Reads events and changes nothing: API nodes, and watchers outside. */
+  /** An API node: reads events by consumers of its own. */
+  | { readonly kind: 'api'; readonly name: string }
+  /** Somebody outside who reads events, and makes nothing on the server. */
   | { readonly kind: 'watcher'; readonly name: string }
 
-/** What reading and replaying the event stream asks of JetStream. */
-const READING = [
+/** What the stream is, and its messages by their number. */
+const LOOKING = [
   '$JS.API.INFO',
+  '$JS.API.STREAM.NAMES',
   `$JS.API.STREAM.INFO.${EVENTS_STREAM}`,
   `$JS.API.STREAM.MSG.GET.${EVENTS_STREAM}`,
-  `$JS.API.DIRECT.GET.${EVENTS_STREAM}.>`,
-  '$JS.API.STREAM.NAMES',
-  `$JS.API.CONSUMER.CREATE.${EVENTS_STREAM}.>`,
+]
+
+/**
+ * What EventLog asks of JetStream. Who may make a consumer may also have the server push to any subject, in whose name
+ * nobody asks: that a consumer pulls is in the request, which no permission looks into. So only members may.
+ */
+const PULLING = [
   `$JS.API.CONSUMER.CREATE.${EVENTS_STREAM}`,
+  `$JS.API.CONSUMER.CREATE.${EVENTS_STREAM}.>`,
   `$JS.API.CONSUMER.INFO.${EVENTS_STREAM}.*`,
   `$JS.API.CONSUMER.DELETE.${EVENTS_STREAM}.*`,
   `$JS.API.CONSUMER.MSG.NEXT.${EVENTS_STREAM}.*`,
-  `$JS.ACK.${EVENTS_STREAM}.>`,
 ]
 
 /** What a user may publish and subscribe to. */
@@ -36,8 +43,36 @@ export function natsPermissions(user: NatsUser): Pick<User, 'pub' | 'sub'> {
       return { pub: {}, sub: {} }
     case 'agent':
       return { pub: { allow: [`vpe.host.${user.hostId}.>`] }, sub: { deny: ['>'] } }
+    case 'api':
+      return { pub: { allow: [...LOOKING, ...PULLING] }, sub: { allow: [EVENTS_SUBJECTS, '_INBOX.>'] } }
     case 'watcher':
-      return { pub: { allow: READING }, sub: { allow: [EVENTS_SUBJECTS, '_INBOX.>'] } }
+      return { pub: { allow: LOOKING }, sub: { allow: [EVENTS_SUBJECTS, '_INBOX.>'] } }
+    default:
+      throw new Error(`no such user: ${JSON.stringify(user satisfies never)}`)
+  }
+}
+
+/** Users by their public key, each with the time, in seconds, up to which what it was given counts no more. */
+export type RevokedUsers = Readonly<Record<string, number>>
+
+export interface UserCredentials {
+  /** A credentials file. */
+  readonly text: string
+  /** The user's public key. */
+  readonly user: string
+}
+
+/** Shown in nats-server's lists. */
+function nameOf(user: NatsUser): string {
+  switch (user.kind) {
+    case 'controller':
+      return 'controller'
+    case 'agent':
+      return `agent ${user.hostId}`
+    case 'api':
+      return `api ${user.name}`
+    case 'watcher':
+      return user.name
     default:
       throw new Error(`no such user: ${JSON.stringify(user satisfies never)}`)
   }
@@ -49,6 +84,10 @@ export interface NatsServerOptions {
   /** Holds ca.pem, cert.pem and key.pem; null for a server without TLS. */
   readonly tlsDir: string | null
 }
+
+export const CONFIGURATION = 'nats-server.conf'
+const REVOKED = 'revoked.json'
+const UNLIMITED = { subs: -1, data: -1, payload: -1, conn: -1, leaf: -1, imports: -1, exports: -1 }
 
 export class NatsAccounts {
   readonly folder: string
@@ -74,27 +113,58 @@ export class NatsAccounts {
     )
   }
 
-  /** A credentials file. @param untilMs when it ends; null for never */
-  async credentials(user: NatsUser, untilMs: number | null): Promise<string> {
+  /** A user of its own. @param untilMs when it ends; null for never */
+  async credentials(user: NatsUser, untilMs: number | null): Promise<UserCredentials> {
     const keys = createUser()
-    const name =
-      user.kind === 'agent' ? `agent ${user.hostId}` : user.kind === 'watcher' ? user.name : user.kind
+    const name = nameOf(user)
     const until = untilMs === null ? {} : { exp: Math.floor(untilMs / 1_000) }
     const limits = { subs: -1, data: -1, payload: -1 }
     const jwt = await encodeUser(name, keys, this.#account, { ...natsPermissions(user), ...limits }, until)
+    return { text: new TextDecoder().decode(fmtCreds(jwt, keys)), user: keys.getPublicKey() }
+  }
+
+  /** A credentials file of the system account, by which nats-server is told of changes. */
+  async systemCredentials(): Promise<string> {
+    const keys = createUser()
+    const limits = { subs: -1, data: -1, payload: -1 }
+    const jwt = await encodeUser('controller', keys, this.#system, { pub: {}, sub: {}, ...limits }, {})
     return new TextDecoder().decode(fmtCreds(jwt, keys))
+  }
+
+  /** What nats-server is sent, and where, when users count no more. */
+  async accountUpdate(revoked: RevokedUsers): Promise<{ readonly subject: string; readonly jwt: string }> {
+    const subject = `$SYS.REQ.ACCOUNT.${this.#account.getPublicKey()}.CLAIMS.UPDATE`
+    return { subject, jwt: await this.#accountJwt(revoked) }
+  }
+
+  /** Keeps who counts no more for configurations to come, and puts it into the one that is there. */
+  async noteRevoked(revoked: RevokedUsers): Promise<void> {
+    await writeDurably(join(this.folder, REVOKED), `${JSON.stringify(revoked)}\n`)
+    const path = join(this.folder, CONFIGURATION)
+    const text = await readIfThere(path)
+    if (text === undefined) return
+    const key = this.#account.getPublicKey()
+    const jwt = await this.#accountJwt(revoked)
+    await writeDurably(
+      path,
+      text.replace(new RegExp(`^( *${key}: ).*$`, 'm'), (_, start: string) => start + jwt),
+    )
+  }
+
+  async #accountJwt(revocations: RevokedUsers): Promise<string> {
+    const jetstream = { mem_storage: -1, disk_storage: -1, streams: -1, consumer: -1 }
+    const limits = { ...UNLIMITED, wildcards: true, disallow_bearer: false, ...jetstream }
+    return encodeAccount('vpe', this.#account, { limits, revocations }, { signer: this.#operator })
   }
 
   /** The configuration to start nats-server with. */
   async serverConfiguration({ listen, tlsDir }: NatsServerOptions): Promise<string> {
     const system = this.#system.getPublicKey()
-    const jetstream = { mem_storage: -1, disk_storage: -1, streams: -1, consumer: -1 }
-    const unlimited = { subs: -1, data: -1, payload: -1, conn: -1, leaf: -1, imports: -1, exports: -1 }
+    const revoked = await readIfThere(join(this.folder, REVOKED))
     const operator = await encodeOperator('vpe', this.#operator, { system_account: system })
-    const limits = { ...unlimited, wildcards: true, disallow_bearer: false, ...jetstream }
     const signer = { signer: this.#operator }
-    const account = await encodeAccount('vpe', this.#account, { limits }, signer)
-    const systemAccount = await encodeAccount('system', this.#system, {}, signer)
+    const account = await this.#accountJwt(revoked === undefined ? {} : JSON.parse(revoked))
+    const systemAccount = await encodeAccount('system', this.#system, { limits: UNLIMITED }, signer)
     const tls =
       tlsDir === null
         ? []

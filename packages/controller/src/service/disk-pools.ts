@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import {
   cephNameFault,
+  type DiskPoolHost,
   type DiskPoolKind,
   type DiskPoolRecord,
   endOperation,
@@ -19,8 +20,11 @@ import {
   ControllerServiceDefinition,
   type ControllerServiceImplementation,
   type CreateDiskPoolRequest,
+  type DiskPool,
 } from '@vpe/proto'
+import type { CallContext } from 'nice-grpc'
 import type { Agents } from '../agents.ts'
+import type { DiskPoolKeeper } from '../disk-pool-keeper.ts'
 import { type OrphanFinder, ownersOf } from '../orphan-finder.ts'
 import { hostsThatReach } from '../pool-reach.ts'
 import type { Store } from '../store/store.ts'
@@ -46,6 +50,7 @@ export interface DiskPoolServiceDeps {
   readonly store: Store
   readonly mutations: Mutations
   readonly agents: Agents
+  readonly keeper: DiskPoolKeeper
   readonly orphans: OrphanFinder
   readonly now: () => number
 }
@@ -54,7 +59,7 @@ export interface DiskPoolServiceDeps {
 const MOUNT_DIR = '/var/lib/vpe/mnt'
 
 export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
-  const { store, mutations, agents, orphans, now } = deps
+  const { store, mutations, agents, keeper, orphans, now } = deps
   const { methods } = ControllerServiceDefinition
 
   const find = (uuid: string) => getOr404(store.diskPools, 'disk pool', uuid)
@@ -91,6 +96,7 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
         ...source,
         marker: '',
         orphans: [],
+        deletionUuid: null,
         systemDisks: systemDisksFromWire(request.systemDisks),
         everyHost: named.length === 0,
         hosts: hosts.map((host) => pendingOn(host.uuid)),
@@ -100,21 +106,19 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
       const { changes, ...rest } = done('disk_pool.create', pool, 'created')
       return { ...rest, changes: [change.diskPool(pool), ...changes] }
     }),
-    deleteDiskPool: mutations.method(methods.deleteDiskPool, async ({ uuid }) => {
-      assertPoolUnused(store, find(uuid))
-      assertAllUp(find(uuid))
-      for (const { hostId } of find(uuid).hosts) await forget(find(uuid), hostId, true)
-      return () => {
-        const pool = find(uuid)
-        assertPoolUnused(store, pool)
-        const { changes, ...rest } = done('disk_pool.delete', pool, 'deleted')
-        return { ...rest, changes: [change.remove('diskPools', uuid), ...changes] }
-      }
-    }),
+    deleteDiskPool: whenTried(mutations.method(methods.deleteDiskPool, remove)),
     attachDiskPoolHost: mutations.method(methods.attachDiskPoolHost, (request) => {
       const pool = find(request.uuid)
       const host = refer(store.hosts, 'host', 'host', request.host)
-      if (store.poolHosts.find(pool.uuid, host.uuid)) {
+      if (pool.deletionUuid !== null)
+        throw new VpeError('CONFLICT', `disk pool ${pool.name} is being deleted`)
+      const known = store.poolHosts.find(pool.uuid, host.uuid)
+      if (known?.state === 'leaving')
+        throw new VpeError(
+          'CONFLICT',
+          `disk pool ${pool.name} is being taken from host ${host.name}: wait for operation ${known.leavingBy}, then attach it again`,
+        )
+      if (known) {
         return { ...done('disk_pool.attach', pool, ''), events: [] }
       }
       assertFolderFree(pool, host)
@@ -122,19 +126,7 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
       const { changes, ...rest } = done('disk_pool.attach', next, 'host_attached', { host_uuid: host.uuid })
       return { ...rest, changes: [change.diskPool(next), ...changes] }
     }),
-    detachDiskPoolHost: mutations.method(methods.detachDiskPoolHost, async ({ uuid, hostUuid }) => {
-      assertDetachable(find(uuid), hostUuid)
-      await forget(find(uuid), hostUuid, false)
-      return () => {
-        const pool = find(uuid)
-        assertDetachable(pool, hostUuid)
-        const hosts = pool.hosts.filter(({ hostId }) => hostId !== hostUuid)
-        const left = pool.orphans.filter(({ hostId }) => hostId !== hostUuid)
-        const next = { ...pool, hosts, orphans: left }
-        const { changes, ...rest } = done('disk_pool.detach', next, 'host_detached', { host_uuid: hostUuid })
-        return { ...rest, changes: [change.diskPool(next), ...changes] }
-      }
-    }),
+    detachDiskPoolHost: whenTried(mutations.method(methods.detachDiskPoolHost, detach)),
     async getDiskPool({ uuid }) {
       await store.durable()
       return { diskPool: diskPoolToWire(find(uuid)) }
@@ -172,14 +164,60 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
     }),
   }
 
-  /** Half forgotten, a pool is of no use to anyone. @throws VpeError HOST_UNREACHABLE */
-  function assertAllUp({ name, hosts }: DiskPoolRecord): void {
-    const away = hosts.map(({ hostId }) => store.hosts.get(hostId)).find((host) => host?.state === 'down')
-    if (away)
-      throw new VpeError(
-        'HOST_UNREACHABLE',
-        `host ${away.name} is down, and has to forget disk pool ${name}, too: try again when it is up, or detach the pool from it first`,
-      )
+  /** Answers when its hosts have been asked once, with what has come of it. */
+  function whenTried<
+    Request extends { readonly uuid: string },
+    Answer extends { diskPool?: DiskPool | undefined },
+  >(method: (request: Request, context: CallContext) => Promise<Answer>): typeof method {
+    return async (request, context) => {
+      const answer = await method(request, context)
+      await keeper.settled(request.uuid)
+      await store.durable()
+      const pool = store.diskPools.get(request.uuid)
+      return pool ? { ...answer, diskPool: diskPoolToWire(pool) } : answer
+    }
+  }
+
+  function remove({ uuid }: { readonly uuid: string }) {
+    const pool = find(uuid)
+    if (pool.deletionUuid !== null) {
+      const response = { diskPool: diskPoolToWire(pool), operationUuid: pool.deletionUuid }
+      return { changes: [], events: [], response }
+    }
+    assertPoolUnused(store, pool)
+    if (pool.hosts.length === 0) {
+      const { changes, ...rest } = done('disk_pool.delete', pool, 'deleted')
+      return { ...rest, changes: [change.remove('diskPools', uuid), ...changes] }
+    }
+    const operation = startOperation('disk_pool.delete', uuid, now())
+    const next: DiskPoolRecord = {
+      ...pool,
+      deletionUuid: operation.uuid,
+      hosts: pool.hosts.map((on) => (on.state === 'leaving' ? on : leaving(on, operation.uuid))),
+    }
+    return {
+      changes: [change.diskPool(next), change.operation(operation)],
+      events: [resourceEvent('disk_pool', next, 'deleting')],
+      response: { diskPool: diskPoolToWire(next), operationUuid: operation.uuid },
+    }
+  }
+
+  function detach({ uuid, hostUuid }: { readonly uuid: string; readonly hostUuid: string }) {
+    const pool = find(uuid)
+    assertDetachable(pool, hostUuid)
+    const onHost = pool.hosts.find(({ hostId }) => hostId === hostUuid)
+    if (onHost?.leavingBy) {
+      const response = { diskPool: diskPoolToWire(pool), operationUuid: onHost.leavingBy }
+      return { changes: [], events: [], response }
+    }
+    const operation = startOperation('disk_pool.detach', uuid, now())
+    const hosts = pool.hosts.map((on) => (on === onHost ? leaving(on, operation.uuid) : on))
+    const next = { ...pool, hosts }
+    return {
+      changes: [change.diskPool(next), change.operation(operation)],
+      events: [],
+      response: { diskPool: diskPoolToWire(next), operationUuid: operation.uuid },
+    }
   }
 
   /** @throws VpeError CONFLICT when another pool of the host has that folder, or one around or in it */
@@ -211,19 +249,8 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
       throw new VpeError('IN_USE', message)
     }
     // What lies in a shared pool would be out of everybody's reach.
-    if (pool.shared && pool.hosts.length === 1) assertPoolUnused(store, pool)
-  }
-
-  async function forget(pool: DiskPoolRecord, hostId: string, removeMarker: boolean): Promise<void> {
-    const host = store.hosts.get(hostId)
-    if (!host) return
-    const request = {
-      epoch: store.epoch,
-      uuid: pool.uuid,
-      diskPool: diskPoolSpecToWire(store, pool, hostId),
-      removeMarker,
-    }
-    await callAgent(host, (signal) => agents.client(host).removeDiskPool(request, { signal }))
+    const isLast = pool.hosts.every(({ hostId, state }) => hostId === hostUuid || state === 'leaving')
+    if (pool.shared && isLast) assertPoolUnused(store, pool)
   }
 
   /** Asks every host that sees the file whether it is in use, then has it removed by one. */
@@ -271,6 +298,11 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
     if (another) throw invalid('host', `several hosts have an orphan ${file}; say which with ?host=`)
     return orphan
   }
+}
+
+/** It is to let go of the pool: nothing more is made there. */
+function leaving(onHost: DiskPoolHost, operationUuid: string): DiskPoolHost {
+  return { ...onHost, state: 'leaving', leavingBy: operationUuid, fault: '' }
 }
 
 /** What kind of storage it is, and where. */

@@ -226,7 +226,7 @@ export function attachToNew(
 export function reachOf(store: Store, disk: DiskRecord): { hostIds: string[]; home: string } {
   const pool = store.diskPools.get(disk.diskPoolUuid)
   if (disk.hostId === null) {
-    const hosts = pool?.hosts.filter(({ state }) => state !== 'error') ?? []
+    const hosts = pool?.hosts.filter(({ state }) => state === 'pending' || state === 'ready') ?? []
     return { hostIds: hosts.map(({ hostId }) => hostId), home: `disk pool ${pool?.name}` }
   }
   return { hostIds: [disk.hostId], home: `host ${store.hosts.get(disk.hostId)?.name}` }

@@ -7,7 +7,11 @@ import {
   type OvercommitPolicy,
   VpeError,
 } from '@vpe/core'
-import { ControllerServiceDefinition, type ControllerServiceImplementation } from '@vpe/proto'
+import {
+  ControllerServiceDefinition,
+  type ControllerServiceImplementation,
+  type DrainHostRequest,
+} from '@vpe/proto'
 import { isRunning } from '../host-drainer.ts'
 import { hostEvent } from '../host-event.ts'
 import type { HostMonitor } from '../host-monitor.ts'
@@ -30,13 +34,18 @@ export function drainMethods(deps: DrainServiceDeps): Pick<ControllerServiceImpl
 
   const show = (host: HostRecord) => hostToWire(store, policy, host, monitor.sightOf(host))
 
-  /** While one goes on, asking again changes at most how much moves at once. */
-  function drain({ uuid, parallel }: { uuid: string; parallel: number }) {
+  /** While one goes on, asking again changes at most how much moves at once, and adds disks of its own to it. */
+  function drain({ uuid, parallel, copyDisks }: DrainHostRequest) {
     const host = getOr404(store.hosts, 'host', uuid)
     assertBetween('parallel', parallel, 0, DRAIN_PARALLEL_MAX)
     if (isRunning(host.drain)) {
-      const next = { ...host, drain: { ...host.drain, parallel: parallel || host.drain.parallel } }
-      const changes = next.drain.parallel === host.drain.parallel ? [] : [change.host(next)]
+      const asked = {
+        parallel: parallel || host.drain.parallel,
+        copyDisks: copyDisks || host.drain.copyDisks,
+      }
+      const next = { ...host, drain: { ...host.drain, ...asked } }
+      const isSame = asked.parallel === host.drain.parallel && asked.copyDisks === host.drain.copyDisks
+      const changes = isSame ? [] : [change.host(next)]
       return { changes, events: [], response: { host: show(next), operationUuid: host.drain.operationUuid } }
     }
     if (host.state === 'down') {
@@ -53,13 +62,19 @@ export function drainMethods(deps: DrainServiceDeps): Pick<ControllerServiceImpl
       drain: {
         operationUuid: operation.uuid,
         parallel: parallel || DRAIN_PARALLEL,
+        copyDisks,
         startedAtMs: now(),
         endedAtMs: null,
         total,
         stuck: [],
       },
     }
-    const data = { operation_uuid: operation.uuid, total, parallel: next.drain?.parallel }
+    const data = {
+      operation_uuid: operation.uuid,
+      total,
+      parallel: next.drain?.parallel,
+      copy_disks: copyDisks,
+    }
     return {
       changes: [change.host(next), change.operation(operation)],
       events: [

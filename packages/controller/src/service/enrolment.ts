@@ -10,14 +10,17 @@ import {
   type JoinRole,
   type JoinTokenRecord,
   type MemberRecord,
+  revocationOf,
   useJoinToken,
   VpeError,
+  withNatsUser,
 } from '@vpe/core'
 import { encodeJoinToken, type RequestedKey, readRequest } from '@vpe/pki'
 import {
   type CertificateServiceImplementation,
   ControllerServiceDefinition,
   type ControllerServiceImplementation,
+  type Credentials,
   callerOf,
   type EnrolmentServiceImplementation,
   type EnrolRequest,
@@ -149,7 +152,7 @@ export function enrolmentService(
       await store.commit(changes, events)
       return {
         name,
-        credentials: await security.credentialsFor(peer, namesOf(store, peer), key, now()),
+        credentials: await credentialsFor(store, security, peer, key, now()),
         controllerAddress: addresses.controller,
         natsUrl: addresses.nats,
       }
@@ -173,9 +176,25 @@ export function certificateService({
         const why = member ? 'has joined again with another key' : 'is no member any more'
         throw new VpeError('PERMISSION_DENIED', `${peerUri(peer)} ${why}; join with a new token`)
       }
-      return { credentials: await security.credentialsFor(peer, namesOf(store, peer), key, now()) }
+      return { credentials: await credentialsFor(store, security, peer, key, now()) }
     },
   }
+}
+
+/** What a member is given, once it is known what of that is to be taken away should it be removed. */
+async function credentialsFor(
+  store: Store,
+  security: ClusterSecurity,
+  peer: Peer,
+  key: RequestedKey,
+  nowMs: number,
+): Promise<Credentials> {
+  const { credentials, natsUser } = await security.credentialsFor(peer, namesOf(store, peer), key, nowMs)
+  const member = store.members.get(memberId(peer))
+  if (member?.keySha256 !== key.sha256)
+    throw new VpeError('PERMISSION_DENIED', `${peerUri(peer)} was removed meanwhile; join with a new token`)
+  if (natsUser !== null) await store.commit([change.member(withNatsUser(member, natsUser))])
+  return credentials
 }
 
 function refused(why: string): VpeError {
@@ -214,7 +233,15 @@ function admit(
   const verdict = useJoinToken(token, request.hostId === '' ? 'api' : 'agent', use, before, nowMs)
   if ('refused' in verdict) throw refused(verdict.refused)
 
-  const member: MemberRecord = { id: use.memberId, keySha256: key.sha256, joinedAtMs: nowMs }
+  const isSame = before?.keySha256 === key.sha256
+  const natsUsers = isSame ? before.natsUsers : []
+  const member: MemberRecord = {
+    ...{ id: use.memberId, keySha256: key.sha256, joinedAtMs: nowMs, natsUsers },
+  }
+  const revoked =
+    before && !isSame
+      ? [change.revocation(revocationOf(before, store.revocations.get(before.keySha256), nowMs))]
+      : []
   const host = role === 'agent' ? hostOf(request, name, known, nowMs) : null
   if (host && host.name !== known?.name) assertNameFree(store.hosts, 'host', host.name)
   const { changes, events } =
@@ -223,7 +250,10 @@ function admit(
       : known
         ? { changes: [change.host(host)], events: [rejoined(host)] }
         : hostRegistration(store, host)
-  return { peer, name, changes: [change.joinToken(verdict.used), change.member(member), ...changes], events }
+  return {
+    ...{ peer, name, events },
+    changes: [change.joinToken(verdict.used), change.member(member), ...revoked, ...changes],
+  }
 }
 
 /** The host that enrols: what is known of it, at the address it now has; or a new one, down until it is heard. */

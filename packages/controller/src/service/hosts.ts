@@ -4,6 +4,7 @@ import { endOperation, type HostRecord, type OvercommitPolicy, VpeError } from '
 import { ControllerServiceDefinition, type ControllerServiceImplementation } from '@vpe/proto'
 import type { Agents } from '../agents.ts'
 import type { HostMonitor } from '../host-monitor.ts'
+import type { PeerProber } from '../peer-prober.ts'
 import type { Store } from '../store/store.ts'
 import { change } from '../store/tables.ts'
 import { hostToWire } from '../wire.ts'
@@ -18,12 +19,13 @@ export interface HostServiceDeps {
   readonly mutations: Mutations
   readonly agents: Agents
   readonly monitor: HostMonitor
+  readonly peers: PeerProber
   readonly policy: OvercommitPolicy
   readonly now: () => number
 }
 
 export function hostMethods(deps: HostServiceDeps): HostMethods {
-  const { store, mutations, agents, monitor, policy, now } = deps
+  const { store, mutations, agents, monitor, peers, policy, now } = deps
   const { methods } = ControllerServiceDefinition
 
   const show = (host: HostRecord) => hostToWire(store, policy, host, monitor.sightOf(host))
@@ -57,7 +59,8 @@ export function hostMethods(deps: HostServiceDeps): HostMethods {
     }),
 
     async preflightHost({ uuid }) {
-      await monitor.descriptions.look(getOr404(store.hosts, 'host', uuid))
+      const host = getOr404(store.hosts, 'host', uuid)
+      await Promise.all([monitor.descriptions.look(host), peers.look(host)])
       await store.durable()
       return { host: show(getOr404(store.hosts, 'host', uuid)) }
     },

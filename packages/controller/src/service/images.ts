@@ -278,6 +278,8 @@ function whereTo(store: Store, request: CreateImageRequest): Pick<ImageRecord, '
     return { diskPoolUuid, hostId }
   }
   const pool = named ?? choosePool(store)
+  if (pool.deletionUuid !== null)
+    throw new VpeError('CONFLICT', `disk pool ${pool.name} is being deleted; take another`)
   if (request.url) return { diskPoolUuid: pool.uuid, hostId: '' }
   const host = pool.hosts
     .filter(({ state }) => state === 'ready')
@@ -371,7 +373,7 @@ export function imageHomeOf(store: Store, { hostId, diskPoolUuid }: ImageRecord)
 
 /** The pool for an image whose creator names none: a ready one, by name. */
 function choosePool(store: Store): DiskPoolRecord {
-  const pools = listByName(store.diskPools, '')
+  const pools = listByName(store.diskPools, '').filter(({ deletionUuid }) => deletionUuid === null)
   const pool = pools.find(({ hosts }) => hosts.some(({ state }) => state === 'ready')) ?? pools[0]
   if (!pool)
     throw new VpeError(

@@ -49,7 +49,7 @@ import { imageHomeOf, isAvailable } from './images.ts'
 import { listInstances } from './instance-list.ts'
 import { InstanceMessages } from './instance-messages.ts'
 import { createCarryOut } from './instance-wish.ts'
-import { moveRequest } from './move-request.ts'
+import { moveRequest, withFoldersOfTheirOwn } from './move-request.ts'
 import { type Mutations, startOperation } from './mutation.ts'
 import { assertBetween, assertName, getOr404, invalid, refer, referHosts } from './references.ts'
 
@@ -144,6 +144,7 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
       hostId: result.hostId,
       leavingHostId: null,
       migration: null,
+      staleCopies: [],
       hostIds,
       shareStorage: request.shareStorage,
       tags: request.tags,
@@ -276,11 +277,15 @@ interface NewHost {
   readonly placement: PlacementRecord | null
 }
 
-/** One of the hosts that may run an instance, other than the one where it is; its system disk stays where it lies. */
+/**
+ * One of the hosts that may run an instance, other than the one where it is. Its disks stay where they lie.
+ * @param copyDisks those in local pools come along
+ */
 export function chooseNewHost(
   { store, hosts, now }: InstanceServiceDeps,
   instance: InstanceRecord,
   hostIds: readonly string[],
+  copyDisks = false,
 ): NewHost {
   const { leavingHostId, diskPoolUuid } = instance
   const disks = disksOf(store, instance.uuid)
@@ -288,11 +293,11 @@ export function chooseNewHost(
   if (
     leavingHostId !== null &&
     hostIds.includes(leavingHostId) &&
-    disks.every(({ hostId }) => hostId === null)
+    disks.every(({ hostId }) => hostId === null || hostId === leavingHostId)
   )
     return { hostId: leavingHostId, placement: null }
   const pool = getOr404(store.diskPools, 'disk pool', diskPoolUuid)
-  if (!pool.shared) {
+  if (!pool.shared && !copyDisks) {
     const host = store.hosts.get(instance.hostId)?.name ?? instance.hostId
     throw new VpeError(
       'CONFLICT',
@@ -300,13 +305,14 @@ export function chooseNewHost(
     )
   }
   const local = disks.find(({ hostId }) => hostId !== null)
-  if (local) {
+  if (local && !copyDisks) {
     throw new VpeError(
       'CONFLICT',
       `instance ${instance.name} cannot move: its disk ${local.name} lies in a disk pool that is local to ${reachOf(store, local).home}; detach that disk first`,
     )
   }
-  const request = moveRequest(store, instance, hostIds)
+  const allowed = copyDisks ? withFoldersOfTheirOwn(store, instance, hostIds) : hostIds
+  const request = moveRequest(store, instance, allowed, copyDisks)
   const result = hosts.without(hostsOf(instance), reservationOf(instance), () => place(request, hosts))
   if (result.hostId === null) throw new VpeError('NO_HOST_FITS', result.refusal)
   return { hostId: result.hostId, placement: placementRecord(instance.uuid, result, now()) }

@@ -32,14 +32,18 @@ export function migrationMethods(deps: InstanceServiceDeps): MigrationMethods {
     assertBetween('downtime_ms', request.downtimeMs, 0, DOWNTIME_MS_MAX)
     const wanted = request.host ? refer(store.hosts, 'host', 'host', request.host).uuid : null
     const isThere = wanted !== null && wanted === instance.hostId
-    const target = isThere ? null : targetOf(deps, instance, wanted)
+    const { copyDisks, postCopy } = request
+    const target = isThere ? null : targetOf(deps, instance, wanted, { copyDisks })
     const decision = decideMove(instance, {
       hostId: target?.hostId ?? instance.hostId,
       mode: modeOf(request.mode),
       atMs: now(),
       bandwidthMibS: request.bandwidthMibS,
       downtimeMaxMs: request.downtimeMs,
+      copyDisks: copyDisks && hasLocalDisks(store, instance),
+      postCopy,
     })
+    if (copyDisks) assertCopiedWhole(store, decision?.next ?? null)
     return carryOut('instance.migrate', instance, decision, target?.placement)
   }
 
@@ -52,19 +56,29 @@ export function migrationMethods(deps: InstanceServiceDeps): MigrationMethods {
   }
 }
 
+export interface HowToMove {
+  /** The host that it goes to; left out for whichever fits best. */
+  readonly wanted?: string | null
+  /** Hosts that it goes to only where no other fits. */
+  readonly avoid?: readonly string[]
+  /** Its disks in local pools come along. */
+  readonly copyDisks?: boolean
+}
+
 /** Begins to move an instance away from where it is; throws VpeError where that cannot be. */
 export type StartMove = (
   instance: InstanceRecord,
-  /** Hosts that it goes to only where no other fits. */
-  avoid: readonly string[],
+  how?: HowToMove,
 ) => Pick<Mutation<unknown>, 'changes' | 'events'>
 
-/** Moves that nobody has asked for by name: as its guest runs where it does, to wherever it fits. */
+/** Moves that nobody has asked for by name: as its guest runs where it does. */
 export function createStartMove(deps: InstanceServiceDeps): StartMove {
   const carryOut = createCarryOut(deps.store, deps.now)
-  return (instance, avoid) => {
-    const { hostId, placement } = targetOf(deps, instance, null, avoid)
-    const decision = decideMove(instance, { hostId, mode: 'auto', atMs: deps.now() })
+  return (instance, { wanted = null, avoid = [], copyDisks = false } = {}) => {
+    const { hostId, placement } = targetOf(deps, instance, wanted, { avoid, copyDisks })
+    const isCopied = copyDisks && hasLocalDisks(deps.store, instance)
+    const decision = decideMove(instance, { hostId, mode: 'auto', atMs: deps.now(), copyDisks: isCopied })
+    if (isCopied) assertCopiedWhole(deps.store, decision?.next ?? null)
     return carryOut('instance.migrate', instance, decision, placement)
   }
 }
@@ -74,11 +88,13 @@ function targetOf(
   deps: InstanceServiceDeps,
   instance: InstanceRecord,
   wanted: string | null,
-  avoid: readonly string[] = [],
+  { avoid = [], copyDisks }: { avoid?: readonly string[]; copyDisks: boolean },
 ) {
   const { store } = deps
   const { hostIds } = instance
-  assertCanLeave(store, instance)
+  // Back to where its disks are still whole, nothing need come along.
+  if (!copyDisks && (wanted === null || wanted !== instance.leavingHostId)) assertCanLeave(store, instance)
+  const choose = (among: readonly string[]) => chooseNewHost(deps, instance, among, copyDisks)
   if (wanted !== null && hostIds.length > 0 && !hostIds.includes(wanted)) {
     const name = store.hosts.get(wanted)?.name ?? wanted
     throw invalid('host', `host ${name} is not among the hostIDs of the instance; allow it there first`)
@@ -88,14 +104,13 @@ function targetOf(
   if (others.length === 0) {
     throw new VpeError('NO_HOST_FITS', `no host but its own may run instance ${instance.name}`)
   }
-  if (wanted !== null) return chooseNewHost(deps, instance, [wanted])
+  if (wanted !== null) return choose([wanted])
   const rather = others.filter((each) => !avoid.includes(each))
-  if (rather.length === 0 || rather.length === others.length) return chooseNewHost(deps, instance, others)
+  if (rather.length === 0 || rather.length === others.length) return choose(others)
   try {
-    return chooseNewHost(deps, instance, rather)
+    return choose(rather)
   } catch (error) {
-    if (error instanceof VpeError && error.code === 'NO_HOST_FITS')
-      return chooseNewHost(deps, instance, others)
+    if (error instanceof VpeError && error.code === 'NO_HOST_FITS') return choose(others)
     throw error
   }
 }
@@ -109,7 +124,23 @@ function assertCanLeave(store: Store, instance: InstanceRecord): void {
   const host = store.hosts.get(local?.hostId ?? hostOfGuest(instance))?.name ?? hostOfGuest(instance)
   throw new VpeError(
     'CONFLICT',
-    `instance ${instance.name} cannot move: its disks lie in local pool ${where.name} of host ${host}`,
+    `instance ${instance.name} cannot move: its disks lie in local pool ${where.name} of host ${host}; give "copy_disks": true to have them copied along`,
+  )
+}
+
+function hasLocalDisks(store: Store, { uuid, diskPoolUuid }: InstanceRecord): boolean {
+  const isLocal = store.diskPools.get(diskPoolUuid)?.shared === false
+  return isLocal || disksOf(store, uuid).some(({ hostId }) => hostId !== null)
+}
+
+/** @throws VpeError CONFLICT where what a guest sees of its disk is not all that is in it */
+function assertCopiedWhole(store: Store, next: InstanceRecord | null): void {
+  if (next?.migration?.mode !== 'live' || store.diskPools.get(next.diskPoolUuid)?.shared !== false) return
+  const { length } = store.snapshotIndex.ofInstance(next.uuid)
+  if (length === 0) return
+  throw new VpeError(
+    'CONFLICT',
+    `instance ${next.name} cannot move live with its disks: its ${length} snapshot(s) would stay behind; delete them, or move it with "mode": "cold"`,
   )
 }
 

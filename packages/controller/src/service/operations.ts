@@ -6,6 +6,8 @@ import type { DiskKeeper } from '../disk-keeper.ts'
 import type { HostDrainer } from '../host-drainer.ts'
 import type { ImageImporter } from '../image-importer.ts'
 import type { InstanceReconciler } from '../instance-reconciler.ts'
+import { tellDepartures } from '../pool-departures.ts'
+import type { Rebalancer } from '../rebalancer.ts'
 import type { SnapshotKeeper } from '../snapshot-keeper.ts'
 import type { Store } from '../store/store.ts'
 import { operationToWire, placementToWire } from '../wire.ts'
@@ -27,12 +29,13 @@ export interface OperationServiceDeps {
   readonly diskKeeper: DiskKeeper
   readonly snapshotKeeper: SnapshotKeeper
   readonly drainer: HostDrainer
+  readonly rebalancer: Rebalancer
   /** Why the controller cannot do all of its work; empty when it can. */
   readonly troubles: () => string[]
 }
 
 export function operationMethods(deps: OperationServiceDeps): OperationMethods {
-  const { store, reconciler, importer, diskKeeper, snapshotKeeper, drainer, troubles } = deps
+  const { store, reconciler, importer, diskKeeper, snapshotKeeper, drainer, rebalancer, troubles } = deps
   const waiters = new Map<string, Set<() => void>>()
   store.listen({
     onOperationEnded: ({ uuid }) => {
@@ -58,6 +61,9 @@ export function operationMethods(deps: OperationServiceDeps): OperationMethods {
       return operationToWire(operation, `importing ${importer.progressPercent(resourceUuid)} %`)
     }
     if (kind === 'host.drain') return operationToWire(operation, drainer.stepOf(resourceUuid))
+    if (kind === 'host.rebalance') return operationToWire(operation, rebalancer.stepOf(resourceUuid))
+    const pool = store.diskPools.get(resourceUuid)
+    if (pool) return operationToWire(operation, tellDepartures(store, pool, operation.uuid))
     const holder = store.disks.get(resourceUuid)?.instanceUuid
     return operationToWire(
       operation,

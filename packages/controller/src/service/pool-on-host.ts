@@ -4,9 +4,13 @@ import type { DiskPoolHost, DiskPoolRecord, PoolCandidate } from '@vpe/core'
 import { measuredBytes } from '../store/pool-host-index.ts'
 import type { Store } from '../store/store.ts'
 
+/** Nothing more is to be made there. */
+const LEAVING = { state: 'error', fault: 'the pool is being taken from the host' } as const
+
 export function poolOnHost(store: Store, pool: DiskPoolRecord, onHost: DiskPoolHost): PoolCandidate {
   const { uuid, name, shared } = pool
-  const { hostId, state, fault, capacityBytes } = onHost
+  const { hostId, capacityBytes } = onHost
+  const { state, fault } = onHost.state === 'leaving' ? LEAVING : { ...onHost, state: onHost.state }
   return { uuid, name, shared, state, fault, capacityBytes, reservedBytes: takenBytes(store, pool, hostId) }
 }
 

@@ -1,92 +1,127 @@
-// The call that plans how the load of hosts is evened out. It makes no move: a user makes those that suit them.
+// Calls that even out the load of hosts: a plan, a plan that is carried out, and an end to that. The Rebalancer does it.
 
 import {
-  type HostTable,
-  type InstanceRecord,
-  planRebalance,
   REBALANCE_BOUND_PERCENT,
   REBALANCE_MOVES,
   REBALANCE_MOVES_MAX,
-  type RebalanceInstance,
+  REBALANCE_PARALLEL,
+  REBALANCE_PARALLEL_MAX,
+  type RebalanceMoveState,
+  type RebalanceRecord,
   VpeError,
 } from '@vpe/core'
-import type { ControllerServiceImplementation } from '@vpe/proto'
-import { reservationOf } from '../host-table-keeper.ts'
-import { disksOf } from '../instance-disks.ts'
+import {
+  ControllerServiceDefinition,
+  type ControllerServiceImplementation,
+  type Rebalance,
+  type RebalanceHostsRequest,
+  RebalanceMoveState as WireMoveState,
+} from '@vpe/proto'
+import { eventOf, type Rebalancer } from '../rebalancer.ts'
 import type { Store } from '../store/store.ts'
-import { moveRequest } from './move-request.ts'
+import { change } from '../store/tables.ts'
+import type { Mutations } from './mutation.ts'
 import { assertBetween } from './references.ts'
 
 export interface RebalanceServiceDeps {
   readonly store: Store
-  /** All hosts, as placement reads them. */
-  readonly hosts: HostTable
+  readonly mutations: Mutations
+  readonly rebalancer: Rebalancer
 }
 
-export function rebalanceMethods({
-  store,
-  hosts,
-}: RebalanceServiceDeps): Pick<ControllerServiceImplementation, 'rebalanceHosts'> {
-  const instancesOn = (hostId: string) =>
-    [...store.usage.instancesOfHost(hostId)].flatMap((uuid) => {
-      const instance = store.instances.get(uuid)
-      return instance ? seenByRebalance(store, instance) : []
-    })
+type RebalanceMethods = Pick<
+  ControllerServiceImplementation,
+  'rebalanceHosts' | 'getRebalance' | 'cancelRebalance'
+>
+
+const STATES = {
+  waiting: WireMoveState.WAITING,
+  moving: WireMoveState.MOVING,
+  moved: WireMoveState.MOVED,
+  failed: WireMoveState.FAILED,
+  refused: WireMoveState.REFUSED,
+  needless: WireMoveState.NEEDLESS,
+} satisfies Record<RebalanceMoveState, WireMoveState>
+
+export function rebalanceMethods({ store, mutations, rebalancer }: RebalanceServiceDeps): RebalanceMethods {
+  const { methods } = ControllerServiceDefinition
+  const nameOf = (hostId: string) => store.hosts.get(hostId)?.name ?? ''
+
+  function toWire(record: RebalanceRecord): Rebalance {
+    const { uuid, isPeriodic, isCancelled, endedAtMs, moves, ...rest } = record
+    return {
+      ...rest,
+      operationUuid: uuid,
+      periodic: isPeriodic,
+      cancelled: isCancelled,
+      endedAtMs: endedAtMs ?? 0,
+      moves: moves.map(({ state, generation: _, ...move }) => ({
+        ...move,
+        fromHostName: nameOf(move.fromHostId),
+        toHostName: nameOf(move.toHostId),
+        state: STATES[state],
+      })),
+    }
+  }
+
+  function rebalance(request: RebalanceHostsRequest) {
+    const boundPercent = request.boundPercent || REBALANCE_BOUND_PERCENT
+    const maxMoves = request.maxMoves || REBALANCE_MOVES
+    const parallel = request.parallel || REBALANCE_PARALLEL
+    assertBetween('bound_percent', boundPercent, 1, 100)
+    assertBetween('max_moves', maxMoves, 1, REBALANCE_MOVES_MAX)
+    assertBetween('parallel', parallel, 1, REBALANCE_PARALLEL_MAX)
+    const { running } = rebalancer
+    if (running && !request.dryRun) {
+      throw new VpeError(
+        'CONFLICT',
+        `a rebalance goes on, operation ${running.uuid}: wait until it has ended, or cancel it`,
+      )
+    }
+    const plan = rebalancer.plan(boundPercent, maxMoves)
+    const begun = request.dryRun
+      ? null
+      : rebalancer.begin({ plan, boundPercent, parallel, isPeriodic: false })
+    const moves = plan.moves.map(({ instanceUuid, ...move }) => ({
+      ...move,
+      instanceUuid,
+      instanceName: store.instances.get(instanceUuid)?.name ?? '',
+      fromHostName: nameOf(move.fromHostId),
+      toHostName: nameOf(move.toHostId),
+    }))
+    const { spreadBeforePercent, spreadAfterPercent, isBalanced: balanced, explanation } = plan
+    return {
+      changes: begun?.changes ?? [],
+      events: begun?.events ?? [],
+      response: {
+        ...{ boundPercent, spreadBeforePercent, spreadAfterPercent, balanced, explanation, moves },
+        operationUuid: begun?.record.uuid ?? '',
+      },
+    }
+  }
+
+  function latest(): RebalanceRecord {
+    const { latest } = rebalancer
+    if (!latest) throw new VpeError('NOT_FOUND', 'there was no rebalance: POST /hosts/rebalance begins one')
+    return latest
+  }
 
   return {
-    async rebalanceHosts(request) {
-      const boundPercent = request.boundPercent || REBALANCE_BOUND_PERCENT
-      const maxMoves = request.maxMoves || REBALANCE_MOVES
-      assertBetween('bound_percent', boundPercent, 1, 100)
-      assertBetween('max_moves', maxMoves, 1, REBALANCE_MOVES_MAX)
-      if (!request.dryRun) {
-        const cure = 'ask with dry_run=true for the plan, and migrate its instances one by one'
-        throw new VpeError('CONFLICT', `plans to rebalance are not carried out by themselves; ${cure}`)
-      }
+    rebalanceHosts: mutations.method(methods.rebalanceHosts, rebalance),
+    async getRebalance() {
       await store.durable()
-      const plan = planRebalance({ table: hosts, instancesOn, boundPercent, maxMoves })
-      const nameOf = (hostId: string) => store.hosts.get(hostId)?.name ?? ''
-      return {
-        boundPercent,
-        spreadBeforePercent: plan.spreadBeforePercent,
-        spreadAfterPercent: plan.spreadAfterPercent,
-        balanced: plan.isBalanced,
-        explanation: plan.explanation,
-        moves: plan.moves.map(({ instanceUuid, fromHostId, toHostId, copiedMib, reason, spreadPercent }) => ({
-          instanceUuid,
-          instanceName: store.instances.get(instanceUuid)?.name ?? '',
-          fromHostId,
-          fromHostName: nameOf(fromHostId),
-          toHostId,
-          toHostName: nameOf(toHostId),
-          copiedMib,
-          reason,
-          spreadPercent,
-        })),
-      }
+      return { rebalance: toWire(latest()) }
     },
+    /** Of one that is over, or cancelled already, nothing changes. */
+    cancelRebalance: mutations.method(methods.cancelRebalance, () => {
+      const record = latest()
+      const isChange = record.endedAtMs === null && !record.isCancelled
+      const next = isChange ? { ...record, isCancelled: true } : record
+      return {
+        changes: isChange ? [change.rebalance(next)] : [],
+        events: isChange ? [eventOf(next, 'cancelling', {})] : [],
+        response: { rebalance: toWire(next), operationUuid: record.uuid },
+      }
+    }),
   }
-}
-
-function seenByRebalance(store: Store, instance: InstanceRecord): RebalanceInstance {
-  const { uuid, hostIds, memoryMib, status } = instance
-  return {
-    uuid,
-    request: moveRequest(store, instance, hostIds),
-    reservation: reservationOf(instance),
-    copiedMib: status === 'active' ? memoryMib : 0,
-    stays: whyItStays(store, instance),
-  }
-}
-
-/** In the words that come after a number of instances; null where it may move. */
-function whyItStays(store: Store, instance: InstanceRecord): string | null {
-  const { task, status, power, diskGeneration, settledGeneration, diskPoolUuid, uuid } = instance
-  if (task !== null || instance.leavingHostId !== null) return 'with a task'
-  if (status === 'paused' || power === 'paused') return 'paused'
-  if (status === 'error') return 'in error'
-  if (diskGeneration > settledGeneration) return 'to be rebuilt'
-  const isLocal =
-    !store.diskPools.get(diskPoolUuid)?.shared || disksOf(store, uuid).some(({ hostId }) => hostId !== null)
-  return isLocal ? 'with disks in a local pool' : null
 }

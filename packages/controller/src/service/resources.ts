@@ -7,10 +7,12 @@ import { ControllerServiceDefinition, type ControllerServiceImplementation, Host
 import type { Agents } from '../agents.ts'
 import { endDrainOperation } from '../host-drainer.ts'
 import type { HostMonitor } from '../host-monitor.ts'
+import { commitOfDeparted } from '../pool-departures.ts'
 import type { Store } from '../store/store.ts'
 import { type Change, change } from '../store/tables.ts'
 import { factsFromWire, flavorToWire, hostToWire } from '../wire.ts'
 import { describeAgentAt } from './agent-call.ts'
+import { commitOfRemovedMember } from './members.ts'
 import { type Mutations, startOperation } from './mutation.ts'
 import { assertBetween, assertName, assertNameFree, getOr404, listByName } from './references.ts'
 
@@ -152,19 +154,21 @@ export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
       const operation = doneOperation('host.delete', uuid)
       const changes: Change[] = [
         change.remove('hosts', uuid),
-        // Its certificate is not renewed from now on.
-        change.remove('members', `agent/${uuid}`),
+        ...commitOfRemovedMember(store, `agent/${uuid}`, now()),
         ...endDrainOperation(store, host, 'succeeded', now()),
         change.operation(operation),
       ]
+      const events = [resourceEvent('host', host, 'deleted')]
       for (const pool of store.diskPools.values()) {
-        const hosts = pool.hosts.filter(({ hostId }) => hostId !== uuid)
-        if (hosts.length < pool.hosts.length) changes.push(change.diskPool({ ...pool, hosts }))
+        if (!pool.hosts.some(({ hostId }) => hostId === uuid)) continue
+        const departed = commitOfDeparted(store, pool, new Set([uuid]), now())
+        changes.push(...departed.changes)
+        events.push(...departed.events)
       }
       agents.forget(uuid)
       return {
         changes,
-        events: [resourceEvent('host', host, 'deleted')],
+        events,
         response: { host: showHost(host), operationUuid: operation.uuid },
       }
     }),
@@ -189,7 +193,9 @@ export function hostRegistration(
   store: Store,
   host: HostRecord,
 ): { readonly changes: readonly Change[]; readonly events: readonly VpeEvent[] } {
-  const joined = [...store.diskPools.values()].filter(({ everyHost }) => everyHost)
+  const joined = [...store.diskPools.values()].filter(
+    ({ everyHost, deletionUuid }) => everyHost && deletionUuid === null,
+  )
   return {
     changes: [
       change.host(host),
@@ -230,7 +236,10 @@ function assertNoInstances(store: Store, { uuid, name }: HostRecord): void {
 
 /** A pool on a host that has not been asked to make it ready yet. */
 export function pendingOn(hostId: string): DiskPoolHost {
-  return { hostId, state: 'pending', fault: '', capacityBytes: 0, availableBytes: 0, marker: '' }
+  return {
+    ...{ hostId, state: 'pending', leavingBy: null, fault: '', marker: '' },
+    ...{ capacityBytes: 0, availableBytes: 0 },
+  }
 }
 
 export function resourceEvent(

@@ -23,6 +23,8 @@ export interface LoadedState {
       | 'instances'
       | 'joinTokens'
       | 'members'
+      | 'rebalances'
+      | 'revocations'
       | 'snapshots'
       | 'webhooks']: Tables[Name][]
   }

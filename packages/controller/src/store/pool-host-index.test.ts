@@ -14,6 +14,7 @@ const onHost = (hostId: string, availableBytes: number): DiskPoolHost => ({
   fault: '',
   capacityBytes: 10,
   availableBytes,
+  leavingBy: null,
   marker: 'm',
 })
 

@@ -17,9 +17,10 @@ import {
   type Orphan,
   type PlacementVerdict,
   type RbdSource,
+  type RebalanceRunMove,
   SNAPSHOT_STATUSES,
 } from '@vpe/core'
-import { blob, index, integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+import { blob, index, integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
 /** One row: who this store is, and which leader writes it. */
 export const meta = sqliteTable('meta', {
@@ -67,6 +68,7 @@ export const diskPools = sqliteTable('disk_pools', {
   shared: integer({ mode: 'boolean' }).notNull(),
   systemDisks: text({ enum: ['overlay', 'copy'] }).notNull(),
   everyHost: integer({ mode: 'boolean' }).notNull(),
+  deletionUuid: text(),
   createdAtMs: integer().notNull(),
 })
 
@@ -76,11 +78,12 @@ export const diskPoolHosts = sqliteTable(
   {
     diskPoolUuid: text().notNull(),
     hostId: text().notNull(),
-    state: text({ enum: ['pending', 'ready', 'error'] }).notNull(),
+    state: text({ enum: ['pending', 'ready', 'error', 'leaving'] }).notNull(),
     fault: text().notNull(),
     capacityBytes: integer().notNull(),
     availableBytes: integer().notNull(),
     marker: text().notNull(),
+    leavingBy: text(),
   },
   (table) => [primaryKey({ columns: [table.diskPoolUuid, table.hostId] })],
 )
@@ -125,6 +128,7 @@ export const instances = sqliteTable(
     hostId: text().notNull(),
     leavingHostId: text(),
     migration: text({ mode: 'json' }).$type<Migration | null>(),
+    staleCopies: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
     hostIds: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
     shareStorage: integer({ mode: 'boolean' }).notNull(),
     tags: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
@@ -247,6 +251,29 @@ export const members = sqliteTable('members', {
   id: text().primaryKey(),
   keySha256: text().notNull(),
   joinedAtMs: integer().notNull(),
+  natsUsers: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
+})
+
+/** What members had that were removed, or have another key since. */
+export const revocations = sqliteTable('revocations', {
+  keySha256: text().primaryKey(),
+  memberId: text().notNull(),
+  natsUsers: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
+  revokedAtMs: integer().notNull(),
+})
+
+/** The latest one; see rebalancer.ts. */
+export const rebalances = sqliteTable('rebalances', {
+  uuid: text().primaryKey(),
+  isPeriodic: integer({ mode: 'boolean' }).notNull(),
+  boundPercent: real().notNull(),
+  parallel: integer().notNull(),
+  spreadBeforePercent: real().notNull(),
+  explanation: text().notNull(),
+  startedAtMs: integer().notNull(),
+  endedAtMs: integer(),
+  isCancelled: integer({ mode: 'boolean' }).notNull(),
+  moves: text({ mode: 'json' }).$type<readonly RebalanceRunMove[]>().notNull(),
 })
 
 export const outbox = sqliteTable('outbox', {

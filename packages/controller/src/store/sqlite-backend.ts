@@ -107,6 +107,8 @@ export class SqliteBackend implements StoreBackend {
         webhooks: this.#read(schema.webhooks),
         joinTokens: this.#read(schema.joinTokens),
         members: this.#read(schema.members),
+        revocations: this.#read(schema.revocations),
+        rebalances: this.#read(schema.rebalances),
         snapshots: this.#read(schema.snapshots, 'order by created_at_ms'),
       },
       runningOperations: this.#read(schema.operations, "where status = 'running'"),

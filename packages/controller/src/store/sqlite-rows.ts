@@ -32,6 +32,8 @@ export const TABLES = {
   idempotencyKeys: { table: schema.idempotencyKeys, key: [schema.idempotencyKeys.key] },
   joinTokens: { table: schema.joinTokens, key: [schema.joinTokens.uuid] },
   members: { table: schema.members, key: [schema.members.id] },
+  revocations: { table: schema.revocations, key: [schema.revocations.keySha256] },
+  rebalances: { table: schema.rebalances, key: [schema.rebalances.uuid] },
 } satisfies Record<StoredTable, unknown>
 
 /** Null, a number, a text, or bytes. */

@@ -19,6 +19,8 @@ import {
   type JoinTokenRecord,
   type MemberRecord,
   type OperationRecord,
+  type RebalanceRecord,
+  type RevocationRecord,
   type SnapshotRecord,
   type WebhookRecord,
 } from '@vpe/core'
@@ -49,6 +51,8 @@ export interface StoreListener {
   onOperationEnded?(operation: OperationRecord): void
   /** Told of events that have just become durable, in their order. */
   onEvents?(entries: readonly StreamEntry[]): void
+  onRebalance?(): void
+  onRevocation?(): void
 }
 
 export class Store {
@@ -63,6 +67,8 @@ export class Store {
   readonly webhooks = new Map<string, WebhookRecord>()
   readonly joinTokens = new Map<string, JoinTokenRecord>()
   readonly members = new Map<string, MemberRecord>()
+  readonly revocations = new Map<string, RevocationRecord>()
+  readonly rebalances = new Map<string, RebalanceRecord>()
   /** Only those that run; ended ones are in the database. */
   readonly operations = new Map<string, OperationRecord>()
   readonly snapshots = new Map<string, SnapshotRecord>()
@@ -103,6 +109,8 @@ export class Store {
     for (const row of loaded.rows.webhooks) this.webhooks.set(row.uuid, row)
     for (const row of loaded.rows.joinTokens) this.joinTokens.set(row.uuid, row)
     for (const row of loaded.rows.members) this.members.set(row.id, row)
+    for (const row of loaded.rows.revocations) this.revocations.set(row.keySha256, row)
+    for (const row of loaded.rows.rebalances) this.rebalances.set(row.uuid, row)
     for (const row of loaded.rows.snapshots) this.#showSnapshot(row.uuid, row)
     for (const row of loaded.runningOperations) this.#showOperation(row)
   }
@@ -244,6 +252,14 @@ export class Store {
         return
       case 'members':
         setOrDelete(this.members, change.key, change.row)
+        return
+      case 'revocations':
+        setOrDelete(this.revocations, change.key, change.row)
+        for (const listener of this.#listeners) listener.onRevocation?.()
+        return
+      case 'rebalances':
+        setOrDelete(this.rebalances, change.key, change.row)
+        for (const listener of this.#listeners) listener.onRebalance?.()
         return
       case 'userData':
       case 'placements':

@@ -12,6 +12,8 @@ import type {
   MemberRecord,
   OperationRecord,
   PlacementVerdict,
+  RebalanceRecord,
+  RevocationRecord,
   SnapshotRecord,
   WebhookRecord,
 } from '@vpe/core'
@@ -53,6 +55,8 @@ export interface Tables {
   readonly idempotencyKeys: IdempotencyKeyRecord
   readonly joinTokens: JoinTokenRecord
   readonly members: MemberRecord
+  readonly rebalances: RebalanceRecord
+  readonly revocations: RevocationRecord
 }
 
 export type TableName = keyof Tables
@@ -77,5 +81,7 @@ export const change = {
   idempotencyKey: (row: IdempotencyKeyRecord): Change => ({ table: 'idempotencyKeys', key: row.key, row }),
   joinToken: (row: JoinTokenRecord): Change => ({ table: 'joinTokens', key: row.uuid, row }),
   member: (row: MemberRecord): Change => ({ table: 'members', key: row.id, row }),
+  revocation: (row: RevocationRecord): Change => ({ table: 'revocations', key: row.keySha256, row }),
+  rebalance: (row: RebalanceRecord): Change => ({ table: 'rebalances', key: row.uuid, row }),
   remove: (table: TableName, key: string): Change => ({ table, key, row: null }) as Change,
 }

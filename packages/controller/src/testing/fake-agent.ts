@@ -14,6 +14,7 @@ import {
   type HostFacts,
   type InstanceReport,
   type InstanceSpec,
+  type PeerPort,
   type PoolFile,
   Power,
   refuseOtherHosts,
@@ -47,11 +48,17 @@ export class FakeAgent {
   onCapture: (signal: AbortSignal) => Promise<void> = async () => {}
   /** What the markers of pools say; several agents may be given one map, as several hosts share a folder. */
   markers = new Map<string, string>()
+  /** Paths that are this host's own, whatever it shares. */
+  ownPaths: readonly string[] = ['/pool', '/local']
+  readonly #ownMarkers = new Map<string, string>()
   readonly proposals: string[] = []
   usage = { capacityBytes: 1e15, availableBytes: 1e15 }
   poolFiles: PoolFile[] = []
   /** Called before a pool is looked at. */
   onPool: (uuid: string) => Promise<void> = async () => {}
+  onForgetPool: (uuid: string) => Promise<void> = async () => {}
+  /** Pools that it was asked to forget, and has. */
+  readonly forgotten: string[] = []
   onPoolFile: (name: string, checkOnly: boolean) => Promise<void> = async () => {}
   /** Sizes of data disks. */
   readonly disks = new Map<string, number>()
@@ -96,6 +103,15 @@ export class FakeAgent {
   peers: readonly FakeAgent[] = []
   readonly #prepared = new Map<string, InstanceSpec>()
   readonly #departureReports = new Map<string, { generation: number; report: DepartureReport }>()
+  /** How it is dialled by hosts that send it guests. */
+  peerPort: PeerPort | undefined
+  /** Says what does not work when it dials another. */
+  onTryPeer: (libvirtUri: string) => string[] = () => []
+  /** Files of disks that were copied, or are to be: by the uuid of the disk, the system disk's by its instance. */
+  readonly diskFiles = new Map<string, Buffer>()
+  /** Called before a disk is written, or copies are removed. */
+  onWriteDisk: (name: string) => Promise<void> = async () => {}
+  onRemoveCopies: (uuid: string) => Promise<void> = async () => {}
   onSnapshot: (change: 'make' | 'remove', uuid: string) => Promise<void> = async () => {}
   onImport: () => Promise<void> = async () => {}
   /** Told after each change of what it would report. */
@@ -184,14 +200,17 @@ export class FakeAgent {
         agent.proposals.push(proposedMarker)
         await agent.onPool(uuid)
         // As the marker of a folder does: what was written first stays.
-        const folder = agent.markers.get(uuid) ?? proposedMarker
+        const markers = agent.#markersAt(diskPool?.path ?? '')
+        const folder = markers.get(uuid) ?? proposedMarker
         if (folder === '' || (diskPool?.marker && diskPool.marker !== folder))
           throw new VpeError('DISK_POOL_FAILED', 'it is not the pool that was set up')
-        agent.markers.set(uuid, folder)
+        markers.set(uuid, folder)
         return { ...agent.usage, marker: folder }
       },
-      async removeDiskPool({ uuid, removeMarker }) {
-        if (removeMarker) agent.markers.delete(uuid)
+      async removeDiskPool({ uuid, diskPool, removeMarker }) {
+        await agent.onForgetPool(uuid)
+        agent.forgotten.push(uuid)
+        if (removeMarker) agent.#markersAt(diskPool?.path ?? '').delete(uuid)
         return {}
       },
       async listPoolFiles({ diskPool }) {
@@ -306,9 +325,53 @@ export class FakeAgent {
         await agent.onReleased(uuid)
         return {}
       },
-      async prepareMigration({ epoch, spec }) {
+      async openMigrationPort() {
+        if (!agent.peerPort) throw new VpeError('CONFLICT', 'this host receives no running guests')
+        return { port: agent.peerPort }
+      },
+      async tryPeer({ port }) {
+        return { faults: agent.onTryPeer(port?.libvirtUri ?? '') }
+      },
+      async describeDisks({ diskPool, disks }) {
+        const nothing = { diskUuid: '', sizeBytes: 1024, allocatedBytes: 512, imageUuid: '' }
+        return {
+          copies: [
+            ...(diskPool ? [{ ...nothing, target: 'vda' }] : []),
+            ...disks.map(({ disk, target }) => ({ ...nothing, target, diskUuid: disk?.uuid ?? '' })),
+          ],
+        }
+      },
+      async *readDisk({ file }) {
+        const data = agent.diskFiles.get(file?.diskUuid || file?.instanceUuid || '')
+        if (!data) throw new VpeError('NOT_FOUND', 'there is no such file')
+        yield { message: { $case: 'fileBytes', value: data.length } }
+        yield { message: { $case: 'part', value: { offset: 0, data } } }
+      },
+      async writeDisk(requests) {
+        let name = ''
+        let written = Buffer.alloc(0)
+        for await (const { message } of requests) {
+          if (message?.$case === 'file') {
+            agent.#assertEpoch(message.value.epoch)
+            name = message.value.file?.diskUuid || message.value.file?.instanceUuid || ''
+            await agent.onWriteDisk(name)
+          } else if (message?.$case === 'part') written = Buffer.concat([written, message.value.data])
+        }
+        agent.diskFiles.set(name, written)
+        return {}
+      },
+      async removeCopies({ epoch, uuid, diskPool, disks }) {
+        agent.#assertEpoch(epoch)
+        await agent.onRemoveCopies(uuid)
+        if (agent.domains.has(uuid)) throw new VpeError('CONFLICT', 'it runs here')
+        if (diskPool) agent.diskFiles.delete(uuid)
+        for (const disk of disks) agent.diskFiles.delete(disk.uuid)
+        return {}
+      },
+      async prepareMigration({ epoch, spec, copies }) {
         agent.#assertEpoch(epoch)
         await agent.onPrepare(spec?.uuid ?? '')
+        for (const { diskUuid } of copies) agent.diskFiles.set(diskUuid || (spec?.uuid ?? ''), Buffer.of(1))
         const target = { libvirtUri: agent.hostId, memoryUri: '', listenAddress: '', definitionXml: 'x' }
         if (spec) agent.#prepared.set(spec.uuid, spec)
         return { target }
@@ -415,6 +478,10 @@ export class FakeAgent {
       bootId: this.bootId,
       ...this.facts,
     }
+  }
+
+  #markersAt(path: string): Map<string, string> {
+    return this.ownPaths.includes(path) ? this.#ownMarkers : this.markers
   }
 
   #assertEpoch(epoch: number): void {

@@ -22,6 +22,7 @@ import {
 import { type Channel, Metadata } from 'nice-grpc'
 import { pino } from 'pino'
 import { type Controller, createController } from '../controller.ts'
+import type { RebalancePolicy } from '../rebalancer.ts'
 import { SqliteBackend } from '../store/sqlite-backend.ts'
 import { Store } from '../store/store.ts'
 import type { FakeAgent } from './fake-agent.ts'
@@ -36,6 +37,7 @@ export class Harness {
   readonly natsUrl: string | null
   fatal: unknown = null
   webhookPolicy: WebhookPolicy = DEFAULT_WEBHOOK_POLICY
+  rebalancePolicy: RebalancePolicy | undefined
   #running: { controller: Controller; store: Store; channel: Channel; bus: NatsConnection | null } | null =
     null
   #client: ControllerServiceClient | null = null
@@ -69,6 +71,7 @@ export class Harness {
       log: pino({ level: 'silent' }),
       onFatal,
       webhookPolicy: this.webhookPolicy,
+      ...(this.rebalancePolicy && { rebalancePolicy: this.rebalancePolicy }),
     })
     const port = await controller.listen('127.0.0.1:0')
     const channel = createRpcChannel(`127.0.0.1:${port}`)

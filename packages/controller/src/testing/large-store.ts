@@ -83,6 +83,7 @@ function poolOf(hostIds: readonly string[]): DiskPoolRecord {
     shared: false,
     systemDisks: 'overlay',
     everyHost: true,
+    deletionUuid: null,
     hosts: hostIds.map((hostId) => ({
       hostId,
       state: 'ready',
@@ -90,6 +91,7 @@ function poolOf(hostIds: readonly string[]): DiskPoolRecord {
       capacityBytes: 1_000 * GIB,
       availableBytes: 900 * GIB,
       marker: hostId,
+      leavingBy: null,
     })),
     createdAtMs: 1,
   }

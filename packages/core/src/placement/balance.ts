@@ -33,7 +33,8 @@ export class Balance {
     this.#loads = new Float64Array(table.blocked.length)
     this.#rows = [...table.order].filter((row) => table.blocked[row] === 0)
     for (const row of this.#rows) this.#loads[row] = this.#loadWith(row, 0, 0)
-    this.#sort()
+    this.#rows.sort((a, b) => this.#compare(a, b))
+    this.#addUp()
   }
 
   /** Rows that count, the least loaded first. */
@@ -66,16 +67,16 @@ export class Balance {
     )
   }
 
-  move({ vcpus, memoryMib }: Load, from: number, to: number): void {
-    for (const [row, sign] of [
-      [from, -1],
-      [to, 1],
-    ] as const) {
-      this.#memoryUsed[row] = (this.#memoryUsed[row] as number) + sign * memoryMib
-      this.#vcpusUsed[row] = (this.#vcpusUsed[row] as number) + sign * vcpus
-      this.#loads[row] = this.#loadWith(row, 0, 0)
-    }
-    this.#sort()
+  move(load: Load, from: number, to: number): void {
+    this.#change(from, load, -1)
+    this.#change(to, load, 1)
+    this.#addUp()
+  }
+
+  /** This goes from a row, and is counted where it goes to already. */
+  leave(load: Load, from: number): void {
+    this.#change(from, load, -1)
+    this.#addUp()
   }
 
   #loadWith(row: number, vcpus: number, memoryMib: number): number {
@@ -102,10 +103,30 @@ export class Balance {
     return { spread: rounded(most - least), variance: rounded(squares / hosts - (sum / hosts) ** 2) }
   }
 
-  #sort(): void {
-    this.#rows.sort(
-      (a, b) => this.loadOf(a) - this.loadOf(b) || this.#table.positionOf(a) - this.#table.positionOf(b),
-    )
+  /** Changes the load of one row, and puts it where it then belongs: to sort ten thousand anew for each move would take seconds. */
+  #change(row: number, { vcpus, memoryMib }: Load, sign: 1 | -1): void {
+    this.#memoryUsed[row] = (this.#memoryUsed[row] as number) + sign * memoryMib
+    this.#vcpusUsed[row] = (this.#vcpusUsed[row] as number) + sign * vcpus
+    const before = this.#rows.indexOf(row)
+    // A host that is down or cordoned does not count.
+    if (before < 0) return
+    this.#rows.splice(before, 1)
+    this.#loads[row] = this.#loadWith(row, 0, 0)
+    let [low, high] = [0, this.#rows.length]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (this.#compare(this.#rows[middle] as number, row) < 0) low = middle + 1
+      else high = middle
+    }
+    this.#rows.splice(low, 0, row)
+  }
+
+  #compare(a: number, b: number): number {
+    return this.loadOf(a) - this.loadOf(b) || this.#table.positionOf(a) - this.#table.positionOf(b)
+  }
+
+  /** Anew and in order, so that the same loads have the same sums, whichever moves led there. */
+  #addUp(): void {
     this.#sum = 0
     this.#squares = 0
     for (const row of this.#rows) {

@@ -47,6 +47,9 @@ export { type GroupRule, groupsOf, groupTagFault, type PlacementGroup } from './
 export { HostTable, type Reservation } from './host-table.ts'
 export { FILTERS } from './judge.ts'
 export {
+  checkMove,
+  type MoveUnderWay,
+  type MoveVerdict,
   planRebalance,
   REBALANCE_BOUND_PERCENT,
   REBALANCE_MOVES,

@@ -11,6 +11,12 @@ import type { PlacementRequest } from './rules.ts'
 /** Hosts from which, and to which, moves are tried at each step: the most and the least loaded ones. */
 const HOSTS_TRIED = 8
 
+/**
+ * Hosts that are judged in one plan. Nearly each one that is judged fits, and the plan is over long before; where
+ * instances fit almost nowhere, this is what ends it: the controller does nothing else meanwhile.
+ */
+const LOOKS_MAX = 1_000_000
+
 /** An instance, as rebalancing sees it. */
 export interface RebalanceInstance {
   readonly uuid: InstanceId
@@ -42,6 +48,7 @@ export class RebalanceBoard {
   /** Where instances were before the first move, by row. */
   readonly #instances = new Map<number, readonly RebalanceInstance[]>()
   readonly #moves: BoardMove[] = []
+  #looks = 0
 
   constructor(table: HostTable, instancesOn: (hostId: HostId) => readonly RebalanceInstance[]) {
     this.table = table
@@ -51,6 +58,11 @@ export class RebalanceBoard {
 
   get moves(): readonly BoardMove[] {
     return this.#moves
+  }
+
+  /** So many hosts were judged that the plan is to end with what it has. */
+  get isExhausted(): boolean {
+    return this.#looks >= LOOKS_MAX
   }
 
   /** By uuid. */
@@ -119,6 +131,8 @@ export class RebalanceBoard {
       const targets: number[] = []
       for (const row of this.balance.rows) {
         if ((!uphill && this.balance.loadOf(row) >= load) || targets.length === HOSTS_TRIED) break
+        if (this.isExhausted) break
+        this.#looks++
         if (isAllowed(this.table, ask, from, row)) targets.push(row)
       }
       return targets

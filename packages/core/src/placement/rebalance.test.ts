@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { aHost, aPool } from '../testing.ts'
 import { groupsOf } from './groups.ts'
 import { HostTable } from './host-table.ts'
-import { planRebalance, type RebalanceInstance } from './rebalance.ts'
+import { checkMove, planRebalance, type RebalanceInstance } from './rebalance.ts'
 import type { HostCandidate } from './rules.ts'
 
 const POLICY = { vcpuRatio: 16, memoryRatio: 1, diskRatio: 1, hostReservedMib: 0 }
@@ -197,4 +197,72 @@ describe('groups', () => {
     const pair = { a: { memoryMib: 300, tags: together }, b: { memoryMib: 300, tags: together } }
     expect(plan(cluster([pair, {}])).moves).toEqual([])
   })
+})
+
+describe('a planned move, when its turn comes', () => {
+  const world = (
+    here: Record<string, Guest> = some(6, { memoryMib: 100 }),
+    there: Record<string, Guest> = {},
+  ) => cluster([here, there, {}])
+
+  function check(on: ReturnType<typeof world>, more: Partial<Parameters<typeof checkMove>[0]> = {}) {
+    const before = on.table.hosts()
+    const [guest] = on.instancesOn('h1')
+    if (!guest) throw new Error('h1 has nothing')
+    const wish = { underWay: [], fromHostId: 'h1', toHostId: 'h2', boundPercent: 20, spreadMaxPercent: 60 }
+    const verdict = checkMove({ table: on.table, instance: guest, ...wish, ...more })
+    expect(on.table.hosts(), 'looking changes nothing').toEqual(before)
+    return verdict
+  }
+
+  test('is made while it helps', () => {
+    expect(check(world())).toEqual({ kind: 'go' })
+  })
+
+  test('is needless once the spread is within the bound; what is under way has left its old host', () => {
+    expect(check(world(some(2, { memoryMib: 100 })))).toEqual({
+      kind: 'needless',
+      why: 'the spread of 20 % is within 20 %',
+    })
+    const on = world(some(3, { memoryMib: 100 }))
+    expect(check(on).kind).toBe('go')
+    const underWay = [{ load: { vcpus: 1, memoryMib: 100 }, fromHostId: 'h1' }]
+    expect(check(on, { underWay }).kind).toBe('needless')
+  })
+
+  test('is refused where it is not allowed any more, or would make things worse', () => {
+    const cordoned = world()
+    cordoned.table.setHost({
+      ...aHost({ id: 'h2', name: 'h2', memoryMib: 1_000, cpus: 8 }),
+      schedulable: false,
+    })
+    expect(check(cordoned)).toEqual({ kind: 'refused', why: 'host h2 does not fit any more' })
+    const only = world({ vm1: { memoryMib: 300, hostIds: ['h1'] } })
+    expect(check(only)).toEqual({ kind: 'refused', why: 'host h2 does not fit any more' })
+    const paused = world({ vm1: { memoryMib: 300, stays: 'paused' } })
+    expect(check(paused)).toEqual({ kind: 'refused', why: 'it is left where it is: paused' })
+    const full = world({ vm1: { memoryMib: 100 } }, { there: { memoryMib: 600 } })
+    expect(check(full)).toEqual({ kind: 'refused', why: 'it would make the spread 70 % now, over 60 %' })
+    expect(check(world(), { toHostId: 'gone' })).toMatchObject({ kind: 'refused' })
+  })
+})
+
+test('where there is more to do than a plan has moves, those that make it more even are made', () => {
+  const found = plan(
+    cluster([
+      ...Array(4)
+        .fill(null)
+        .map((_, i) =>
+          Object.fromEntries(
+            Object.entries(some(6, { memoryMib: 100 })).map(([name, guest]) => [`${i}-${name}`, guest]),
+          ),
+        ),
+      {},
+      {},
+    ]),
+    10,
+    2,
+  )
+  expect(found).toMatchObject({ isBalanced: false, spreadAfterPercent: 50 })
+  expect(found.moves).toHaveLength(2)
 })

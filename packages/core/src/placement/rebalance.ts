@@ -3,7 +3,7 @@
 // that finds the fewest there are.
 
 import type { HostId, InstanceId } from '../ids.ts'
-import type { Evenness } from './balance.ts'
+import type { Evenness, Load } from './balance.ts'
 import type { HostTable } from './host-table.ts'
 import { type BoardMove, RebalanceBoard, type RebalanceInstance, type Trial } from './rebalance-board.ts'
 
@@ -67,9 +67,55 @@ export function planRebalance({
   }
 }
 
+/** An instance that is on its way from one host, and counts on both. */
+export interface MoveUnderWay {
+  readonly load: Load
+  readonly fromHostId: HostId
+}
+
+export interface MoveCheck {
+  readonly table: HostTable
+  readonly underWay: readonly MoveUnderWay[]
+  readonly instance: RebalanceInstance
+  readonly fromHostId: HostId
+  readonly toHostId: HostId
+  readonly boundPercent: number
+  /** What the spread may be at most after it. */
+  readonly spreadMaxPercent: number
+}
+
+export type MoveVerdict =
+  | { readonly kind: 'go' }
+  | { readonly kind: 'needless' | 'refused'; readonly why: string }
+
+/** Whether a planned move is still to be made, as things are now. The table is as it was when this returns. */
+export function checkMove(check: MoveCheck): MoveVerdict {
+  const { table, underWay, instance, fromHostId, toHostId, boundPercent, spreadMaxPercent } = check
+  const board = new RebalanceBoard(table, () => [])
+  const { balance } = board
+  for (const { load, fromHostId } of underWay) {
+    const row = table.rowOf(fromHostId)
+    if (row >= 0) balance.leave(load, row)
+  }
+  const now = percentOf(balance.evenness.spread)
+  if (now <= boundPercent)
+    return { kind: 'needless', why: `the spread of ${now} % is within ${boundPercent} %` }
+  const [from, to] = [table.rowOf(fromHostId), table.rowOf(toHostId)]
+  const refused = (why: string): MoveVerdict => ({ kind: 'refused', why })
+  if (from < 0 || to < 0) return refused('its host, or the one that it was to go to, is gone')
+  if (instance.stays !== null) return refused(`it is left where it is: ${instance.stays}`)
+  if (!balance.rows.includes(from)) return refused(`host ${table.names[from]} is down or cordoned now`)
+  if (!board.allows({ instance, from, to })) return refused(`host ${table.names[to]} does not fit any more`)
+  const after = percentOf(balance.evennessAfter(instance.request, from, to).spread)
+  const most = Math.max(now, spreadMaxPercent)
+  return after > most ? refused(`it would make the spread ${after} % now, over ${most} %`) : { kind: 'go' }
+}
+
 function fewestMoves(board: RebalanceBoard, bound: number, maxMoves: number): readonly BoardMove[] {
   goDown(board, bound, maxMoves)
-  dropNeedless(board, bound)
+  // Where there are more to come, also those count that only make it more even: the next plan goes on from there.
+  const isUnfinished = board.balance.evenness.spread > bound && board.moves.length === maxMoves
+  if (!isUnfinished) dropNeedless(board, bound)
   const found = [...board.moves]
   const isWithin = board.balance.evenness.spread <= bound
   board.takeAllBack()
@@ -80,7 +126,7 @@ function fewestMoves(board: RebalanceBoard, bound: number, maxMoves: number): re
 
 /** Makes the best move again and again, while it helps. */
 function goDown(board: RebalanceBoard, bound: number, maxMoves: number): void {
-  while (board.moves.length < maxMoves) {
+  while (board.moves.length < maxMoves && !board.isExhausted) {
     const now = board.balance.evenness
     if (now.spread <= bound) return
     const [best] = bestFirst(board.trials(false), board, bound)
@@ -129,7 +175,7 @@ function searchFewer(board: RebalanceBoard, bound: number, most: number): readon
     const trials = bestFirst(board.trials(true), board, bound)
     budget -= 1 + trials.length
     for (const trial of left === 1 ? trials.slice(0, 1) : trials) {
-      if (budget <= 0) return false
+      if (budget <= 0 || board.isExhausted) return false
       if (trial.after.spread > (left === 1 ? bound : start)) continue
       board.make(trial)
       if (left === 1 || descend(left - 1)) return true
@@ -138,7 +184,7 @@ function searchFewer(board: RebalanceBoard, bound: number, most: number): readon
     return false
   }
 
-  for (let depth = 2; depth <= most && budget > 0; depth++) {
+  for (let depth = 2; depth <= most && budget > 0 && !board.isExhausted; depth++) {
     if (!descend(depth)) continue
     const found = [...board.moves]
     board.takeAllBack()
@@ -211,6 +257,8 @@ function explainSuccess(before: Evenness, after: Evenness, moves: number, boundP
 
 function whyNoFurther(board: RebalanceBoard, maxMoves: number): string {
   const { table, balance, moves } = board
+  if (board.isExhausted)
+    return 'few hosts fit, and the search for more moves was ended; the next plan may go on from there'
   const [best] = bestFirst(board.trials(false), board, 0)
   if (best && compareEvenness(best.after, balance.evenness) < 0)
     return `a plan has at most ${maxMoves} moves; the next one may go on from there`

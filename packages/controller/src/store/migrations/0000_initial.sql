@@ -6,6 +6,7 @@ CREATE TABLE `disk_pool_hosts` (
 	`capacity_bytes` integer NOT NULL,
 	`available_bytes` integer NOT NULL,
 	`marker` text NOT NULL,
+	`leaving_by` text,
 	PRIMARY KEY(`disk_pool_uuid`, `host_id`)
 );
 --> statement-breakpoint
@@ -21,6 +22,7 @@ CREATE TABLE `disk_pools` (
 	`shared` integer NOT NULL,
 	`system_disks` text NOT NULL,
 	`every_host` integer NOT NULL,
+	`deletion_uuid` text,
 	`created_at_ms` integer NOT NULL
 );
 --> statement-breakpoint
@@ -101,6 +103,7 @@ CREATE TABLE `instances` (
 	`host_id` text NOT NULL,
 	`leaving_host_id` text,
 	`migration` text,
+	`stale_copies` text NOT NULL,
 	`host_ids` text NOT NULL,
 	`share_storage` integer NOT NULL,
 	`tags` text NOT NULL,
@@ -144,7 +147,8 @@ CREATE TABLE `join_tokens` (
 CREATE TABLE `members` (
 	`id` text PRIMARY KEY NOT NULL,
 	`key_sha256` text NOT NULL,
-	`joined_at_ms` integer NOT NULL
+	`joined_at_ms` integer NOT NULL,
+	`nats_users` text NOT NULL
 );
 --> statement-breakpoint
 CREATE TABLE `meta` (
@@ -189,6 +193,26 @@ CREATE TABLE `placements` (
 );
 --> statement-breakpoint
 CREATE INDEX `placements_by_time` ON `placements` (`created_at_ms`);--> statement-breakpoint
+CREATE TABLE `rebalances` (
+	`uuid` text PRIMARY KEY NOT NULL,
+	`is_periodic` integer NOT NULL,
+	`bound_percent` real NOT NULL,
+	`parallel` integer NOT NULL,
+	`spread_before_percent` real NOT NULL,
+	`explanation` text NOT NULL,
+	`started_at_ms` integer NOT NULL,
+	`ended_at_ms` integer,
+	`is_cancelled` integer NOT NULL,
+	`moves` text NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `revocations` (
+	`key_sha256` text PRIMARY KEY NOT NULL,
+	`member_id` text NOT NULL,
+	`nats_users` text NOT NULL,
+	`revoked_at_ms` integer NOT NULL
+);
+--> statement-breakpoint
 CREATE TABLE `snapshots` (
 	`uuid` text PRIMARY KEY NOT NULL,
 	`name` text NOT NULL,
