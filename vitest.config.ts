@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
-// unit: values in, values out, nothing of the machine. integration: one package against real parts
+// unit: values in, values out, nothing of the machine. sim: the HA protocol on virtual time. integration: one package against real parts
 // (nats-server, SQLite files, libvirt). e2e: the whole cluster, real QEMU guests.
 //
 // Limits are far beyond what anything takes: a slow machine is no failure, only a test that never ends is.
@@ -19,6 +19,14 @@ export default defineConfig({
           testTimeout: 120_000,
           include: ['{packages/*/src,deploy/src,proto/src}/**/*.test.ts', 'test/tidy.test.ts'],
           exclude: ['**/*.integration.test.ts'],
+        },
+      },
+      {
+        test: {
+          name: 'sim',
+          include: ['test/sim/**/*.test.ts'],
+          expect,
+          testTimeout: 600_000,
         },
       },
       {

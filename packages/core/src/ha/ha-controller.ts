@@ -1,0 +1,130 @@
+// The controller's part as one machine: what is believed of the hosts, and what is done for the instances. Whatever it decides is
+// written down before anything is done about it; a controller that cannot write, because another has taken over, does nothing.
+
+import type { HostId } from '../ids.ts'
+import {
+  admitHost,
+  type HostRecord,
+  type HostWatchAction,
+  type HostWatchEvent,
+  type HostWatchState,
+  recordOfHost,
+  startHostWatch,
+  stepHostWatch,
+} from './host-watch.ts'
+import {
+  type HaInstance,
+  type RecoveryAction,
+  type RecoveryEvent,
+  type RecoveryState,
+  startRecovery,
+  stepRecovery,
+} from './recovery.ts'
+import type { HaContext, Step } from './rules.ts'
+
+export interface HaControllerState {
+  readonly watch: HostWatchState
+  readonly recovery: RecoveryState
+}
+
+/** All that a controller leaves to the next. */
+export interface HaRecord {
+  readonly hosts: readonly HostRecord[]
+  readonly instances: readonly HaInstance[]
+  /** Until when a person has disarmed it, on the clock of whoever reads this: the store keeps it as time of day. */
+  readonly disarmedUntilMs: number
+}
+
+export type HaControllerEvent =
+  | Exclude<HostWatchEvent, { kind: 'tick' }>
+  | Exclude<RecoveryEvent, { kind: 'tick' }>
+  | { readonly kind: 'tick'; readonly freeMib: ReadonlyMap<HostId, number>; readonly jitter: number }
+
+export type HaControllerAction =
+  /** Comes first. Refused where the epoch in the store is higher: then nothing that follows is done, and the controller ends. */
+  | { readonly kind: 'commit'; readonly epoch: number; readonly record: HaRecord }
+  | HostWatchAction
+  | Exclude<RecoveryAction, { kind: 'admit-host' }>
+
+/** `epoch` is higher than that of any controller before. */
+export function startHaController(
+  epoch: number,
+  record: HaRecord,
+  nowMs: number,
+  context: HaContext,
+): HaControllerState {
+  return {
+    watch: { ...startHostWatch(record.hosts, nowMs, context), disarmedUntilMs: record.disarmedUntilMs },
+    recovery: startRecovery(epoch, record.instances, nowMs),
+  }
+}
+
+export function stepHaController(
+  before: HaControllerState,
+  event: HaControllerEvent,
+  nowMs: number,
+  context: HaContext,
+): Step<HaControllerState, HaControllerAction> {
+  const actions: HaControllerAction[] = []
+  let { watch, recovery } = before
+  if (event.kind === 'add' || event.kind === 'migrate') {
+    recovery = stepRecovery(recovery, watch, event, nowMs, context).state
+  } else {
+    const watched = event.kind === 'tick' ? ({ kind: 'tick', owners: ownersOf(recovery) } as const) : event
+    const step = stepHostWatch(watch, watched, nowMs, context)
+    watch = step.state
+    actions.push(...step.actions)
+    if (event.kind === 'tick') {
+      const recovered = stepRecovery(recovery, watch, event, nowMs, context)
+      recovery = recovered.state
+      for (const action of recovered.actions) {
+        if (action.kind !== 'admit-host') {
+          actions.push(action)
+          continue
+        }
+        const admitted = admitHost(watch, action.hostId, nowMs)
+        watch = admitted.state
+        actions.push(...admitted.actions)
+      }
+    }
+  }
+  const state = { watch, recovery }
+  if (!isChanged(before, state)) return { state, actions }
+  const record = recordOf(state)
+  return { state, actions: [{ kind: 'commit', epoch: recovery.epoch, record }, ...actions] }
+}
+
+function ownersOf({ instances }: RecoveryState): Set<HostId> {
+  const owners = new Set<HostId>()
+  for (const { hostId, state, migration } of instances.values()) {
+    if (state !== 'error') owners.add(hostId)
+    if (migration) owners.add(migration.hostId)
+  }
+  return owners
+}
+
+function isChanged(before: HaControllerState, after: HaControllerState): boolean {
+  if (before.recovery.instances !== after.recovery.instances) return true
+  if (before.watch.disarmedUntilMs !== after.watch.disarmedUntilMs) return true
+  if (before.watch.hosts === after.watch.hosts) return false
+  for (const [hostId, host] of after.watch.hosts) {
+    const old = before.watch.hosts.get(hostId)
+    if (old === host) continue
+    if (
+      old?.phase !== host.phase ||
+      old.bootId !== host.bootId ||
+      old.verdict !== host.verdict ||
+      old.proofs !== host.proofs
+    )
+      return true
+  }
+  return false
+}
+
+function recordOf({ watch, recovery }: HaControllerState): HaRecord {
+  return {
+    hosts: [...watch.hosts.values()].map(recordOfHost),
+    instances: [...recovery.instances.values()],
+    disarmedUntilMs: watch.disarmedUntilMs,
+  }
+}
