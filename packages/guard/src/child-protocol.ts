@@ -1,0 +1,37 @@
+// What the guard and the processes that do its I/O in pools say to each other. Each of those does one thing, synchronously,
+// and may hang for ever in it: nothing that they say is waited for without a deadline.
+
+import type { ClaimJob, ClaimResult, HaTimings, LeaseWriterEvent, Pill, PillAck, Sighting } from '@vpe/core'
+import type { PoolPlace } from './pool-objects.ts'
+
+export type Role = 'lease-writer' | 'pool-reader' | 'claim-holder'
+
+/** The one argument of a child, as JSON. */
+export interface ChildSettings {
+  readonly role: Role
+  readonly place: PoolPlace
+  readonly hostId: string
+  readonly bootId: string
+  readonly timings: HaTimings
+}
+
+export type ToChild =
+  | Extract<LeaseWriterEvent, { kind: 'permit' | 'ack' }>
+  | { readonly kind: 'sight'; readonly id: number; readonly hostId: string }
+  | { readonly kind: 'send-pill'; readonly id: number; readonly slot: number; readonly pill: Pill }
+  | { readonly kind: 'claim'; readonly job: ClaimJob }
+  | { readonly kind: 'forget'; readonly uuid: string }
+
+export type FromChild =
+  /** It has opened its files. */
+  | { readonly kind: 'ready' }
+  | { readonly kind: 'renewed'; readonly submittedMs: number }
+  | { readonly kind: 'pill'; readonly pill: Pill }
+  | {
+      readonly kind: 'sighting'
+      readonly id: number
+      readonly sighting: Sighting
+      readonly ack: PillAck | null
+    }
+  | { readonly kind: 'pill-sent'; readonly id: number; readonly failure: string | null }
+  | { readonly kind: 'claim'; readonly job: ClaimJob; readonly result: ClaimResult }

@@ -1,0 +1,93 @@
+// Renews this host's lease in a pool: the rim of core's lease writer. Every call may hang; then nothing is renewed, which is
+// what a host that cannot write must look like.
+
+import {
+  decodeBlock,
+  encodeBlock,
+  HA_RULES,
+  type HostId,
+  type LeaseWriterAction,
+  type LeaseWriterEvent,
+  type LeaseWriterState,
+  startLeaseWriter,
+  stepLeaseWriter,
+} from '@vpe/core'
+import { BlockFile } from './block-file.ts'
+import { upMs } from './boot-time.ts'
+import type { ChildSettings, FromChild, ToChild } from './child-protocol.ts'
+import { leasesFile, mailboxesFile, makeFolders } from './pool-objects.ts'
+
+/** Often enough that a cycle begins when it is due. */
+const TICK_MS = 100
+
+export class LeaseWriter {
+  readonly #settings: ChildSettings
+  readonly #say: (message: FromChild) => void
+  readonly #leases: BlockFile
+  readonly #mailboxes: BlockFile
+  #state: LeaseWriterState
+
+  constructor(settings: ChildSettings, say: (message: FromChild) => void) {
+    const { place, hostId, bootId } = settings
+    this.#settings = settings
+    this.#say = say
+    const folder = makeFolders(place)
+    this.#leases = BlockFile.open(leasesFile(folder), place.slots)
+    this.#mailboxes = BlockFile.open(mailboxesFile(folder), place.slots)
+    // Whoever watches must see another value than the last one.
+    const last = decodeBlock(this.#leases.read(place.slot), 'lease')
+    const seq = last.kind === 'block' ? last.block.seq : 0
+    this.#state = startLeaseWriter(hostId as HostId, bootId, seq)
+  }
+
+  start(): void {
+    setInterval(() => this.#step({ kind: 'tick' }), TICK_MS)
+  }
+
+  hear(message: ToChild): void {
+    if (message.kind === 'permit' || message.kind === 'ack') this.#step(message)
+  }
+
+  #step(event: LeaseWriterEvent): void {
+    const { timings } = this.#settings
+    const step = stepLeaseWriter(this.#state, event, upMs(), { timings, rules: HA_RULES })
+    this.#state = step.state
+    for (const action of step.actions) this.#perform(action)
+  }
+
+  #perform(action: LeaseWriterAction): void {
+    const { slot } = this.#settings.place
+    switch (action.kind) {
+      case 'read-mailbox':
+        this.#step({
+          kind: 'mailbox',
+          read: attempt(() => decodeBlock(this.#mailboxes.read(slot), 'mailbox')),
+        })
+        break
+      case 'write-lease':
+        this.#step({
+          kind: 'written',
+          isOk: attempt(() => this.#leases.write(slot, encodeBlock(action.block))) !== null,
+        })
+        break
+      case 'tell-renewed':
+        this.#say({ kind: 'renewed', submittedMs: action.submittedMs })
+        break
+      case 'tell-pill':
+        this.#say({ kind: 'pill', pill: action.pill })
+        break
+      default:
+        throw new Error(`no such action: ${action satisfies never}`)
+    }
+  }
+}
+
+/** Null where the storage refuses: what follows from that is decided in the core. */
+function attempt<Result>(call: () => Result): Result | null {
+  try {
+    return call()
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n`)
+    return null
+  }
+}

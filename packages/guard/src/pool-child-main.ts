@@ -1,0 +1,20 @@
+// One of the processes that do a guard's I/O in a pool (see child-protocol.ts); which one, its settings say. It ends when the guard
+// does: nobody renews a lease that nobody watches.
+
+import type { FromChild, ToChild } from './child-protocol.ts'
+import { childSettingsSchema } from './child-settings.ts'
+import { ClaimHolder } from './claim-holder.ts'
+import { LeaseWriter } from './lease-writer.ts'
+import { PoolReader } from './pool-reader.ts'
+
+const settings = childSettingsSchema.parse(JSON.parse(process.argv[2] ?? ''))
+const say = (message: FromChild) => {
+  if (process.connected) process.send?.(message)
+}
+const roles = { 'lease-writer': LeaseWriter, 'pool-reader': PoolReader, 'claim-holder': ClaimHolder } as const
+
+process.on('disconnect', () => process.exit(0))
+const child = new roles[settings.role](settings, say)
+process.on('message', (message) => child.hear(message as ToChild))
+child.start()
+say({ kind: 'ready' })

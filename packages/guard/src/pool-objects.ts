@@ -1,0 +1,27 @@
+// Where what HA keeps in a pool lies: `.ha/<cluster>/` in the pool's folder. Files are made once, at their full length, and
+// then only written in place: never renamed, truncated or removed while the cluster uses the pool.
+
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+
+/** Which pool, and which block of its files is this host's. */
+export interface PoolPlace {
+  readonly pool: string
+  readonly path: string
+  readonly clusterId: string
+  /** Index of this host's block. */
+  readonly slot: number
+  /** How many hosts there may be. */
+  readonly slots: number
+}
+
+/** The folder, made if need be; its files are for root alone. */
+export function makeFolders(place: Pick<PoolPlace, 'path' | 'clusterId'>): string {
+  const folder = join(place.path, '.ha', place.clusterId)
+  mkdirSync(join(folder, 'inst'), { recursive: true, mode: 0o700 })
+  return folder
+}
+
+export const leasesFile = (folder: string) => join(folder, 'hosts')
+export const mailboxesFile = (folder: string) => join(folder, 'mbox')
+export const claimFile = (folder: string, uuid: string) => join(folder, 'inst', uuid)
