@@ -8,12 +8,13 @@ import { LeaseWriter } from './lease-writer.ts'
 import { PoolReader } from './pool-reader.ts'
 
 const settings = childSettingsSchema.parse(JSON.parse(process.argv[2] ?? ''))
+const end = () => process.exit(0)
 const say = (message: FromChild) => {
-  if (process.connected) process.send?.(message)
+  process.send?.(message, undefined, undefined, (error) => error && end())
 }
 const roles = { 'lease-writer': LeaseWriter, 'pool-reader': PoolReader, 'claim-holder': ClaimHolder } as const
 
-process.on('disconnect', () => process.exit(0))
+process.on('disconnect', end)
 const child = new roles[settings.role](settings, say)
 process.on('message', (message) => child.hear(message as ToChild))
 child.start()

@@ -5,15 +5,14 @@ import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout } from 'node:timers/promises'
-import { type ClaimJob, HA_PROFILES, type HaTimings, type InstanceId, type Pill } from '@vpe/core'
+import { type ClaimJob, HA_PROFILES, type InstanceId, type Pill } from '@vpe/core'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { FromChild, Role } from './child-protocol.ts'
 import { PoolChild } from './pool-child.ts'
+import { tenth } from './testing/tenth.ts'
+import { until } from './testing/until.ts'
 
-const timings = Object.fromEntries(
-  Object.entries(HA_PROFILES.fast).map(([name, value]) => [name, value / 10]),
-) as unknown as HaTimings
+const timings = tenth(HA_PROFILES.fast)
 const condition = { isWatchdogArmed: true, isManagementOk: true, isGuestNetworkOk: true }
 const uuid = randomUUID() as InstanceId
 
@@ -104,18 +103,6 @@ class Host {
       ),
     )
   }
-}
-
-/** What the check returns, once that is something. */
-async function until<T>(what: string, check: () => T | Promise<T>): Promise<NonNullable<Exclude<T, false>>> {
-  const deadline = performance.now() + 100_000
-  while (performance.now() < deadline) {
-    const value = await check()
-    if (value !== null && value !== undefined && value !== false)
-      return value as NonNullable<Exclude<T, false>>
-    await setTimeout(20)
-  }
-  throw new Error(`not in time: ${what}`)
 }
 
 let dir: string

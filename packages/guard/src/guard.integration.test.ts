@@ -1,0 +1,217 @@
+// The guard with real processes for guests, real files for a pool, and a watchdog that counts. Times are a tenth of those of the fast
+// profile.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Arm, type GuardRecord, HA_PROFILES, type InstanceId } from '@vpe/core'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { upMs } from './boot-time.ts'
+import type { Role } from './child-protocol.ts'
+import { Guard, type GuardedPool } from './guard.ts'
+import { cgroupRoot, KernelGuestProcesses } from './guest-processes.ts'
+import { PoolChild } from './pool-child.ts'
+import { tenth } from './testing/tenth.ts'
+import { until } from './testing/until.ts'
+
+// Time to end guests and unmount comes out of the watchdog's own, less two seconds.
+const timings = { ...tenth(HA_PROFILES.fast), watchdogMs: 6_000 }
+const hostId = randomUUID()
+const bootId = randomUUID()
+
+let dir: string
+let group: string
+let pool: GuardedPool
+let pets: number
+let resets: string[]
+let unmounted: string[]
+let canUnmount: boolean
+let record: GuardRecord
+let writer: PoolChild | null
+let guard: Guard
+let guests: ChildProcess[]
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'vpe-guard-'))
+  group = `vpe-test-${randomUUID()}`
+  record = { arms: [], renewals: [] }
+  pets = 0
+  resets = []
+  unmounted = []
+  canUnmount = true
+  guests = []
+})
+afterEach(async () => {
+  guard.close()
+  for (const guest of guests) {
+    if (guest.exitCode !== null || guest.signalCode !== null) continue
+    const exit = once(guest, 'exit')
+    guest.kill('SIGKILL')
+    await exit
+  }
+  rmSync(dir, { recursive: true, force: true })
+  const path = join(cgroupRoot(), group)
+  for (const { uuid } of record.arms) {
+    const left = join(path, `guest-${uuid}`)
+    if (existsSync(left)) rmdirSync(left)
+  }
+  if (existsSync(path)) rmdirSync(path)
+})
+
+function begin(poolClass: 'E' | 'T'): void {
+  const place = { pool: randomUUID(), path: dir, clusterId: randomUUID(), slot: 0, slots: 4 }
+  pool = { place, poolClass, canUnmount }
+  guard = startGuard(poolClass)
+  guard.attach(pool)
+  guard.start()
+}
+
+function startGuard(poolClass: 'E' | 'T'): Guard {
+  const watchdog = { open: async (timeoutMs: number) => timeoutMs, pet: () => void pets++ }
+  return new Guard(
+    {
+      nowMs: upMs,
+      randomUuid: randomUUID,
+      watchdog: poolClass === 'T' ? watchdog : null,
+      guests: new KernelGuestProcesses(cgroupRoot(), group),
+      startChild: (role, { place }, onMessage) => {
+        const settings = { role, place, hostId, bootId, timings }
+        const child = new PoolChild({ settings, onMessage, log: () => {} })
+        if (role === ('lease-writer' satisfies Role)) writer = child
+        return child
+      },
+      unmount: async (path) => {
+        unmounted.push(path)
+        return canUnmount
+      },
+      save: (saved) => {
+        record = saved
+      },
+      resetHost: (why) => resets.push(why),
+      log: () => {},
+    },
+    timings,
+    record,
+  )
+}
+
+/** A process that looks like a QEMU of libvirt's: it waits for a line that never comes. */
+function startGuest(uuid: string): ChildProcess {
+  const guest = spawn('sh', ['-c', 'read line', 'qemu', '-uuid', uuid], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+  })
+  guests.push(guest)
+  return guest
+}
+
+function newArm(): Arm {
+  const { poolClass } = pool
+  const pools = [{ pool: pool.place.pool, poolClass, canUnmount }]
+  return { uuid: randomUUID() as InstanceId, generation: 1, pools }
+}
+
+async function run(): Promise<{ arm: Arm; guest: ChildProcess; ended: Promise<unknown> }> {
+  const arm = newArm()
+  await until('the guard takes it', async () => (await guard.arm(arm)) === null)
+  const guest = startGuest(arm.uuid)
+  const ended = once(guest, 'exit')
+  await until('it runs', () => guest.pid !== undefined)
+  guard.noteDomain(arm.uuid, true)
+  return { arm, guest, ended }
+}
+
+/** As when the storage is gone: nothing is renewed any more. */
+function cutStorage(): void {
+  writer?.close()
+}
+
+describe('in class T', () => {
+  test('a guest goes on for as long as the lease is renewed, and the watchdog is petted', async () => {
+    begin('T')
+    const { guest } = await run()
+    const before = pets
+    await until('it is petted', () => pets > before + 20)
+    expect(guest.exitCode ?? guest.signalCode).toBeNull()
+    expect(resets).toEqual([])
+  })
+
+  test('without renewals it is killed, its pool unmounted, and the host goes on', async () => {
+    begin('T')
+    const { arm, ended } = await run()
+    cutStorage()
+    expect(await ended).toEqual([null, 'SIGKILL'])
+    guard.noteDomain(arm.uuid, false)
+    await until('it is unmounted', () => unmounted.length > 0)
+    await until('it is let go of', () => guard.status().length === 0)
+    const before = pets
+    await until('it is petted again', () => pets > before)
+    expect(resets).toEqual([])
+  })
+
+  test('where it cannot be unmounted the host is reset, and not petted before', async () => {
+    canUnmount = false
+    begin('T')
+    const { ended } = await run()
+    cutStorage()
+    await ended
+    const before = pets
+    await until('the host is reset', () => resets.length > 0)
+    expect(pets).toBe(before)
+    expect(resets[0]).toContain('is not gone')
+  })
+
+  test('a guest that libvirt may still be about to create is not believed to be gone', async () => {
+    begin('T')
+    const arm = newArm()
+    await until('the guard takes it', async () => (await guard.arm(arm)) === null)
+    cutStorage()
+    await until('the host is reset', () => resets.length > 0)
+    expect(unmounted).toEqual([])
+  })
+})
+
+describe('in class E', () => {
+  test('nothing is killed for being slow', async () => {
+    begin('E')
+    const { arm, guest } = await run()
+    cutStorage()
+    guard.noteIoError(arm)
+    await until('it may not be resumed', () => guard.status()[0]?.mayResume === false)
+    expect(guest.exitCode ?? guest.signalCode).toBeNull()
+    expect(resets).toEqual([])
+  })
+})
+
+test('a guest that was stopped is disarmed; one that runs is not', async () => {
+  begin('E')
+  const { arm, guest, ended } = await run()
+  guard.noteDomain(arm.uuid, false)
+  const early = guard.disarm(arm)
+  expect(guard.status()).toHaveLength(1)
+  guest.kill('SIGTERM')
+  await ended
+  await until('nothing of it is left', async () => (await guard.disarm(arm)) === true)
+  await early
+  expect(guard.status()).toEqual([])
+})
+
+test('the next guard has the guests of the last', async () => {
+  begin('E')
+  const { arm, guest } = await run()
+  guard.close()
+  guard = startGuard('E')
+  guard.attach(pool)
+  guard.start()
+  expect(guard.status()).toMatchObject([{ uuid: arm.uuid, generation: 1 }])
+  expect(guest.exitCode ?? guest.signalCode).toBeNull()
+})
+
+test('nothing is armed in a pool without a lease', async () => {
+  begin('E')
+  const arm = newArm()
+  const elsewhere = { ...arm, pools: [{ pool: randomUUID(), poolClass: 'E', canUnmount } as const] }
+  expect(await guard.arm(elsewhere)).toMatch(/^the guard has no lease in pool/)
+})

@@ -1,0 +1,363 @@
+// The guard: the rim of core's guard. It does at once what the core says, and tells it what came of it. It touches no pool, no network and
+// no libvirt: what may hang is done by processes of its own (pool-child.ts), which it never waits for.
+
+import {
+  type Arm,
+  type ArmedPool,
+  type ClaimJob,
+  type ClaimResult,
+  type GuardAction,
+  type GuardEvent,
+  type GuardRecord,
+  type GuardState,
+  HA_RULES,
+  type HaTimings,
+  type InstanceGeneration,
+  type KillReason,
+  type Pill,
+  type PillAck,
+  type Sighting,
+  startGuard,
+  stepGuard,
+} from '@vpe/core'
+import type { FromChild, Role, ToChild } from './child-protocol.ts'
+import type { GuestProcesses } from './guest-processes.ts'
+import type { PoolPlace } from './pool-objects.ts'
+import type { Watchdog } from './watchdog.ts'
+
+/** A pool that this host has a lease in. */
+export interface GuardedPool extends Omit<ArmedPool, 'pool'> {
+  readonly place: PoolPlace
+}
+
+/** What the guard does its work with. */
+export interface GuardPorts {
+  /** BOOTTIME. */
+  readonly nowMs: () => number
+  readonly randomUuid: () => string
+  /** Null on a host that has no pool of class T. */
+  readonly watchdog: Watchdog | null
+  readonly guests: GuestProcesses
+  /** Starts the process that plays a role in a pool. */
+  readonly startChild: (role: Role, pool: GuardedPool, onMessage: (message: FromChild) => void) => PoolIo
+  /** Unmounts by force what is mounted at a path, and says whether nothing is mounted there any more. Never hangs. */
+  readonly unmount: (path: string) => Promise<boolean>
+  /** Keeps a record over a restart of the guard, and over no restart of the host. */
+  readonly save: (record: GuardRecord) => void
+  readonly resetHost: (why: string) => void
+  readonly log: (text: string) => void
+}
+
+export interface PoolIo {
+  send(message: ToChild): void
+  close(): void
+}
+
+/** What a guest of this host has to be told, or not. */
+export interface ArmStatus extends InstanceGeneration {
+  /** Only then may it be resumed that was paused by an I/O error. */
+  readonly mayResume: boolean
+  readonly isNetworkCut: boolean
+  readonly isEnding: KillReason | null
+}
+
+const CALL_MS = 2_000
+const CLAIM_MS = 10_000
+
+interface Waiting {
+  readonly resolve: (value: unknown) => void
+  readonly timer: NodeJS.Timeout
+}
+
+export class Guard {
+  readonly #ports: GuardPorts
+  readonly #timings: HaTimings
+  readonly #pools = new Map<string, { pool: GuardedPool; io: Readonly<Record<Role, PoolIo>> }>()
+  /** Instances that libvirt has, or may be about to have: until it is said that it has not, they are not gone. */
+  readonly #expected = new Set<string>()
+  readonly #waiting = new Map<string, Waiting>()
+  #state: GuardState
+  #nextId = 0
+  #timer: NodeJS.Timeout | null = null
+
+  constructor(ports: GuardPorts, timings: HaTimings, record: GuardRecord) {
+    this.#ports = ports
+    this.#timings = timings
+    this.#state = startGuard(ports.randomUuid(), ports.watchdog !== null)
+    for (const { uuid } of record.arms) this.#expected.add(uuid)
+    this.#step({ kind: 'start', record })
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => this.#tick(), this.#timings.guardMs)
+  }
+
+  /** Ends without a word to the watchdog: what follows is a reset, unless another guard takes over. */
+  close(): void {
+    if (this.#timer) clearInterval(this.#timer)
+    for (const { io } of this.#pools.values()) for (const child of Object.values(io)) child.close()
+    for (const { timer } of this.#waiting.values()) clearTimeout(timer)
+  }
+
+  /** From now on this host has a lease in a pool. Repeated calls do nothing. */
+  attach(pool: GuardedPool): void {
+    const { pool: id } = pool.place
+    if (this.#pools.has(id)) return
+    const start = (role: Role) => this.#ports.startChild(role, pool, (message) => this.#hear(id, message))
+    const io = {
+      'lease-writer': start('lease-writer'),
+      'pool-reader': start('pool-reader'),
+      'claim-holder': start('claim-holder'),
+    }
+    this.#pools.set(id, { pool, io })
+  }
+
+  /** Gives the lease up. @returns false while guests are armed there */
+  detach(poolId: string): boolean {
+    if (this.#state.arms.some(({ pools }) => pools.some(({ pool }) => pool === poolId))) return false
+    const known = this.#pools.get(poolId)
+    if (known) for (const child of Object.values(known.io)) child.close()
+    this.#pools.delete(poolId)
+    return true
+  }
+
+  /** To be answered before a domain is created. @returns why it must not be; null when it may */
+  async arm(arm: Arm): Promise<string | null> {
+    const unknown = arm.pools.find(({ pool }) => !this.#pools.has(pool))
+    if (unknown) return `the guard has no lease in pool ${unknown.pool}`
+    const answer = this.#wait<string | null>(
+      `arm ${arm.uuid} ${arm.generation}`,
+      CALL_MS,
+      'the guard said nothing',
+    )
+    this.#expected.add(arm.uuid)
+    this.#step({ kind: 'arm', arm })
+    return answer
+  }
+
+  /** libvirt has a domain that runs, or has none: without this word a guest that was armed is not believed to be gone. */
+  noteDomain(uuid: string, isThere: boolean): void {
+    if (isThere) this.#expected.add(uuid)
+    else this.#expected.delete(uuid)
+    if (isThere) this.#ports.guests.adopt(uuid)
+  }
+
+  /** @returns whether it is disarmed; it may take until the next renewal of the lease */
+  disarm(instance: InstanceGeneration): Promise<boolean> {
+    const answer = this.#wait<boolean>(`disarm ${instance.uuid} ${instance.generation}`, CLAIM_MS, false)
+    this.#step({ kind: 'disarm', instance, isEmpty: this.#isGone(instance.uuid) })
+    return answer
+  }
+
+  noteIoError(instance: InstanceGeneration): void {
+    this.#step({ kind: 'io-error', instance })
+  }
+
+  noteNeighbours(pool: string, isHealthyForOthers: boolean, isAnyoneReachable: boolean): void {
+    this.#step({ kind: 'neighbours', pool, isHealthyForOthers, isAnyoneReachable })
+  }
+
+  claim(pool: string, job: ClaimJob): Promise<ClaimResult> {
+    const answer = this.#wait<ClaimResult>(claimKey(pool, job), CLAIM_MS, {
+      kind: 'failed',
+      why: `pool ${pool} does not answer`,
+    })
+    this.#send(pool, 'claim-holder', { kind: 'claim', job })
+    return answer
+  }
+
+  /** What this host sees of another's lease; its answer to a pill beside it. */
+  sight(pool: string, hostId: string): Promise<{ sighting: Sighting; ack: PillAck | null }> {
+    const id = this.#nextId++
+    const why = 'the pool does not answer'
+    const answer = this.#wait<{ sighting: Sighting; ack: PillAck | null }>(`sight ${id}`, CALL_MS, {
+      sighting: { kind: 'unknown', why, isPoolHealthy: false },
+      ack: null,
+    })
+    this.#send(pool, 'pool-reader', { kind: 'sight', id, hostId })
+    return answer
+  }
+
+  /** Puts a pill into another host's mailbox. @returns why that failed */
+  sendPill(pool: string, slot: number, pill: Pill): Promise<string | null> {
+    const id = this.#nextId++
+    const answer = this.#wait<string | null>(`pill ${id}`, CALL_MS, 'the pool does not answer')
+    this.#send(pool, 'pool-reader', { kind: 'send-pill', id, slot, pill })
+    return answer
+  }
+
+  status(): readonly ArmStatus[] {
+    return this.#state.arms.map(({ uuid, generation, needsCheck, isNetworkCut, ending }) => ({
+      uuid,
+      generation,
+      mayResume: !needsCheck && ending === null,
+      isNetworkCut,
+      isEnding: ending,
+    }))
+  }
+
+  #tick(): void {
+    for (const { uuid } of this.#state.arms) this.#ports.guests.adopt(uuid)
+    this.#step({ kind: 'tick' })
+  }
+
+  #step(event: GuardEvent): void {
+    const context = { timings: this.#timings, rules: HA_RULES }
+    const step = stepGuard(this.#state, event, this.#ports.nowMs(), context)
+    this.#state = step.state
+    for (const action of step.actions) this.#perform(action)
+  }
+
+  #perform(action: GuardAction): void {
+    const { guests, log, watchdog } = this.#ports
+    switch (action.kind) {
+      case 'open-watchdog':
+        void this.#openWatchdog()
+        break
+      case 'pet':
+        watchdog?.pet()
+        this.#step({ kind: 'petted' })
+        break
+      case 'permit':
+        this.#permit()
+        break
+      case 'reset-host':
+        this.#ports.resetHost(action.why)
+        break
+      case 'save':
+        this.#ports.save(action.record)
+        break
+      case 'armed':
+        this.#answer(`arm ${action.instance.uuid} ${action.instance.generation}`, action.refusal)
+        break
+      case 'disarmed':
+        this.#drop(action.instance)
+        break
+      case 'fenced':
+        log(`instance ${action.instance.uuid} was ended: ${action.why}`)
+        this.#drop(action.instance)
+        break
+      case 'kill-cgroup':
+        log(
+          `ending instance ${action.instance.uuid} (generation ${action.instance.generation}): ${action.why}`,
+        )
+        guests.kill(action.instance.uuid)
+        break
+      case 'look-at-cgroup':
+        // It may have been created after it was to be ended.
+        guests.kill(action.instance.uuid)
+        if (this.#isGone(action.instance.uuid))
+          this.#step({ kind: 'cgroup', instance: action.instance, isEmpty: true })
+        break
+      case 'unmount':
+        void this.#unmount(action.pool)
+        break
+      case 'ack-pill':
+        this.#send(action.pool, 'lease-writer', { kind: 'ack', ack: action.ack })
+        break
+      case 'check-claim':
+        void this.#checkClaim(action.pool, action.instance)
+        break
+      // The agent reads them in the status of the guest.
+      case 'cut-network':
+      case 'restore-network':
+      case 'resume-after-io-error':
+        log(`instance ${action.instance.uuid}: ${action.kind}`)
+        break
+      default:
+        throw new Error(`no such action: ${action satisfies never}`)
+    }
+  }
+
+  #hear(pool: string, message: FromChild): void {
+    switch (message.kind) {
+      case 'ready':
+        break
+      case 'renewed':
+        this.#step({ kind: 'renewed', pool, submittedMs: message.submittedMs })
+        break
+      case 'pill':
+        this.#step({ kind: 'pill', pool, pill: message.pill, nextIncarnation: this.#ports.randomUuid() })
+        break
+      case 'sighting':
+        this.#answer(`sight ${message.id}`, { sighting: message.sighting, ack: message.ack })
+        break
+      case 'pill-sent':
+        this.#answer(`pill ${message.id}`, message.failure)
+        break
+      case 'claim':
+        this.#answer(claimKey(pool, message.job), message.result)
+        break
+      default:
+        throw new Error(`no such message: ${message satisfies never}`)
+    }
+  }
+
+  #permit(): void {
+    const condition = {
+      isWatchdogArmed: this.#state.watchdog === 'open',
+      isManagementOk: true,
+      isGuestNetworkOk: true,
+    }
+    const { incarnation } = this.#state
+    for (const { io } of this.#pools.values())
+      io['lease-writer'].send({ kind: 'permit', incarnation, condition })
+  }
+
+  async #openWatchdog(): Promise<void> {
+    try {
+      const timeoutMs = (await this.#ports.watchdog?.open(this.#timings.watchdogMs)) ?? 0
+      this.#step({ kind: 'opened', timeoutMs })
+    } catch (error) {
+      this.#ports.log(`the watchdog cannot be opened: ${(error as Error).message}`)
+      this.#step({ kind: 'opened', timeoutMs: 0 })
+    }
+  }
+
+  async #unmount(pool: string): Promise<void> {
+    const path = this.#pools.get(pool)?.pool.place.path
+    if (path === undefined) return
+    this.#step({ kind: 'unmounted', pool, isVerified: await this.#ports.unmount(path) })
+  }
+
+  async #checkClaim(pool: string, { uuid, generation }: InstanceGeneration): Promise<void> {
+    const keepsLock = this.#pools.get(pool)?.pool.poolClass === 'E'
+    const { kind } = await this.claim(pool, { kind: 'check', uuid, generation, keepsLock })
+    const says = kind === 'mine' || kind === 'others' ? kind : 'unclear'
+    this.#step({ kind: 'claim', instance: { uuid, generation }, says })
+  }
+
+  #isGone(uuid: string): boolean {
+    return !this.#expected.has(uuid) && this.#ports.guests.isGone(uuid)
+  }
+
+  #drop({ uuid, generation }: InstanceGeneration): void {
+    this.#ports.guests.forget(uuid)
+    this.#answer(`disarm ${uuid} ${generation}`, true)
+  }
+
+  #send(pool: string, role: Role, message: ToChild): void {
+    this.#pools.get(pool)?.io[role].send(message)
+  }
+
+  #wait<Answer>(key: string, ms: number, otherwise: Answer): Promise<Answer> {
+    const { promise, resolve } = Promise.withResolvers<Answer>()
+    // Who asked the same before gets no answer of its own any more.
+    this.#answer(key, otherwise)
+    const timer = setTimeout(() => this.#answer(key, otherwise), ms)
+    this.#waiting.set(key, { resolve: resolve as (value: unknown) => void, timer })
+    return promise
+  }
+
+  #answer(key: string, value: unknown): void {
+    const waiting = this.#waiting.get(key)
+    if (!waiting) return
+    this.#waiting.delete(key)
+    clearTimeout(waiting.timer)
+    waiting.resolve(value)
+  }
+}
+
+function claimKey(pool: string, job: ClaimJob): string {
+  return `claim ${pool} ${job.kind} ${job.uuid}`
+}

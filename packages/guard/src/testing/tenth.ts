@@ -1,0 +1,7 @@
+import type { HaTimings } from '@vpe/core'
+
+/** The same protocol, ten times as fast. */
+export function tenth(timings: HaTimings): HaTimings {
+  const entries = Object.entries(timings).map(([name, ms]) => [name, ms / 10])
+  return Object.fromEntries(entries) as unknown as HaTimings
+}
