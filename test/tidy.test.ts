@@ -49,7 +49,7 @@ describe('dependencies point one way', () => {
     'node-libvirt': [],
     bus: ['core'],
     pki: ['core', 'proto'],
-    guard: ['core'],
+    guard: ['core', 'proto'],
     controller: ['core', 'bus', 'proto', 'pki'],
     agent: ['core', 'bus', 'proto', 'pki', 'node-libvirt'],
     api: ['core', 'bus', 'proto', 'pki'],

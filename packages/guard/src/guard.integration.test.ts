@@ -7,11 +7,11 @@ import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Arm, type GuardRecord, HA_PROFILES, type InstanceId } from '@vpe/core'
+import { type Arm, HA_PROFILES, type InstanceId } from '@vpe/core'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { upMs } from './boot-time.ts'
 import type { Role } from './child-protocol.ts'
-import { Guard, type GuardedPool } from './guard.ts'
+import { Guard, type GuardedPool, type GuardMemory } from './guard.ts'
 import { cgroupRoot, KernelGuestProcesses } from './guest-processes.ts'
 import { PoolChild } from './pool-child.ts'
 import { tenth } from './testing/tenth.ts'
@@ -29,7 +29,7 @@ let pets: number
 let resets: string[]
 let unmounted: string[]
 let canUnmount: boolean
-let record: GuardRecord
+let memory: GuardMemory
 let writer: PoolChild | null
 let guard: Guard
 let guests: ChildProcess[]
@@ -37,7 +37,7 @@ let guests: ChildProcess[]
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'vpe-guard-'))
   group = `vpe-test-${randomUUID()}`
-  record = { arms: [], renewals: [] }
+  memory = { pools: [], arms: [], renewals: [] }
   pets = 0
   resets = []
   unmounted = []
@@ -54,7 +54,7 @@ afterEach(async () => {
   }
   rmSync(dir, { recursive: true, force: true })
   const path = join(cgroupRoot(), group)
-  for (const { uuid } of record.arms) {
+  for (const { uuid } of memory.arms) {
     const left = join(path, `guest-${uuid}`)
     if (existsSync(left)) rmdirSync(left)
   }
@@ -87,14 +87,14 @@ function startGuard(poolClass: 'E' | 'T'): Guard {
         unmounted.push(path)
         return canUnmount
       },
-      save: (saved) => {
-        record = saved
+      save: (next) => {
+        memory = next
       },
       resetHost: (why) => resets.push(why),
       log: () => {},
     },
     timings,
-    record,
+    memory,
   )
 }
 
@@ -203,7 +203,6 @@ test('the next guard has the guests of the last', async () => {
   const { arm, guest } = await run()
   guard.close()
   guard = startGuard('E')
-  guard.attach(pool)
   guard.start()
   expect(guard.status()).toMatchObject([{ uuid: arm.uuid, generation: 1 }])
   expect(guest.exitCode ?? guest.signalCode).toBeNull()

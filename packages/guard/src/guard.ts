@@ -42,10 +42,15 @@ export interface GuardPorts {
   readonly startChild: (role: Role, pool: GuardedPool, onMessage: (message: FromChild) => void) => PoolIo
   /** Unmounts by force what is mounted at a path, and says whether nothing is mounted there any more. Never hangs. */
   readonly unmount: (path: string) => Promise<boolean>
-  /** Keeps a record over a restart of the guard, and over no restart of the host. */
-  readonly save: (record: GuardRecord) => void
+  /** Keeps it over a restart of the guard, and over no restart of the host. */
+  readonly save: (memory: GuardMemory) => void
   readonly resetHost: (why: string) => void
   readonly log: (text: string) => void
+}
+
+/** What a guard must know of the one before it. */
+export interface GuardMemory extends GuardRecord {
+  readonly pools: readonly GuardedPool[]
 }
 
 export interface PoolIo {
@@ -58,7 +63,7 @@ export interface ArmStatus extends InstanceGeneration {
   /** Only then may it be resumed that was paused by an I/O error. */
   readonly mayResume: boolean
   readonly isNetworkCut: boolean
-  readonly isEnding: KillReason | null
+  readonly ending: KillReason | null
 }
 
 const CALL_MS = 2_000
@@ -77,15 +82,18 @@ export class Guard {
   readonly #expected = new Set<string>()
   readonly #waiting = new Map<string, Waiting>()
   #state: GuardState
+  #record: GuardRecord
   #nextId = 0
   #timer: NodeJS.Timeout | null = null
 
-  constructor(ports: GuardPorts, timings: HaTimings, record: GuardRecord) {
+  constructor(ports: GuardPorts, timings: HaTimings, { pools, arms, renewals }: GuardMemory) {
     this.#ports = ports
     this.#timings = timings
+    this.#record = { arms, renewals }
     this.#state = startGuard(ports.randomUuid(), ports.watchdog !== null)
-    for (const { uuid } of record.arms) this.#expected.add(uuid)
-    this.#step({ kind: 'start', record })
+    for (const { uuid } of arms) this.#expected.add(uuid)
+    for (const pool of pools) this.#open(pool)
+    this.#step({ kind: 'start', record: this.#record })
   }
 
   start(): void {
@@ -101,15 +109,13 @@ export class Guard {
 
   /** From now on this host has a lease in a pool. Repeated calls do nothing. */
   attach(pool: GuardedPool): void {
-    const { pool: id } = pool.place
-    if (this.#pools.has(id)) return
-    const start = (role: Role) => this.#ports.startChild(role, pool, (message) => this.#hear(id, message))
-    const io = {
-      'lease-writer': start('lease-writer'),
-      'pool-reader': start('pool-reader'),
-      'claim-holder': start('claim-holder'),
-    }
-    this.#pools.set(id, { pool, io })
+    if (this.#pools.has(pool.place.pool)) return
+    this.#open(pool)
+    this.#save()
+  }
+
+  poolOf(poolId: string): GuardedPool | null {
+    return this.#pools.get(poolId)?.pool ?? null
   }
 
   /** Gives the lease up. @returns false while guests are armed there */
@@ -118,6 +124,7 @@ export class Guard {
     const known = this.#pools.get(poolId)
     if (known) for (const child of Object.values(known.io)) child.close()
     this.#pools.delete(poolId)
+    this.#save()
     return true
   }
 
@@ -125,13 +132,10 @@ export class Guard {
   async arm(arm: Arm): Promise<string | null> {
     const unknown = arm.pools.find(({ pool }) => !this.#pools.has(pool))
     if (unknown) return `the guard has no lease in pool ${unknown.pool}`
-    const answer = this.#wait<string | null>(
-      `arm ${arm.uuid} ${arm.generation}`,
-      CALL_MS,
-      'the guard said nothing',
-    )
-    this.#expected.add(arm.uuid)
+    const key = `arm ${arm.uuid} ${arm.generation}`
+    const answer = this.#wait<string | null>(key, CALL_MS, 'the guard said nothing')
     this.#step({ kind: 'arm', arm })
+    if (this.#state.arms.some(({ uuid }) => uuid === arm.uuid)) this.#expected.add(arm.uuid)
     return answer
   }
 
@@ -192,8 +196,19 @@ export class Guard {
       generation,
       mayResume: !needsCheck && ending === null,
       isNetworkCut,
-      isEnding: ending,
+      ending,
     }))
+  }
+
+  #open(pool: GuardedPool): void {
+    const { pool: id } = pool.place
+    const start = (role: Role) => this.#ports.startChild(role, pool, (message) => this.#hear(id, message))
+    const io = {
+      'lease-writer': start('lease-writer'),
+      'pool-reader': start('pool-reader'),
+      'claim-holder': start('claim-holder'),
+    }
+    this.#pools.set(id, { pool, io })
   }
 
   #tick(): void {
@@ -225,7 +240,8 @@ export class Guard {
         this.#ports.resetHost(action.why)
         break
       case 'save':
-        this.#ports.save(action.record)
+        this.#record = action.record
+        this.#save()
         break
       case 'armed':
         this.#answer(`arm ${action.instance.uuid} ${action.instance.generation}`, action.refusal)
@@ -291,6 +307,11 @@ export class Guard {
       default:
         throw new Error(`no such message: ${message satisfies never}`)
     }
+  }
+
+  #save(): void {
+    const pools = [...this.#pools.values()].map(({ pool }) => pool)
+    this.#ports.save({ ...this.#record, pools })
   }
 
   #permit(): void {

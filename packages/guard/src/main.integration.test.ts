@@ -1,0 +1,148 @@
+// vpe-guard as it is started on a host, asked over its socket as an agent asks it, and killed.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import {
+  ClaimChange,
+  ClaimOutcome,
+  createRpcChannel,
+  createRpcClientFactory,
+  fromClientError,
+  type GuardServiceClient,
+  GuardServiceDefinition,
+  LeaseSight,
+  PoolClass,
+} from '@vpe/proto'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { until } from './testing/until.ts'
+
+const MAIN = join(import.meta.dirname, 'main.ts')
+const hostId = randomUUID()
+
+let dir: string
+let guard: ChildProcess
+let client: GuardServiceClient
+let close: () => void
+
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'vpe-guard-'))
+  const channel = createRpcChannel(`unix:${join(dir, 'guard.sock')}`)
+  client = createRpcClientFactory().create(GuardServiceDefinition, channel)
+  close = () => channel.close()
+  await start()
+})
+afterEach(async () => {
+  close()
+  await end('SIGTERM')
+  rmSync(dir, { recursive: true, force: true })
+})
+
+async function start(more: NodeJS.ProcessEnv = {}): Promise<void> {
+  guard = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN], {
+    env: {
+      ...process.env,
+      VPE_HOST_ID: hostId,
+      VPE_GUARD_SOCKET: join(dir, 'guard.sock'),
+      VPE_GUARD_RECORD: join(dir, 'guard.json'),
+      VPE_HA_PROFILE: 'fast',
+      ...more,
+    },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  await until('it answers', () =>
+    client.getArms({}).then(
+      () => true,
+      () => guard.exitCode !== null,
+    ),
+  )
+}
+
+async function end(signal: NodeJS.Signals): Promise<void> {
+  if (guard.exitCode !== null || guard.signalCode !== null) return
+  const exit = once(guard, 'exit')
+  guard.kill(signal)
+  await exit
+}
+
+const pool = () => ({
+  poolUuid: randomUUID(),
+  path: dir,
+  clusterUuid: randomUUID(),
+  slot: 0,
+  slots: 4,
+  poolClass: PoolClass.ENFORCED,
+  canUnmount: true,
+})
+
+test('an instance is claimed and armed, and still is when the guard was killed', async () => {
+  expect(statSync(join(dir, 'guard.sock')).mode & 0o777).toBe(0o600)
+  const attached = pool()
+  const { poolUuid } = attached
+  await client.attachPool(attached)
+  await client.attachPool(attached)
+  const instance = { uuid: randomUUID(), generation: 3 }
+  const claim = (change: ClaimChange) => client.changeClaim({ poolUuid, change, instance, epoch: 1 })
+  await until('the claim is taken', async () => (await claim(ClaimChange.TAKE)).outcome === ClaimOutcome.DONE)
+  await until('it is armed', async () => {
+    const { refusal } = await client.armInstance({ instance, poolUuids: [poolUuid] })
+    return refusal === ''
+  })
+  const { arms } = await client.getArms({})
+  expect(arms).toEqual([{ instance, mayResume: true, isNetworkCut: false, ending: '' }])
+  await until('it sees its own lease', async () => {
+    const { sight } = await client.sightLease({ poolUuid, hostUuid: hostId })
+    return sight === LeaseSight.ALIVE
+  })
+  expect(existsSync(join(dir, '.ha', attached.clusterUuid, 'inst', instance.uuid))).toBe(true)
+
+  await end('SIGKILL')
+  await start()
+  expect((await client.getArms({})).arms).toMatchObject([{ instance }])
+  await until('the claim is still ours', async () => {
+    return (await claim(ClaimChange.CHECK)).outcome === ClaimOutcome.DONE
+  })
+  await expect(client.detachPool({ poolUuid })).rejects.toSatisfy(
+    (error: unknown) => fromClientError(error).code === 'IN_USE',
+  )
+
+  await client.noteDomain({ uuid: instance.uuid, isThere: false })
+  await until('it is disarmed', async () => (await client.disarmInstance({ instance })).isDisarmed)
+  expect((await claim(ClaimChange.RELEASE)).outcome).toBe(ClaimOutcome.DONE)
+  await client.detachPool({ poolUuid })
+})
+
+test('nonsense is refused by name, and nothing comes of it', async () => {
+  const refusal = (call: Promise<unknown>) =>
+    call.then(
+      () => 'nothing',
+      (error: unknown) => fromClientError(error).message,
+    )
+  expect(await refusal(client.attachPool({ ...pool(), slot: 4 }))).toContain(
+    'the slot must be one of the slots',
+  )
+  expect(await refusal(client.attachPool({ ...pool(), poolClass: PoolClass.UNSPECIFIED }))).toContain(
+    'pool_class',
+  )
+  const poolUuid = randomUUID()
+  expect(await refusal(client.sightLease({ poolUuid, hostUuid: hostId }))).toContain(
+    `no lease in disk pool ${poolUuid}`,
+  )
+  expect(
+    await refusal(client.armInstance({ instance: { uuid: 'x', generation: 1 }, poolUuids: [] })),
+  ).toContain('uuid')
+  expect((await client.getArms({})).arms).toEqual([])
+})
+
+test('settings that are wrong are named', async () => {
+  await end('SIGTERM')
+  let said = ''
+  await start({ VPE_HOST_ID: 'me', VPE_WATCHDOG: 'dev' })
+  guard.stderr?.on('data', (data) => {
+    said += data
+  })
+  await until('it says so', () => said.includes('VPE_HOST_ID') && said.includes('VPE_WATCHDOG'))
+})

@@ -1,0 +1,78 @@
+// GuardService: judges the request, hands over, and says what came of it.
+
+import { VpeError } from '@vpe/core'
+import type { GuardServiceImplementation } from '@vpe/proto'
+import type { Guard } from './guard.ts'
+import {
+  armedPool,
+  claimJobFromWire,
+  claimResultToWire,
+  instanceFromWire,
+  pillFromWire,
+  poolFromWire,
+  sightingToWire,
+  uuidFromWire,
+} from './wire.ts'
+
+export function guardService(guard: Guard): GuardServiceImplementation {
+  /** @throws VpeError NOT_FOUND for a pool that this host has no lease in */
+  const poolOf = (uuid: string) => {
+    const pool = guard.poolOf(uuidFromWire('pool_uuid', uuid))
+    if (!pool) throw new VpeError('NOT_FOUND', `this host has no lease in disk pool ${uuid}`)
+    return pool
+  }
+  return {
+    async attachPool(request) {
+      guard.attach(poolFromWire(request))
+      return {}
+    },
+    async detachPool({ poolUuid }) {
+      if (!guard.detach(uuidFromWire('pool_uuid', poolUuid)))
+        throw new VpeError('IN_USE', `guests of disk pool ${poolUuid} are still armed on this host`)
+      return {}
+    },
+    async armInstance({ instance, poolUuids }) {
+      const pools = poolUuids.map((uuid) => armedPool(poolOf(uuid)))
+      return { refusal: (await guard.arm({ ...instanceFromWire(instance), pools })) ?? '' }
+    },
+    async disarmInstance({ instance }) {
+      return { isDisarmed: await guard.disarm(instanceFromWire(instance)) }
+    },
+    async noteDomain({ uuid, isThere }) {
+      guard.noteDomain(uuidFromWire('uuid', uuid), isThere)
+      return {}
+    },
+    async noteIoError({ instance }) {
+      guard.noteIoError(instanceFromWire(instance))
+      return {}
+    },
+    async noteNeighbours({ poolUuid, isHealthyForOthers, isAnyoneReachable }) {
+      guard.noteNeighbours(poolOf(poolUuid).place.pool, isHealthyForOthers, isAnyoneReachable)
+      return {}
+    },
+    async changeClaim(request) {
+      const { place, poolClass } = poolOf(request.poolUuid)
+      return claimResultToWire(await guard.claim(place.pool, claimJobFromWire(request, poolClass === 'E')))
+    },
+    async sightLease({ poolUuid, hostUuid }) {
+      const { place } = poolOf(poolUuid)
+      const { sighting, ack } = await guard.sight(place.pool, uuidFromWire('host_uuid', hostUuid))
+      return sightingToWire(sighting, ack)
+    },
+    async sendPill(request) {
+      const { place } = poolOf(request.poolUuid)
+      const { slot, pill } = pillFromWire(request)
+      return { failure: (await guard.sendPill(place.pool, slot, pill)) ?? '' }
+    },
+    async getArms() {
+      return {
+        arms: guard.status().map(({ uuid, generation, mayResume, isNetworkCut, ending }) => ({
+          instance: { uuid, generation },
+          mayResume,
+          isNetworkCut,
+          ending: ending ?? '',
+        })),
+      }
+    },
+  }
+}
