@@ -201,6 +201,11 @@ export function createRpcChannel(
     : createChannel(address, undefined, channelOptions())
 }
 
+/** A channel to a unix socket of this machine, by its absolute path. */
+export function createUnixChannel(path: string): Channel {
+  return createChannel(`unix://${path}`, undefined, channelOptions())
+}
+
 /** An encrypted channel by credentials of the caller's own, which look at roles and not at names. */
 export function createChannelWith(address: string, credentials: ChannelCredentials): Channel {
   // Addresses are no names that TLS may ask for.

@@ -1,7 +1,15 @@
 // What the guard and the processes that do its I/O in pools say to each other. Each of those does one thing, synchronously,
 // and may hang for ever in it: nothing that they say is waited for without a deadline.
 
-import type { ClaimJob, ClaimResult, HaTimings, LeaseWriterEvent, Pill, PillAck, Sighting } from '@vpe/core'
+import type {
+  ClaimJob,
+  ClaimResult,
+  HaTimings,
+  LeaseWriterEvent,
+  Pill,
+  PillAck,
+  Sighting,
+} from '@vpe/core/ha'
 import type { PoolPlace } from './pool-objects.ts'
 
 export type Role = 'lease-writer' | 'pool-reader' | 'claim-holder'

@@ -1,6 +1,6 @@
 // The settings of a child, as they come on its command line.
 
-import type { HaTimings } from '@vpe/core'
+import type { HaTimings } from '@vpe/core/ha'
 import { z } from 'zod'
 import type { ChildSettings } from './child-protocol.ts'
 

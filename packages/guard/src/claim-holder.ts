@@ -1,17 +1,16 @@
 // Takes, keeps and gives back claims in a pool: the rim of core's claim holder. A lock is kept by keeping the claim's file
 // open.
 
+import type { HostId, InstanceId } from '@vpe/core'
 import {
   type ClaimHolderAction,
   type ClaimHolderEvent,
   type ClaimHolderState,
   decodeBlock,
   encodeBlock,
-  type HostId,
-  type InstanceId,
   startClaimHolder,
   stepClaimHolder,
-} from '@vpe/core'
+} from '@vpe/core/ha'
 import { BlockFile } from './block-file.ts'
 import type { ChildSettings, FromChild, ToChild } from './child-protocol.ts'
 import { tryLock } from './ofd-lock.ts'

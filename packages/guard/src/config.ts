@@ -1,6 +1,6 @@
 // The settings of a guard, from its environment. Judged once, at the start; what is wrong is said with the name of the variable.
 
-import { HA_PROFILES, type HaTimings } from '@vpe/core'
+import { HA_PROFILES, type HaTimings } from '@vpe/core/ha'
 import { z } from 'zod'
 
 const absolutePath = z.string().startsWith('/', 'must be an absolute path')

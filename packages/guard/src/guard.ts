@@ -19,7 +19,7 @@ import {
   type Sighting,
   startGuard,
   stepGuard,
-} from '@vpe/core'
+} from '@vpe/core/ha'
 import type { FromChild, Role, ToChild } from './child-protocol.ts'
 import type { GuestProcesses } from './guest-processes.ts'
 import type { PoolPlace } from './pool-objects.ts'
@@ -128,13 +128,17 @@ export class Guard {
     return true
   }
 
-  /** To be answered before a domain is created. @returns why it must not be; null when it may */
-  async arm(arm: Arm): Promise<string | null> {
+  /**
+   * To be answered before a domain is created.
+   * @param askedMs when that was decided, BOOTTIME: what was fenced since is not armed by it
+   * @returns why it must not be; null when it may
+   */
+  async arm(arm: Arm, askedMs: number = this.#ports.nowMs()): Promise<string | null> {
     const unknown = arm.pools.find(({ pool }) => !this.#pools.has(pool))
     if (unknown) return `the guard has no lease in pool ${unknown.pool}`
-    const key = `arm ${arm.uuid} ${arm.generation}`
+    const key = `arm ${arm.uuid} ${arm.generation} ${askedMs}`
     const answer = this.#wait<string | null>(key, CALL_MS, 'the guard said nothing')
-    this.#step({ kind: 'arm', arm })
+    this.#step({ kind: 'arm', arm, askedMs })
     if (this.#state.arms.some(({ uuid }) => uuid === arm.uuid)) this.#expected.add(arm.uuid)
     return answer
   }
@@ -244,7 +248,10 @@ export class Guard {
         this.#save()
         break
       case 'armed':
-        this.#answer(`arm ${action.instance.uuid} ${action.instance.generation}`, action.refusal)
+        this.#answer(
+          `arm ${action.instance.uuid} ${action.instance.generation} ${action.askedMs}`,
+          action.refusal,
+        )
         break
       case 'disarmed':
         this.#drop(action.instance)

@@ -1,17 +1,17 @@
 // Renews this host's lease in a pool: the rim of core's lease writer. Every call may hang; then nothing is renewed, which is
 // what a host that cannot write must look like.
 
+import type { HostId } from '@vpe/core'
 import {
   decodeBlock,
   encodeBlock,
   HA_RULES,
-  type HostId,
   type LeaseWriterAction,
   type LeaseWriterEvent,
   type LeaseWriterState,
   startLeaseWriter,
   stepLeaseWriter,
-} from '@vpe/core'
+} from '@vpe/core/ha'
 import { BlockFile } from './block-file.ts'
 import { upMs } from './boot-time.ts'
 import type { ChildSettings, FromChild, ToChild } from './child-protocol.ts'

@@ -9,8 +9,8 @@ import { join } from 'node:path'
 import {
   ClaimChange,
   ClaimOutcome,
-  createRpcChannel,
   createRpcClientFactory,
+  createUnixChannel,
   fromClientError,
   type GuardServiceClient,
   GuardServiceDefinition,
@@ -18,6 +18,7 @@ import {
   PoolClass,
 } from '@vpe/proto'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { upMs } from './boot-time.ts'
 import { until } from './testing/until.ts'
 
 const MAIN = join(import.meta.dirname, 'main.ts')
@@ -27,10 +28,11 @@ let dir: string
 let guard: ChildProcess
 let client: GuardServiceClient
 let close: () => void
+let said: string
 
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), 'vpe-guard-'))
-  const channel = createRpcChannel(`unix:${join(dir, 'guard.sock')}`)
+  const channel = createUnixChannel(join(dir, 'guard.sock'))
   client = createRpcClientFactory().create(GuardServiceDefinition, channel)
   close = () => channel.close()
   await start()
@@ -52,6 +54,10 @@ async function start(more: NodeJS.ProcessEnv = {}): Promise<void> {
       ...more,
     },
     stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  said = ''
+  guard.stderr?.on('data', (data) => {
+    said += data
   })
   await until('it answers', () =>
     client.getArms({}).then(
@@ -88,7 +94,7 @@ test('an instance is claimed and armed, and still is when the guard was killed',
   const claim = (change: ClaimChange) => client.changeClaim({ poolUuid, change, instance, epoch: 1 })
   await until('the claim is taken', async () => (await claim(ClaimChange.TAKE)).outcome === ClaimOutcome.DONE)
   await until('it is armed', async () => {
-    const { refusal } = await client.armInstance({ instance, poolUuids: [poolUuid] })
+    const { refusal } = await client.armInstance({ instance, poolUuids: [poolUuid], askedMs: upMs() })
     return refusal === ''
   })
   const { arms } = await client.getArms({})
@@ -132,17 +138,15 @@ test('nonsense is refused by name, and nothing comes of it', async () => {
     `no lease in disk pool ${poolUuid}`,
   )
   expect(
-    await refusal(client.armInstance({ instance: { uuid: 'x', generation: 1 }, poolUuids: [] })),
+    await refusal(
+      client.armInstance({ instance: { uuid: 'x', generation: 1 }, poolUuids: [], askedMs: upMs() }),
+    ),
   ).toContain('uuid')
   expect((await client.getArms({})).arms).toEqual([])
 })
 
 test('settings that are wrong are named', async () => {
   await end('SIGTERM')
-  let said = ''
   await start({ VPE_HOST_ID: 'me', VPE_WATCHDOG: 'dev' })
-  guard.stderr?.on('data', (data) => {
-    said += data
-  })
   await until('it says so', () => said.includes('VPE_HOST_ID') && said.includes('VPE_WATCHDOG'))
 })

@@ -1,11 +1,11 @@
 // Watches all leases of a pool: the rim of core's pool reader. While a read hangs it answers nothing, which is "unknown" to who
 // asks. It also writes what others are told into their mailboxes.
 
+import type { HostId } from '@vpe/core'
 import {
   decodeBlock,
   encodeBlock,
   HA_RULES,
-  type HostId,
   type HostLease,
   type Pill,
   type PoolReaderState,
@@ -13,7 +13,7 @@ import {
   sight,
   startPoolReader,
   stepPoolReader,
-} from '@vpe/core'
+} from '@vpe/core/ha'
 import { BlockFile } from './block-file.ts'
 import { upMs } from './boot-time.ts'
 import type { ChildSettings, FromChild, ToChild } from './child-protocol.ts'

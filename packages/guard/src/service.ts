@@ -8,6 +8,7 @@ import {
   claimJobFromWire,
   claimResultToWire,
   instanceFromWire,
+  msFromWire,
   pillFromWire,
   poolFromWire,
   sightingToWire,
@@ -31,9 +32,10 @@ export function guardService(guard: Guard): GuardServiceImplementation {
         throw new VpeError('IN_USE', `guests of disk pool ${poolUuid} are still armed on this host`)
       return {}
     },
-    async armInstance({ instance, poolUuids }) {
+    async armInstance({ instance, poolUuids, askedMs }) {
       const pools = poolUuids.map((uuid) => armedPool(poolOf(uuid)))
-      return { refusal: (await guard.arm({ ...instanceFromWire(instance), pools })) ?? '' }
+      const arm = { ...instanceFromWire(instance), pools }
+      return { refusal: (await guard.arm(arm, msFromWire('asked_ms', askedMs))) ?? '' }
     },
     async disarmInstance({ instance }) {
       return { isDisarmed: await guard.disarm(instanceFromWire(instance)) }

@@ -1,16 +1,15 @@
 // Messages to values and back: the one mapping file of this package, and the place where requests are judged.
 
-import {
-  type ArmedPool,
-  type ClaimJob,
-  type ClaimResult,
-  type InstanceGeneration,
-  type InstanceId,
-  type Pill,
-  type PillAck,
-  type Sighting,
-  VpeError,
-} from '@vpe/core'
+import { type InstanceId, VpeError } from '@vpe/core'
+import type {
+  ArmedPool,
+  ClaimJob,
+  ClaimResult,
+  InstanceGeneration,
+  Pill,
+  PillAck,
+  Sighting,
+} from '@vpe/core/ha'
 import {
   type AttachPoolRequest,
   type ChangeClaimRequest,
@@ -40,6 +39,11 @@ function parse<T>(what: string, schema: z.ZodType<T>, value: unknown): T {
 
 export function uuidFromWire(field: string, value: string): string {
   return parse(field, uuid, value)
+}
+
+/** A time of this host's own clock. */
+export function msFromWire(field: string, value: number): number {
+  return parse(field, count, value)
 }
 
 export function instanceFromWire(message: InstanceGenerationMessage | undefined): InstanceGeneration {

@@ -1,4 +1,4 @@
-import type { HaTimings } from '@vpe/core'
+import type { HaTimings } from '@vpe/core/ha'
 
 /** The same protocol, ten times as fast. */
 export function tenth(timings: HaTimings): HaTimings {
