@@ -41,7 +41,7 @@ export function outerServices(layout: Layout): readonly (Service & { prepare(): 
 
 /** Credentials that read the event stream. */
 export function watcherCredentials(layout: Layout): Promise<string> {
-  return controllerCommand(layout, 'watcher-credentials', 'lab')
+  return controllerCommand(layout, 'watcher-credentials', 'lab', '--consumers')
 }
 
 /** A token that makes a host of who holds it. */

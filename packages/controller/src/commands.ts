@@ -49,10 +49,11 @@ export async function runCommand(argv: readonly string[]): Promise<boolean> {
     .action((options: TokenOptions) => orExit(() => printJoinToken(options)))
   program
     .command('watcher-credentials')
-    .description('print NATS credentials that read the event stream and can do nothing else')
+    .description('print NATS credentials that read the event stream')
     .argument('<name>', 'who they are for')
     .option('--days <n>', 'how long they count', wholeNumber, 365)
-    .action((name: string, { days }: { days: number }) => orExit(() => printWatcherCredentials(name, days)))
+    .option('--consumers', 'they may make JetStream consumers, which can push to subjects of others', false)
+    .action((name: string, options: WatcherOptions) => orExit(() => printWatcherCredentials(name, options)))
   await program.parseAsync(argv)
   return isDone
 }
@@ -79,9 +80,15 @@ async function init(): Promise<void> {
   )
 }
 
-async function printWatcherCredentials(name: string, days: number): Promise<void> {
+interface WatcherOptions {
+  readonly days: number
+  readonly consumers: boolean
+}
+
+async function printWatcherCredentials(name: string, { days, consumers }: WatcherOptions): Promise<void> {
   const natsAccounts = await NatsAccounts.open(natsFolder(readConfig(process.env).stateDir))
-  const { text } = await natsAccounts.credentials({ kind: 'watcher', name }, Date.now() + days * DAY_MS)
+  const watcher = { kind: 'watcher', name, mayConsume: consumers } as const
+  const { text } = await natsAccounts.credentials(watcher, Date.now() + days * DAY_MS)
   process.stdout.write(text)
 }
 

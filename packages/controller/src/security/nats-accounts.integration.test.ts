@@ -97,39 +97,45 @@ test('an agent speaks for its own host, and hears nobody', async () => {
   }
 })
 
-test('the controller keeps the event stream; an API node reads and replays it, and changes nothing', async () => {
+test.each<NatsUser>([
+  { kind: 'api', name: 'w' },
+  { kind: 'watcher', name: 'w', mayConsume: true },
+])('the controller keeps the event stream; %o reads and replays it, and changes nothing', async (user) => {
   const controller = await connectAs({ kind: 'controller' }, null)
   const stream = await EventStream.open(controller.connection, 'store')
-  await stream.lastPublished()
+  const before = await stream.lastPublished()
   const event = { kind: 'host', id: 'h', what: 'created', data: {} } as const
-  await stream.publish([1, 2, 3].map((position) => ({ position, atMs: 0, event })))
+  const publish = (...positions: readonly number[]) =>
+    stream.publish(positions.map((position) => ({ position, atMs: 0, event })))
+  const published = [before + 1, before + 2, before + 3]
+  await publish(...published)
 
-  const watcher = await connectAs({ kind: 'api', name: 'w' })
+  const watcher = await connectAs(user)
   const log = await EventLog.open(watcher.connection)
   const { epoch, last } = await log.bounds()
-  expect(last).toBe(3)
-  expect(await log.positionAt(Date.now() + DAY_MS)).toEqual({ epoch, sequence: 3 })
+  expect(last).toBe(before + 3)
+  expect(await log.positionAt(Date.now() + DAY_MS)).toEqual({ epoch, sequence: last })
   const done = new AbortController()
   const replayed: number[] = []
-  for await (const item of log.follow({ epoch, sequence: 0 }, { signal: done.signal })) {
+  for await (const item of log.follow({ epoch, sequence: before }, { signal: done.signal })) {
     replayed.push(item.position.sequence)
     if (replayed.length === 3) done.abort()
   }
-  expect(replayed).toEqual([1, 2, 3])
+  expect(replayed).toEqual(published)
 
   const live: string[] = []
   watcher.connection.subscribe('vpe.events.>', { callback: (_error, { subject }) => void live.push(subject) })
   await watcher.connection.flush()
-  await stream.publish([{ position: 4, atMs: 0, event }])
+  await publish(before + 4)
   await expect.poll(() => live).toEqual(['vpe.events.host.h.created'])
 
-  const before = watcher.refused.length
+  const refusedBefore = watcher.refused.length
   watcher.connection.publish('vpe.events.host.h.created', 'forged')
   watcher.connection.publish('$JS.API.STREAM.PURGE.VPE_EVENTS', '')
   watcher.connection.publish('$JS.API.STREAM.DELETE.VPE_EVENTS', '')
   watcher.connection.publish(heartbeatSubject('h'), 'forged')
-  await expect.poll(() => watcher.refused.length - before).toBe(4)
-  expect((await log.bounds()).last).toBe(4)
+  await expect.poll(() => watcher.refused.length - refusedBefore).toBe(4)
+  expect((await log.bounds()).last).toBe(before + 4)
   const subscription = watcher.connection.subscribe(HEARTBEAT_SUBJECTS)
   await expect.poll(() => subscription.isClosed()).toBe(true)
 })
@@ -141,7 +147,7 @@ test('a watcher hears what happens and reads what has happened by its number, an
   const event = { kind: 'host', id: 'w', what: 'created', data: {} } as const
   await stream.publish([1, 2].map((position) => ({ position, atMs: 0, event })))
 
-  const watcher = await connectAs({ kind: 'watcher', name: 'w' })
+  const watcher = await connectAs({ kind: 'watcher', name: 'w', mayConsume: false })
   const heard: string[] = []
   watcher.connection.subscribe(EVENTS_SUBJECTS, {
     callback: (_error, { subject }) => void heard.push(subject),
@@ -202,8 +208,8 @@ test('a member that was removed is taken off NATS, at once and for good; others 
   try {
     revoker.attach(system)
     const [removed, stays] = [
-      await connectAs({ kind: 'watcher', name: 'removed' }),
-      await connectAs({ kind: 'watcher', name: 'stays' }),
+      await connectAs({ kind: 'watcher', name: 'removed', mayConsume: false }),
+      await connectAs({ kind: 'watcher', name: 'stays', mayConsume: false }),
     ]
     let isLost = false
     void removed.connection.closed().then(() => {

@@ -13,8 +13,8 @@ export type NatsUser =
   | { readonly kind: 'agent'; readonly hostId: string }
   /** An API node: reads events by consumers of its own. */
   | { readonly kind: 'api'; readonly name: string }
-  /** Somebody outside who reads events, and makes nothing on the server. */
-  | { readonly kind: 'watcher'; readonly name: string }
+  /** Somebody outside who reads events; where it is trusted to, by consumers of its own. */
+  | { readonly kind: 'watcher'; readonly name: string; readonly mayConsume: boolean }
 
 /** What the stream is, and its messages by their number. */
 const LOOKING = [
@@ -26,7 +26,7 @@ const LOOKING = [
 
 /**
  * What EventLog asks of JetStream. Who may make a consumer may also have the server push to any subject, in whose name
- * nobody asks: that a consumer pulls is in the request, which no permission looks into. So only members may.
+ * nobody asks: that a consumer pulls is in the request, which no permission looks into. So members may, and whom the operator trusts.
  */
 const PULLING = [
   `$JS.API.CONSUMER.CREATE.${EVENTS_STREAM}`,
@@ -46,7 +46,10 @@ export function natsPermissions(user: NatsUser): Pick<User, 'pub' | 'sub'> {
     case 'api':
       return { pub: { allow: [...LOOKING, ...PULLING] }, sub: { allow: [EVENTS_SUBJECTS, '_INBOX.>'] } }
     case 'watcher':
-      return { pub: { allow: LOOKING }, sub: { allow: [EVENTS_SUBJECTS, '_INBOX.>'] } }
+      return {
+        pub: { allow: user.mayConsume ? [...LOOKING, ...PULLING] : LOOKING },
+        sub: { allow: [EVENTS_SUBJECTS, '_INBOX.>'] },
+      }
     default:
       throw new Error(`no such user: ${JSON.stringify(user satisfies never)}`)
   }
