@@ -9,8 +9,9 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { BLOCK_BYTES } from '@vpe/core/ha'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { BLOCK_BYTES, BlockFile } from './block-file.ts'
+import { BlockFile } from './block-file.ts'
 
 let dir: string
 let path: string

@@ -3,9 +3,8 @@
 // hanging harms nobody use it, and they do so synchronously, so that a call is never queued behind another.
 
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs'
+import { BLOCK_BYTES } from '@vpe/core/ha'
 import koffi from 'koffi'
-
-export const BLOCK_BYTES = 4096
 
 /** A buffer whose address is a multiple of the block size, which O_DIRECT asks for and Buffer.alloc does not give. */
 function alignedBuffer(bytes: number): Uint8Array {
