@@ -1,6 +1,13 @@
 import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
+// The SQLite binding is built for it: on another it does not say so, but crashes.
+const NODE = 24
+if (Number.parseInt(process.versions.node, 10) < NODE) {
+  const cure = 'put .tools/node_modules/.bin first on PATH (CONTRIBUTING.md), or use test/run'
+  throw new Error(`the tests need Node ${NODE}, and this is ${process.version}: ${cure}`)
+}
+
 // unit: values in, values out, nothing of the machine. sim: the HA protocol on virtual time. integration: one package against real parts
 // (nats-server, SQLite files, libvirt). e2e: the whole cluster, real QEMU guests.
 //
