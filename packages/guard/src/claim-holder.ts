@@ -11,6 +11,7 @@ import {
   startClaimHolder,
   stepClaimHolder,
 } from '@vpe/core/ha'
+import { attempt } from './attempt.ts'
 import { BlockFile } from './block-file.ts'
 import type { ChildSettings, FromChild, ToChild } from './child-protocol.ts'
 import { tryLock } from './ofd-lock.ts'
@@ -88,15 +89,11 @@ export class ClaimHolder {
     this.#files.delete(uuid)
   }
 
-  /** Null where the storage refuses: what follows from that is decided in the core. */
   #attempt<Result>(uuid: string, call: (file: BlockFile) => Result): Result | null {
-    try {
+    return attempt(() => {
       const file = this.#files.get(uuid) ?? BlockFile.open(claimFile(this.#folder, uuid), 1)
       this.#files.set(uuid, file)
       return call(file)
-    } catch (error) {
-      process.stderr.write(`${(error as Error).message}\n`)
-      return null
-    }
+    })
   }
 }

@@ -12,10 +12,11 @@ import {
   startLeaseWriter,
   stepLeaseWriter,
 } from '@vpe/core/ha'
-import { BlockFile } from './block-file.ts'
+import { attempt } from './attempt.ts'
+import type { BlockFile } from './block-file.ts'
 import { upMs } from './boot-time.ts'
 import type { ChildSettings, FromChild, ToChild } from './child-protocol.ts'
-import { leasesFile, mailboxesFile, makeFolders } from './pool-objects.ts'
+import { openHostFiles } from './pool-objects.ts'
 
 /** Often enough that a cycle begins when it is due. */
 const TICK_MS = 100
@@ -31,9 +32,9 @@ export class LeaseWriter {
     const { place, hostId, bootId } = settings
     this.#settings = settings
     this.#say = say
-    const folder = makeFolders(place)
-    this.#leases = BlockFile.open(leasesFile(folder), place.slots)
-    this.#mailboxes = BlockFile.open(mailboxesFile(folder), place.slots)
+    const { leases, mailboxes } = openHostFiles(place)
+    this.#leases = leases
+    this.#mailboxes = mailboxes
     // Whoever watches must see another value than the last one.
     const last = decodeBlock(this.#leases.read(place.slot), 'lease')
     const seq = last.kind === 'block' ? last.block.seq : 0
@@ -79,15 +80,5 @@ export class LeaseWriter {
       default:
         throw new Error(`no such action: ${action satisfies never}`)
     }
-  }
-}
-
-/** Null where the storage refuses: what follows from that is decided in the core. */
-function attempt<Result>(call: () => Result): Result | null {
-  try {
-    return call()
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n`)
-    return null
   }
 }

@@ -3,6 +3,7 @@
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { BlockFile } from './block-file.ts'
 
 /** Which pool, and which block of its files is this host's. */
 export interface PoolPlace {
@@ -22,6 +23,14 @@ export function makeFolders(place: Pick<PoolPlace, 'path' | 'clusterId'>): strin
   return folder
 }
 
-export const leasesFile = (folder: string) => join(folder, 'hosts')
-export const mailboxesFile = (folder: string) => join(folder, 'mbox')
+/** The files with a block for each host. */
+export function openHostFiles(place: PoolPlace): {
+  readonly leases: BlockFile
+  readonly mailboxes: BlockFile
+} {
+  const folder = makeFolders(place)
+  const open = (name: string) => BlockFile.open(join(folder, name), place.slots)
+  return { leases: open('hosts'), mailboxes: open('mbox') }
+}
+
 export const claimFile = (folder: string, uuid: string) => join(folder, 'inst', uuid)

@@ -6,7 +6,6 @@ import {
   decodeBlock,
   encodeBlock,
   HA_RULES,
-  type HostLease,
   type Pill,
   type PoolReaderState,
   seenAck,
@@ -14,10 +13,11 @@ import {
   startPoolReader,
   stepPoolReader,
 } from '@vpe/core/ha'
-import { BlockFile } from './block-file.ts'
+import { attempt } from './attempt.ts'
+import type { BlockFile } from './block-file.ts'
 import { upMs } from './boot-time.ts'
 import type { ChildSettings, FromChild, ToChild } from './child-protocol.ts'
-import { leasesFile, mailboxesFile, makeFolders } from './pool-objects.ts'
+import { openHostFiles } from './pool-objects.ts'
 
 export class PoolReader {
   readonly #settings: ChildSettings
@@ -30,9 +30,9 @@ export class PoolReader {
     const { place, hostId } = settings
     this.#settings = settings
     this.#say = say
-    const folder = makeFolders(place)
-    this.#leases = BlockFile.open(leasesFile(folder), place.slots)
-    this.#mailboxes = BlockFile.open(mailboxesFile(folder), place.slots)
+    const { leases, mailboxes } = openHostFiles(place)
+    this.#leases = leases
+    this.#mailboxes = mailboxes
     this.#state = startPoolReader(hostId as HostId)
   }
 
@@ -57,14 +57,13 @@ export class PoolReader {
 
   #read(): void {
     this.#state = stepPoolReader(this.#state, { kind: 'tick' }, upMs()).state
-    let blocks: Map<HostId, { kind: 'block'; block: HostLease }> | null = null
-    try {
+    const blocks = attempt(() => {
       const read = this.#leases.readAll().map((bytes) => decodeBlock(bytes, 'lease'))
       // A block says itself whose it is; one that is torn says nothing, and what was known stays.
-      blocks = new Map(read.flatMap((each) => (each.kind === 'block' ? [[each.block.hostId, each]] : [])))
-    } catch (error) {
-      process.stderr.write(`${(error as Error).message}\n`)
-    }
+      return new Map(
+        read.flatMap((each) => (each.kind === 'block' ? [[each.block.hostId, each] as const] : [])),
+      )
+    })
     this.#state = stepPoolReader(this.#state, { kind: 'read', blocks }, upMs()).state
   }
 

@@ -4,7 +4,7 @@
 // It is pluggable: `/dev/watchdog` and its like are devices of the kernel; a socket is the power switch of a host that is made of
 // namespaces (the lab), where a reset of the machine would end everybody's.
 
-import { closeSync, constants, openSync, writeSync } from 'node:fs'
+import { constants, openSync, writeSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import koffi from 'koffi'
 
@@ -43,14 +43,6 @@ export class KernelWatchdog implements Watchdog {
 
   pet(): void {
     if (this.#fd !== null) writeSync(this.#fd, '\0')
-  }
-
-  /** Only for a guard that was never armed: says that no reset is wanted. */
-  disarm(): void {
-    if (this.#fd === null) return
-    writeSync(this.#fd, 'V')
-    closeSync(this.#fd)
-    this.#fd = null
   }
 }
 
