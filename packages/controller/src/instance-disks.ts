@@ -1,6 +1,6 @@
 // Which data disks an instance has.
 
-import { type DiskRecord, diskTarget, isWantedAttached } from '@vpe/core'
+import { type DiskRecord, diskTarget, type InstanceRecord, isWantedAttached } from '@vpe/core'
 import type { Store } from './store/store.ts'
 
 /** In the order in which it was given them. */
@@ -15,4 +15,10 @@ export function wantedDisks(store: Store, instanceUuid: string): { disk: DiskRec
   return disksOf(store, instanceUuid)
     .filter(isWantedAttached)
     .map((disk) => ({ disk, target: diskTarget(disk.slot) }))
+}
+
+/** Whether some of its disks, the system disk among them, lie in a pool that is local to a host. */
+export function hasLocalDisks(store: Store, { uuid, diskPoolUuid }: InstanceRecord): boolean {
+  const isLocal = store.diskPools.get(diskPoolUuid)?.shared === false
+  return isLocal || disksOf(store, uuid).some(({ hostId }) => hostId !== null)
 }

@@ -23,7 +23,7 @@ import {
 } from '@vpe/core'
 import type { Logger } from 'pino'
 import { reservationOf } from './host-table-keeper.ts'
-import { disksOf } from './instance-disks.ts'
+import { hasLocalDisks } from './instance-disks.ts'
 import type { StartMove } from './service/migrations.ts'
 import { moveRequest } from './service/move-request.ts'
 import { startOperation } from './service/mutation.ts'
@@ -254,12 +254,10 @@ function seenByRebalance(store: Store, instance: InstanceRecord): RebalanceInsta
 
 /** In the words that come after a number of instances; null where it may move. */
 function whyItStays(store: Store, instance: InstanceRecord): string | null {
-  const { task, status, power, diskGeneration, settledGeneration, diskPoolUuid, uuid } = instance
+  const { task, status, power, diskGeneration, settledGeneration } = instance
   if (task !== null || instance.leavingHostId !== null) return 'with a task'
   if (status === 'paused' || power === 'paused') return 'paused'
   if (status === 'error') return 'in error'
   if (diskGeneration > settledGeneration) return 'to be rebuilt'
-  const isLocal =
-    !store.diskPools.get(diskPoolUuid)?.shared || disksOf(store, uuid).some(({ hostId }) => hostId !== null)
-  return isLocal ? 'with disks in a local pool' : null
+  return hasLocalDisks(store, instance) ? 'with disks in a local pool' : null
 }

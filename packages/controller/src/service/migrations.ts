@@ -7,7 +7,7 @@ import {
   type MigrateInstanceRequest,
   MigrationMode,
 } from '@vpe/proto'
-import { disksOf } from '../instance-disks.ts'
+import { disksOf, hasLocalDisks } from '../instance-disks.ts'
 import type { Store } from '../store/store.ts'
 import { createCarryOut } from './instance-wish.ts'
 import { chooseNewHost, type InstanceServiceDeps } from './instances.ts'
@@ -126,11 +126,6 @@ function assertCanLeave(store: Store, instance: InstanceRecord): void {
     'CONFLICT',
     `instance ${instance.name} cannot move: its disks lie in local pool ${where.name} of host ${host}; give "copy_disks": true to have them copied along`,
   )
-}
-
-function hasLocalDisks(store: Store, { uuid, diskPoolUuid }: InstanceRecord): boolean {
-  const isLocal = store.diskPools.get(diskPoolUuid)?.shared === false
-  return isLocal || disksOf(store, uuid).some(({ hostId }) => hostId !== null)
 }
 
 /** @throws VpeError CONFLICT where what a guest sees of its disk is not all that is in it */
