@@ -1,5 +1,6 @@
+import { mountedAt } from '@vpe/core'
 import { describe, expect, test } from 'vitest'
-import { type MountTools, mountedAt, mountNfs, nfsDevice, runProgram, unmountNfs } from './nfs-mount.ts'
+import { type MountTools, mountNfs, nfsDevice, runProgram, unmountNfs } from './nfs-mount.ts'
 
 const source = { server: '10.0.0.5', export: '/srv/vpe', options: 'vers=4.2,hard' }
 const path = '/mnt/vpe/a b'

@@ -3,18 +3,11 @@
 // mounted folder, which would hang the agent with it. What is mounted, the kernel's own list says.
 
 import { mkdir, readFile } from 'node:fs/promises'
-import { type NfsSource, VpeError } from '@vpe/core'
+import { type Mounted, mountedAt, type NfsSource, VpeError } from '@vpe/core'
 import { ExecaError, execa } from 'execa'
 
 /** Less than what a controller waits for a pool. */
 const DEADLINE_MS = 20_000
-
-export interface Mounted {
-  /** What of the filesystem is mounted; "/" for all of it. */
-  readonly root: string
-  readonly type: string
-  readonly source: string
-}
 
 export interface MountTools {
   /** The text of /proc/self/mountinfo. */
@@ -30,20 +23,6 @@ export const systemMountTools: MountTools = {
   makeFolder: async (path) => {
     await mkdir(path, { recursive: true, mode: 0o755 })
   },
-}
-
-/** What is mounted at a path, the topmost if there are several; null for nothing. */
-export function mountedAt(mountinfo: string, path: string): Mounted | null {
-  let found: Mounted | null = null
-  for (const line of mountinfo.split('\n')) {
-    const [left = '', right] = line.split(' - ')
-    if (right === undefined) continue
-    const [, , , root = '', mountPoint = ''] = left.split(' ')
-    if (unescapeOctal(mountPoint) !== path) continue
-    const [type = '', source = ''] = right.split(' ')
-    found = { root: unescapeOctal(root), type, source: unescapeOctal(source) }
-  }
-  return found
 }
 
 /** How mount and the kernel write an export. */
@@ -161,9 +140,4 @@ function killGroup(pid: number): void {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
   }
-}
-
-/** The kernel writes blanks and backslashes as octal numbers. */
-function unescapeOctal(text: string): string {
-  return text.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)))
 }

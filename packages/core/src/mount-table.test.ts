@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { isMounted } from './force-unmount.ts'
+import { mountedAt } from './mount-table.ts'
 
 const TABLE = String.raw`30 35 0:41 / /mnt/vpe/a\040b rw,relatime - nfs4 nfs1:/srv rw
 31 35 0:42 / /mnt/vpe/c rw - ext4 /dev/sda1 rw`
@@ -10,5 +10,5 @@ test.each([
   ['/mnt/vpe', false],
   ['/mnt/vpe/a', false],
 ])('whether %s is mounted', (path, expected) => {
-  expect(isMounted(path, TABLE)).toBe(expected)
+  expect(mountedAt(TABLE, path) !== null).toBe(expected)
 })
