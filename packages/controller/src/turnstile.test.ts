@@ -52,7 +52,7 @@ test('behind a crowd of callers a share begins for each that is answered, and al
 test('the share grows with the queue, so that as many begin as come', async () => {
   const callers = { waiting: 256, answered: 0 }
   const turnstile = new Turnstile(callers)
-  const begun = arrive(turnstile, 8_192)
+  const begun = arrive(turnstile, 32_768)
   callers.answered += 100
   await expect.poll(() => begun.length).toBe(200)
   turnstile.close()

@@ -8,7 +8,7 @@
 const CROWD = 16
 /** What begins for each caller of a crowd that is answered, at least; and how many wait when it is one for one. */
 const LEAST_SHARE = 1 / 8
-const WAITING_WHEN_EVEN = 4_096
+const WAITING_WHEN_EVEN = 16_384
 /** Without a crowd: for so many that wait, one more begins in each turn. */
 const WAITING_PER_ENTRY = 512
 /** How long it is before a turn in which nothing may begin is followed by the next. */
