@@ -71,6 +71,16 @@ export function cpuSeconds(pid: number): { readonly all: number; readonly main: 
   return { all: cpuOf(`/proc/${pid}/stat`), main: cpuOf(`/proc/${pid}/task/${pid}/stat`) }
 }
 
+/** Seconds of CPU that all of this machine has had, and those that its hypervisor gave to other machines meanwhile. */
+export function machineSeconds(): { readonly machine: number; readonly stolen: number } {
+  const [, ...fields] = readFileSync('/proc/stat', 'utf8').split('\n', 1)[0]?.split(/ +/) ?? []
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = fields.map(Number)
+  return {
+    machine: (user + nice + system + irq + softirq) / TICKS_PER_SECOND,
+    stolen: steal / TICKS_PER_SECOND,
+  }
+}
+
 function cpuOf(file: string): number {
   // The name of the program is in brackets, and may hold anything.
   const fields = readFileSync(file, 'utf8')

@@ -120,7 +120,7 @@ function showUsage(when: string, { seconds, cpu, controller, nats }: Usage): voi
   const { p50, p99, max } = controller.loopDelayMs
   print(`  ${when} (${seconds.toFixed(0)} s):`)
   print(
-    `    CPU: controller ${percent(cpu.controller)} (its event loop ${percent(cpu.controllerMain)}), hosts ${percent(cpu.hosts)}, NATS ${percent(cpu.nats)}, API ${percent(cpu.api)}, client ${percent(cpu.client)}`,
+    `    CPU: controller ${percent(cpu.controller)} (its event loop ${percent(cpu.controllerMain)}), hosts ${percent(cpu.hosts)}, NATS ${percent(cpu.nats)}, API ${percent(cpu.api)}, client ${percent(cpu.client)}; all of the machine ${percent(cpu.machine)}, stolen ${percent(cpu.stolen)}`,
   )
   print(
     `    controller: ${mib(controller.residentBytes)} resident, ${mib(controller.heapBytes)} heap; event loop late p50 ${p50.toFixed(1)}, p99 ${p99.toFixed(1)}, max ${max.toFixed(0)} ms`,

@@ -14,7 +14,13 @@ import {
 } from '@vpe/proto'
 import { until } from '../e2e/cluster.ts'
 import { HostsProcess } from './hosts-process.ts'
-import { cpuSeconds, type ProbeAnswer, ProbedProcess, residentBytes } from './probed-process.ts'
+import {
+  cpuSeconds,
+  machineSeconds,
+  type ProbeAnswer,
+  ProbedProcess,
+  residentBytes,
+} from './probed-process.ts'
 import type { HostSummary } from './simulated-hosts.ts'
 
 const packages = join(import.meta.dirname, '../../packages')
@@ -23,8 +29,14 @@ const START_MS = 600_000
 /** What was used from one reading to the next. */
 export interface Usage {
   readonly seconds: number
-  /** Shares of one CPU. `controllerMain` is the event loop's part of `controller`. */
-  readonly cpu: Record<'controller' | 'controllerMain' | 'api' | 'nats' | 'hosts' | 'client', number>
+  /**
+   * Shares of one CPU. `controllerMain` is the event loop's part of `controller`; `machine` is what everything on this machine
+   * had, and `stolen` what it wanted and its hypervisor gave to others: figures that were taken with much of that say little.
+   */
+  readonly cpu: Record<
+    'controller' | 'controllerMain' | 'api' | 'nats' | 'hosts' | 'client' | 'machine' | 'stolen',
+    number
+  >
   readonly controller: ProbeAnswer & { readonly residentBytes: number }
   /** Messages a second that came to the NATS server, and that it passed on. */
   readonly nats: { readonly in: number; readonly out: number }
@@ -156,6 +168,8 @@ export class ScaleCluster {
           nats: share('nats'),
           hosts: share('hosts'),
           client: share('client'),
+          machine: share('machine'),
+          stolen: share('stolen'),
         },
         controller: { ...answer, residentBytes: residentBytes(this.controller.pid) },
         nats: { in: (to.nats.in - from.nats.in) / seconds, out: (to.nats.out - from.nats.out) / seconds },
@@ -186,6 +200,7 @@ export class ScaleCluster {
         nats: cpuSeconds(this.nats.pid).all,
         hosts: this.hosts.reduce((sum, { pid }) => sum + cpuSeconds(pid).all, 0),
         client: (own.user + own.system) / 1e6,
+        ...machineSeconds(),
       },
       nats: { in: counters.in_msgs, out: counters.out_msgs },
     }
