@@ -27,6 +27,11 @@ const DISKS_MAX = 8
 const INSTANCES_MIN = 4
 
 export function chooseOperation(world: World, random: Random): { name: string; request: Request } {
+  // Where no host takes any, nothing is left after a while but creations that are refused.
+  if (!world.hosts.some(({ schedulable }) => schedulable)) {
+    const request = uncordon(world, random)
+    if (request) return { name: 'uncordon', request }
+  }
   if (world.instances.length < INSTANCES_MIN) {
     const request = create(world, random)
     if (request) return { name: 'create', request }
@@ -37,6 +42,8 @@ export function chooseOperation(world: World, random: Random): { name: string; r
     if (operation && request) return { name: operation.name, request }
   }
 }
+
+const uncordon = onHost('uncordon', ({ schedulable }) => !schedulable)
 
 const operations: readonly Operation[] = [
   { name: 'create', weight: 16, choose: create },
@@ -78,7 +85,7 @@ const operations: readonly Operation[] = [
   { name: 'detach', weight: 6, choose: detach },
   { name: 'drain', weight: 4, choose: onHost('drain', ({ schedulable }) => schedulable) },
   { name: 'rebalance', weight: 3, choose: rebalance },
-  { name: 'uncordon', weight: 8, choose: onHost('uncordon', ({ schedulable }) => !schedulable) },
+  { name: 'uncordon', weight: 8, choose: uncordon },
 ]
 
 function create({ instances, pools, disks, hosts }: World, random: Random): Request | null {
