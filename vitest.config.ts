@@ -24,7 +24,10 @@ export default defineConfig({
           name: 'unit',
           expect,
           testTimeout: 120_000,
-          include: ['{packages/*/src,deploy/src,proto/src}/**/*.test.ts', 'test/tidy.test.ts'],
+          include: [
+            '{packages/*/src,deploy/src,proto/src}/**/*.test.ts',
+            'test/{nemesis-lab/**/*,tidy}.test.ts',
+          ],
           exclude: ['**/*.integration.test.ts'],
         },
       },

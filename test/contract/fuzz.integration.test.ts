@@ -5,6 +5,7 @@
 import { createApp } from '@vpe/api/app'
 import { FakeAgent } from '@vpe/controller/testing/fake-agent'
 import { Harness } from '@vpe/controller/testing/harness'
+import { MemoryHa } from '@vpe/controller/testing/memory-ha'
 import fc from 'fast-check'
 import { pino } from 'pino'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -26,6 +27,7 @@ let api: DescribedApi
 beforeAll(async () => {
   agent = await FakeAgent.start({ cpus: 64, memoryMib: 64 * 1024 })
   harness = new Harness()
+  harness.haView = new MemoryHa()
   await harness.start()
   await harness.furnish(agent)
   // An event log in which nothing happens, and that ends where others go on: answers are to end here.

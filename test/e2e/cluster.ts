@@ -31,6 +31,10 @@ export interface InstanceView {
   readonly status: string
   readonly task: string | null
   readonly fault: string | null
+  /** By its name. */
+  readonly host: string | null
+  /** How high availability stands with it; null while it does not look after it. */
+  readonly recovery: { readonly state: string; readonly why: string } | null
 }
 
 export class Cluster {
@@ -174,7 +178,10 @@ export class Cluster {
 
   /** Whatever a test is about, an answer that the OpenAPI document does not describe fails it. */
   async #fetch(request: Request): Promise<Response> {
-    const response = await fetch(request)
+    const response = await fetch(request.clone()).catch((error) => {
+      if (!isClosed(error) || !['GET', 'DELETE'].includes(request.method)) throw error
+      return fetch(request)
+    })
     const { pathname } = new URL(request.url)
     const type = response.headers.get('content-type')
     if (pathname === '/openapi.json' || !type?.includes('json')) return response
@@ -192,6 +199,12 @@ export class Cluster {
     const pairs = [...text.matchAll(/^export (\w+)='?([^'\n]*)'?$/gm)].map(([, name, value]) => [name, value])
     this.#env = Object.fromEntries(pairs)
   }
+}
+
+/** A connection that was idle may have been closed just when it was used again: nothing was asked then. */
+function isClosed(error: unknown): boolean {
+  const { cause } = error as Error
+  return ['UND_ERR_SOCKET', 'ECONNRESET'].includes((cause as NodeJS.ErrnoException | undefined)?.code ?? '')
 }
 
 /** Waits for a condition, with a bound. */

@@ -100,7 +100,8 @@ async function expectNoneTwice(cluster: LabCluster): Promise<void> {
     expect(hosts.filter((host) => second.get(uuid)?.includes(host)).length).toBeLessThan(2)
 }
 
-function readRest(fd: number): string {
+/** What is in a file from where it was read last. */
+export function readRest(fd: number): string {
   const buffer = Buffer.alloc(65_536)
   let text = ''
   for (;;) {

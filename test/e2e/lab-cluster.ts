@@ -59,7 +59,12 @@ export class LabCluster extends Cluster {
 
   /** The hosts that have a domain of it, off or on. */
   async definedOn(uuid: string): Promise<string[]> {
-    return (await this.#hostsByDomain('--all')).get(uuid) ?? []
+    return (await this.defined()).get(uuid) ?? []
+  }
+
+  /** By the uuid of each domain, off or on, where. */
+  defined(): Promise<Map<string, string[]>> {
+    return this.#hostsByDomain('--all')
   }
 
   async #hostsByDomain(which: string): Promise<Map<string, string[]>> {

@@ -3,6 +3,7 @@
 
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import type { Program } from '@vpe/deploy/lab/host-machine'
 import { networkParts } from '@vpe/deploy/lab/management-network'
 import { cgroupRoot } from '@vpe/deploy/lab/process-group'
 import { execa } from 'execa'
@@ -112,6 +113,72 @@ describe('three hosts', () => {
     const attempt = lab.ssh(other, 'qemu-io', '-t', 'none', '-c', 'write 0 512', diskOf('spread-1'))
     await expect(attempt).rejects.toThrow('Failed to get "write" lock')
   })
+})
+
+test('guard and agent of a host are nobody’s children, and each goes on when the other ends', async () => {
+  const host = lab.host('h1')
+  const only = (program: Program) => {
+    const [pid, ...others] = host.pidsOf(program)
+    return others.length === 0 ? pid : undefined
+  }
+  const another = async (program: Program) => {
+    const before = only(program)
+    lab.signal('h1', program, 'SIGKILL')
+    await until(`another ${program} runs`, () => ![undefined, before].includes(only(program)))
+  }
+  await until('both run', () => only('guard') !== undefined && only('agent') !== undefined)
+  const guard = only('guard')
+  await another('agent')
+  expect(only('guard')).toBe(guard)
+  const agent = only('agent')
+  await another('guard')
+  expect(only('agent')).toBe(agent)
+  await sees('h1', 'up')
+})
+
+test('a host that the storage shuts out loses its locks, by the command that the controller calls', async () => {
+  const file = join(lab.sharedFolder, 'locked')
+  const [command, ...args] = lab.entering('h2', ['flock', file, 'sh', '-c', 'echo locked; cat'])
+  const holder = execa(command, args)
+  let said = ''
+  holder.stdout.on('data', (chunk) => {
+    said += chunk
+  })
+  await until('it is locked', () => said.includes('locked'))
+  await expect(lab.ssh('h3', 'flock', '--nonblock', file, 'true')).rejects.toThrow()
+  const revoke = (pool: string, host: string) =>
+    execa(join(lab.path, 'revoke'), [pool, 'its-uuid', host, 'its-uuid', 'its-address'], { reject: false })
+  expect(await revoke('shared', 'h2')).toMatchObject({ exitCode: 0 })
+  await lab.ssh('h3', 'flock', '--nonblock', file, 'true')
+  holder.stdin.end()
+  await holder
+  // Of no pool that it does not know, and of no host.
+  expect((await revoke('other', 'h2')).exitCode).toBe(2)
+  expect((await revoke('shared', 'h9')).exitCode).toBe(1)
+  rmSync(file)
+})
+
+test('a host that its watchdog resets boots again, and once only', async () => {
+  const host = lab.host('h3')
+  const bootId = host.bootId() ?? ''
+  expect(await lab.reset('h3', bootId)).toBe(true)
+  expect(await lab.reset('h3', bootId)).toBe(false)
+  expect(host.bootId()).not.toBe(bootId)
+  expect(await statusOf('h3')).toMatchObject({ alive: true, resets: 1 })
+  await lab.start('h3')
+  const isKnown = async () => {
+    const { body } = await cluster.ok('GET', `/hosts/${await cluster.hostId('h3')}`)
+    return body.host.facts.boot_id === host.bootId()
+  }
+  await until('vpe knows that it booted', isKnown, 120_000)
+  await sees('h3', 'up')
+  const names = ['spread-1', 'spread-2', 'spread-3'].filter((name) => homeOf(name) === 'h3')
+  for (const name of names)
+    await until(
+      `${name} runs again`,
+      async () => (await cluster.runsOn(uuidOf(name))).join() === 'h3',
+      120_000,
+    )
 })
 
 test('a host that is killed is gone at once, and comes back as itself', async () => {

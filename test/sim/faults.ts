@@ -1,5 +1,6 @@
 // What may go wrong, by chance: each fault is begun, and ends by itself or when all faults end.
 
+import { NO_DISARMS } from '@vpe/core/ha'
 import { Random } from './random.ts'
 import { SimController } from './sim-controller.ts'
 import type { SimHost } from './sim-host.ts'
@@ -54,6 +55,7 @@ export function healAll(world: World): void {
   world.messageLoss = 0
   world.messageDelayMs = 0
   world.isBusUp = true
+  world.stopped.clear()
   for (const pool of world.pools) {
     pool.slowMs = 0
     pool.slowFor = null
@@ -368,6 +370,20 @@ const faults = {
     if (random.chance(0.4))
       world.after(random.between(0, 4_000), () => random.pick(world.hosts).reset('it crashes'))
   },
+  // Whoever stops something that is lost, or starts it again before its host knows, is to get what he wants.
+  userStops(world, random) {
+    const uuids = [...(world.controller?.state?.recovery.instances.keys() ?? [])]
+    for (const uuid of uuids) {
+      if (!random.chance(0.5)) continue
+      world.stopped.add(uuid)
+      world.note(`its user stops ${uuid}`)
+      world.after(random.between(500, 60_000), () => {
+        world.stopped.delete(uuid)
+        world.note(`its user starts ${uuid}`)
+      })
+    }
+    if (random.chance(0.6)) random.pick(world.hosts).reset('it crashes')
+  },
   operatorConfirms(world, random) {
     const host = random.pick(world.hosts)
     host.staysOff = true
@@ -440,11 +456,20 @@ const faults = {
   },
   disarm(world, random) {
     const untilMs = world.nowMs + random.between(5_000, 30_000)
-    // One that does not answer has not been told.
-    if (world.controller?.isHung) return
-    world.controller?.deliver({ kind: 'disarm', untilMs })
-    // It counts from when it is written down.
-    world.disarmedUntilMs = world.store.record.disarmedUntilMs
+    const host = random.pick(world.hosts)
+    const instances = [...(world.controller?.state?.recovery.instances.keys() ?? [])]
+    switch (random.pick(['cluster', 'host', 'instance'] as const)) {
+      case 'cluster':
+        world.disarm({ ...NO_DISARMS, clusterUntilMs: untilMs })
+        break
+      case 'host':
+        world.disarm({ ...NO_DISARMS, hosts: new Map([[host.id, untilMs]]) })
+        break
+      case 'instance':
+        if (instances.length > 0)
+          world.disarm({ ...NO_DISARMS, instances: new Map([[random.pick(instances), untilMs]]) })
+        break
+    }
   },
 } satisfies Record<string, Fault>
 

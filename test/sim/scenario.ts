@@ -6,7 +6,7 @@
 //   SECONDS COMMAND …                                  until SECONDS
 
 import type { HostId, InstanceId } from '@vpe/core'
-import { HA_PROFILES, PRIORITIES, type Priority } from '@vpe/core/ha'
+import { HA_PROFILES, NO_DISARMS, PRIORITIES, type Priority } from '@vpe/core/ha'
 import { Violation } from './checks.ts'
 import { SimController } from './sim-controller.ts'
 import type { LockServer, OpKind, SimPoolSettings } from './sim-pool.ts'
@@ -187,8 +187,7 @@ function command(world: World, words: readonly string[]): void {
       world.controller?.deliver({ kind: 'confirm-fenced', hostId: name as HostId })
       break
     case 'disarm':
-      world.controller?.deliver({ kind: 'disarm', untilMs: world.nowMs + Number(name) * 1_000 })
-      world.disarmedUntilMs = world.store.record.disarmedUntilMs
+      world.disarm({ ...NO_DISARMS, clusterUntilMs: world.nowMs + Number(name) * 1_000 })
       break
     case 'migrate':
       world.controller?.deliver({ kind: 'migrate', uuid: name as InstanceId, hostId: what as HostId })

@@ -6,6 +6,8 @@ import {
   type HaControllerAction,
   type HaControllerEvent,
   type HaControllerState,
+  memoryPlacer,
+  newHaInstance,
   startHaController,
   stepHaController,
   whyNoVerdicts,
@@ -44,10 +46,44 @@ export class SimController {
       if (!this.isAlive || this.epoch !== epoch) return
       world.after(world.controllerTickMs, tick)
       if (this.isHung) return
-      const freeMib = new Map(world.hosts.map((host) => [host.id, host.memoryMib] as const))
-      this.deliver({ kind: 'tick', freeMib, jitter: world.random.next() })
+      this.#followUsers()
+      const totalMib = new Map(world.hosts.map((host) => [host.id, host.memoryMib] as const))
+      const placer = memoryPlacer(totalMib, this.state?.recovery.instances.values() ?? [])
+      this.deliver({ kind: 'tick', placer, jitter: world.random.next() })
     }
     world.after(world.random.between(0, 1_000), tick)
+  }
+
+  /** What is the reconciler's on real hosts: it carries out what users want, and gives what nobody has to its host. */
+  #followUsers(): void {
+    const world = this.#world
+    for (const { uuid } of this.state?.recovery.instances.values() ?? []) {
+      const instance = this.state?.recovery.instances.get(uuid)
+      if (!this.state || !instance || instance.state === 'error') continue
+      const { hostId, bootId, generation, lastGeneration, state, isEnding } = instance
+      const isStopped = world.stopped.has(uuid)
+      const isThere = state === 'starting' || state === 'running'
+      const host = this.state.watch.hosts.get(hostId)
+      if (isStopped === instance.isWanted && !(isEnding && isThere)) {
+        const wish = { isWanted: !isStopped, isEnding: isStopped && isThere }
+        this.deliver({ kind: 'want', uuid, ...wish, generation: lastGeneration + 1 })
+      } else if (host?.phase === 'up' && !isStopped && (state === 'off' || (isEnding && isThere))) {
+        const given = newHaInstance(instance, hostId, host.bootId, lastGeneration + 1)
+        if (state === 'off' || host.bootId === bootId) this.deliver({ kind: 'add', instance: given })
+      } else if (!isStopped && state === 'off' && (host?.phase === 'fenced' || host?.phase === 'stale'))
+        this.deliver({ kind: 'strand', uuid, why: 'its host is lost' })
+      else if (host?.phase === 'up' && isEnding && isThere) {
+        const pools = instance.pools.flatMap(({ poolClass, ...pool }) =>
+          poolClass === 'N' ? [] : [{ ...pool, poolClass }],
+        )
+        const { epoch } = this
+        this.#perform({
+          kind: 'command',
+          hostId,
+          command: { kind: 'release', epoch, instance: { uuid, generation }, pools },
+        })
+      }
+    }
   }
 
   kill(): void {

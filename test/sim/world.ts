@@ -3,6 +3,7 @@
 
 import type { HostId, InstanceId } from '@vpe/core'
 import {
+  type Disarms,
   HA_RULES,
   type HaContext,
   type HaInstance,
@@ -10,6 +11,9 @@ import {
   type HaRules,
   type HaTimings,
   type InstanceGeneration,
+  isHostDisarmed,
+  isInstanceDisarmed,
+  NO_DISARMS,
   newHaInstance,
   observersNeeded,
   RECOVERY_LIMITS,
@@ -73,7 +77,7 @@ export class World {
   /** Instances whose guests crash soon after each start. */
   readonly poison = new Set<string>()
   failovers = 0
-  disarmedUntilMs = 0
+  disarms: Disarms = NO_DISARMS
   /** Faults are over: an operator switches on what is off. */
   isHealed = false
   readonly controllerTickMs: number
@@ -100,11 +104,12 @@ export class World {
       pools: host.pools.map((pool) => hostPool(pool)),
       canPowerOff: host.canPowerOff,
       phase: 'up' as const,
+      why: '',
       bootId: host.bootId,
       verdict: null,
       proofs: [],
     }))
-    this.store = { epoch: 0, record: { hosts, instances: [], disarmedUntilMs: 0 } }
+    this.store = { epoch: 0, record: { hosts, instances: [], disarms: NO_DISARMS } }
     const controller = new SimController(this, 'controller')
     this.controllers.push(controller)
     controller.start(true)
@@ -188,6 +193,15 @@ export class World {
       if (controller.isAlive) this.after(this.delay(), () => controller.deliver({ kind: 'report', report }))
   }
 
+  /** An operator's word; one that does not answer has not been told. */
+  disarm(disarms: Disarms): void {
+    const { controller } = this
+    if (!controller || controller.isHung) return
+    controller.deliver({ kind: 'disarm', disarms })
+    // It counts from when it is written down.
+    this.disarms = this.store.record.disarms
+  }
+
   noteFailover(_instance: HaInstance): void {
     this.failovers++
   }
@@ -263,6 +277,8 @@ export class World {
   }
 
   readonly forgotten = new Set<string>()
+  /** Instances that their users want off. */
+  readonly stopped = new Set<string>()
 
   checkKill(host: SimHost, instance: InstanceGeneration, why: string, pillFor: string | null): void {
     const { uuid, generation } = instance
@@ -311,6 +327,7 @@ export class World {
           record.generation === generation &&
           record.hostId === host.id &&
           record.state === 'running' &&
+          record.isWanted &&
           record.migration === null
         if (isWanted) this.violate('I6', `${host.name} kills ${show(instance)}, which is to run there`)
         break
@@ -340,7 +357,7 @@ export class World {
         'I12',
         `${controller.name} judges ${hostId} while ${lost.length} of ${hosts.length} hosts are lost`,
       )
-    if (this.nowMs < this.disarmedUntilMs)
+    if (isHostDisarmed(this.disarms, hostId, this.nowMs))
       this.violate('I12', `${controller.name} judges ${hostId} while it is disarmed`)
     for (const name of verdict.pools) {
       const users = this.hosts.filter(({ pools }) => pools.some((pool) => pool.name === name))
@@ -377,13 +394,20 @@ export class World {
           `${instance.uuid} goes from generation ${old.generation} to ${instance.generation}`,
         )
       const isStart =
-        instance.generation > old.generation && old.state === 'lost' && instance.migration === null
+        instance.generation > old.generation &&
+        old.state === 'lost' &&
+        instance.state === 'starting' &&
+        instance.migration === null
       if (!isStart || instance.startedBy === old.startedBy) continue
+      if (!old.isWanted) this.violate('I6', `${show(instance)} is started, and its user wants it off`)
+      if (isInstanceDisarmed(this.disarms, old, this.nowMs))
+        this.violate('I12', `${show(instance)} is started on ${instance.hostId} while it is disarmed`)
       const unproven = whyUnproven(instance.startedBy, instance.pools)
       if (unproven !== null)
         this.violate('I3', `${show(instance)} is started on ${instance.hostId}: ${unproven}`)
       const starting = record.instances.filter(
-        ({ state, hostId }) => state === 'starting' && hostId === instance.hostId,
+        ({ state, hostId, startedBy }) =>
+          state === 'starting' && hostId === instance.hostId && startedBy.length > 0,
       )
       if (starting.length > rules.startsPerHost)
         this.violate('I11', `${starting.length} starts at a time on ${instance.hostId}`)

@@ -1,7 +1,6 @@
 // What happens to the machines of a lab while it is worked on. One thing at a time, and each is mended: a soak asks whether
 // a cluster comes out of it whole, not how much it bears at once.
 
-import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Lab } from '@vpe/deploy/lab/lab'
 import type { History } from './history.ts'
@@ -23,7 +22,12 @@ const kinds: readonly Fault[] = [
     mend: (lab, host) => lab.heal(host),
   },
   { weight: 2, name: 'pause', does: (lab, host) => lab.pause(host), mend: (lab, host) => lab.resume(host) },
-  { weight: 2, name: 'kill the agent of', does: killAgent, mend: async () => {} },
+  {
+    weight: 2,
+    name: 'kill the agent of',
+    does: killAgent,
+    mend: async () => {},
+  },
   {
     weight: 2,
     name: 'kill the controller beside',
@@ -55,20 +59,7 @@ export async function causeFaults(
   }
 }
 
-/** Its init starts it again. */
+/** Its init starts it again, and may be about to. */
 async function killAgent(lab: Lab, host: string): Promise<void> {
-  for (const pid of lab.host(host).processes()) {
-    if (isAgent(pid)) process.kill(pid, 'SIGKILL')
-  }
-}
-
-function isAgent(pid: number): boolean {
-  try {
-    return /^node\0.*agent\/src\/main\.ts\0?$/s.test(
-      readFileSync(`/proc/${pid}/cmdline`, 'utf8').replace(/^[^\0]*\//, ''),
-    )
-  } catch {
-    // It has ended meanwhile.
-    return false
-  }
+  for (const pid of lab.host(host).pidsOf('agent')) process.kill(pid, 'SIGKILL')
 }

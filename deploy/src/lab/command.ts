@@ -25,7 +25,8 @@ program
   .description('make a lab, or repair the one that is there: all hosts on, connected and registered')
   .option('--hosts <N>', 'how many hosts (3, or as many as there are)', asCount)
   .option('--controllers <M>', 'how many controllers', asCount, 1)
-  .action(async (options: { hosts?: number; controllers: number }) => {
+  .option('--watchdog', 'each host has one, which resets it (also VPE_LAB_WATCHDOG=on)')
+  .action(async (options: { hosts?: number; controllers: number; watchdog?: boolean }) => {
     await lab.up({ ...options, signal })
     const status = await lab.status()
     const command = ownCommand()
@@ -55,6 +56,52 @@ for (const [name, description, act] of [
     .argument('<host>')
     .action(async (host: string) => act(host))
 }
+
+for (const [name, description, act] of [
+  [
+    'hang',
+    'its storage hangs; the management network stays',
+    (host) => lab.isolate(host, { storageOnly: true }),
+  ],
+  ['revoke', 'the storage shuts it out: its locks are free for others', (host) => lab.revoke(host)],
+  ['stop-agent', 'SIGSTOP to its agent', (host) => lab.signal(host, 'agent', 'SIGSTOP')],
+  ['resume-agent', 'SIGCONT to its agent', (host) => lab.signal(host, 'agent', 'SIGCONT')],
+  [
+    'kill-agent',
+    'SIGKILL to its agent, which is started again',
+    (host) => lab.signal(host, 'agent', 'SIGKILL'),
+  ],
+  ['stop-guard', 'SIGSTOP to its guard', (host) => lab.signal(host, 'guard', 'SIGSTOP')],
+  ['resume-guard', 'SIGCONT to its guard', (host) => lab.signal(host, 'guard', 'SIGCONT')],
+  [
+    'kill-guard',
+    'SIGKILL to its guard, which is started again',
+    (host) => lab.signal(host, 'guard', 'SIGKILL'),
+  ],
+] as const satisfies readonly [string, string, (host: string) => Promise<void> | void][]) {
+  program
+    .command(name)
+    .description(description)
+    .argument('<host>')
+    .action(async (host: string) => act(host))
+}
+
+for (const [name, description, state] of [
+  ['hang-all', 'the server of the shared storage is down: it answers nobody', 'outage'],
+  ['thaw-all', 'it is up again', 'whole'],
+] as const) {
+  program
+    .command(name)
+    .description(description)
+    .action(async () => lab.setPool(state))
+}
+
+program
+  .command('ha')
+  .description(
+    'what the cluster makes of its hosts and highly available instances, and its failovers, as JSON',
+  )
+  .action(async () => print(JSON.stringify(await lab.ha(), null, 2)))
 
 program
   .command('isolate')
@@ -116,18 +163,21 @@ function asCount(text: string): number {
 }
 
 function formatStatus({ api, nats, controller, hosts }: LabStatus): string {
-  const rows = hosts.map(({ name, address, alive, partitioned, isolated, paused, domains, hostId }) => {
-    const cuts = [partitioned && 'partitioned', isolated && 'isolated', paused && 'paused'].filter(Boolean)
-    const runs =
-      domains === null ? 'domains unknown' : `${domains.length} domain${domains.length === 1 ? '' : 's'}`
-    return [
-      name,
-      address,
-      [alive ? 'on' : 'off', ...cuts].join(', '),
-      alive ? runs : '-',
-      hostId ?? 'not registered',
-    ]
-  })
+  const rows = hosts.map(
+    ({ name, address, alive, partitioned, isolated, paused, resets, domains, hostId }) => {
+      const cuts = [partitioned && 'partitioned', isolated && 'isolated', paused && 'paused'].filter(Boolean)
+      const runs =
+        domains === null ? 'domains unknown' : `${domains.length} domain${domains.length === 1 ? '' : 's'}`
+      return [
+        name,
+        address,
+        [alive ? 'on' : 'off', ...cuts].join(', '),
+        resets === 0 ? '' : `${resets} reset${resets === 1 ? '' : 's'}`,
+        alive ? runs : '-',
+        hostId ?? 'not registered',
+      ]
+    },
+  )
   return [`API ${api}   NATS ${nats}   controller ${controller}`, '', ...table(rows), ''].join('\n')
 }
 

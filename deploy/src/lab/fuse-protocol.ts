@@ -135,9 +135,12 @@ export function answer(id: bigint, error: number, ...body: readonly Buffer[]): B
   return body.length === 0 ? head : Buffer.concat([head, ...body], length)
 }
 
-export function initAnswer(request: Request): Buffer {
+/** @param hasLocks whether locks are ours to grant; the kernel grants them among its own programs, else */
+export function initAnswer(request: Request, hasLocks: boolean): Buffer {
   const [, , readAhead, offered] = [request.u32(), request.u32(), request.u32(), request.u32()]
-  const wanted = Object.values(initFlags).reduce((sum, flag) => sum | flag, 0)
+  const { posixLocks, flockLocks, ...others } = initFlags
+  const flags = [...Object.values(others), ...(hasLocks ? [posixLocks, flockLocks] : [])]
+  const wanted = flags.reduce((sum, flag) => sum | flag, 0)
   const body = Buffer.alloc(64)
   body.writeUInt32LE(7, 0)
   body.writeUInt32LE(31, 4)

@@ -7,7 +7,7 @@
  * Nothing is remembered about its state: whether it is alive, cut off or frozen is asked of the kernel.
  */
 import { randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { lockFile } from '../kernel-lock.ts'
@@ -25,7 +25,7 @@ import { inside, logFile, pidFile, type StateFolder } from '../state-folder.ts'
 import { Trouble } from '../trouble.ts'
 import { waitUntil } from '../wait-until.ts'
 import { type Cable, ensureCable, isPlugged, plug, unplug } from './management-network.ts'
-import { freezeGroup, isFrozen, killGroup, makeGroup, processesOf } from './process-group.ts'
+import { freezeGroup, isFrozen, killGroup, makeGroup, processesOf, signalGroup } from './process-group.ts'
 import type { ViewState } from './storage-view.ts'
 
 export interface HostPlace {
@@ -39,15 +39,22 @@ export interface HostPlace {
   readonly folder: StateFolder
   /** The storage that all hosts share, at the same path outside and in each host. */
   readonly sharedFolder: string
+  /** Its locks exclude hosts from each other, as those of NFS 4 do; else only programs of one host, as NFS 3 with `nolock`. */
+  readonly hasLocks: boolean
   /** /etc/hosts of all hosts. */
   readonly namesFile: string
 }
 
+/** What a host runs, besides libvirt. */
 export interface AgentCommand {
   readonly command: readonly string[]
+  /** Of the agent and of the guard. */
   readonly env: Readonly<Record<string, string>>
   readonly port: number
 }
+
+/** What a host runs of vpe: `packages/<name>/src/main.ts`. */
+export type Program = 'agent' | 'guard'
 
 /** Where a host keeps what is its own, as the host sees it. */
 export const ownFolder = '/var/lib/vpe'
@@ -56,6 +63,9 @@ export const ownFolder = '/var/lib/vpe'
 const leaseMs = 30_000
 
 const codeFolder = import.meta.dirname
+const watchdogName = 'watchdog.sock'
+/** Where the host pets the lab's watchdog (watchdog-main.ts), as the host sees it. */
+export const watchdogSocket = `${ownFolder}/${watchdogName}`
 
 export class HostMachine {
   readonly place: HostPlace
@@ -77,6 +87,11 @@ export class HostMachine {
 
   log(name: string): string {
     return join(this.#disk, 'log', `${name}.log`)
+  }
+
+  /** `watchdogSocket` as seen from outside. */
+  watchdogSocket(): string {
+    return this.own(watchdogName)
   }
 
   isAlive(): boolean {
@@ -102,6 +117,36 @@ export class HostMachine {
     return processesOf(this.place.group)
   }
 
+  /** Of its last or present boot; undefined before its first. */
+  bootId(): string | undefined {
+    const file = join(this.#disk, 'boot-id')
+    return existsSync(file) ? readFileSync(file, 'utf8').trim() : undefined
+  }
+
+  /** How often its watchdog has reset it. */
+  resets(): number {
+    const file = this.#resetsFile()
+    return existsSync(file) ? readFileSync(file, 'utf8').split('\n').length - 1 : 0
+  }
+
+  /** The processes of a program, as seen from outside; normally one. */
+  pidsOf(program: Program): number[] {
+    return this.processes().filter((pid) => {
+      const [command = '', ...args] = commandLine(pid)
+      return (
+        /(^|\/)node$/.test(command) && args.some((arg) => arg.endsWith(`/packages/${program}/src/main.ts`))
+      )
+    })
+  }
+
+  /** The QEMU of a guest, as seen from outside; undefined when the host has none. */
+  pidOfGuest(uuid: string): number | undefined {
+    return this.processes().find((pid) => {
+      const args = commandLine(pid)
+      return args.some((arg, index) => arg === '-uuid' && args[index + 1] === uuid)
+    })
+  }
+
   /** Power on; nothing when it is on. Returns when its libvirtd answers and its agent listens. */
   async start(
     agent: AgentCommand,
@@ -113,10 +158,7 @@ export class HostMachine {
       // Of a start that was cut off, or of a machine that ended by itself.
       await this.#powerOff()
       say('power on')
-      await ensureCable(this.place.bridge, this.place.cable)
-      this.#prepareDisk()
-      const view = await this.#startView(signal)
-      await this.#powerOn(view, agent)
+      await this.#boot(agent, signal)
     }
     const { name } = this
     const check = async () => {
@@ -147,6 +189,24 @@ export class HostMachine {
     await this.#powerOff()
   }
 
+  /**
+   * What its watchdog does: cuts the power at once, whoever is at work on the host, and turns it on again. Returns before it has booted.
+   *
+   * @param bootId the boot that is to end; nothing is done when that is over
+   * @returns whether it was reset
+   */
+  async reset(bootId: string, agent: AgentCommand): Promise<boolean> {
+    if (!this.isAlive() || this.bootId() !== bootId) return false
+    this.#cutPower()
+    appendFileSync(this.#resetsFile(), `${new Date().toISOString()} ${bootId}\n`)
+    using _lock = await this.#lock()
+    // Somebody else has turned it off or on meanwhile, and it is to stay so.
+    if (this.bootId() !== bootId || !existsSync(pidFile(this.place.folder, this.name))) return true
+    await this.#powerOff()
+    await this.#boot(agent)
+    return true
+  }
+
   async partition(): Promise<void> {
     await unplug(this.place.cable)
   }
@@ -163,6 +223,21 @@ export class HostMachine {
     await waitUntil(check, { what: `the storage of ${this.name}`, timeoutMs: 30_000, everyMs: 10 })
   }
 
+  /**
+   * The storage shuts it out (see StorageView.expire), in whatever state its view is. Returns when that is done; for a host that
+   * is off that is at once.
+   */
+  async expireStorage(): Promise<void> {
+    const view = this.#view()
+    if (!view) return
+    const order = join(this.#viewFolder(), `expire-${randomUUID()}`)
+    writeFileSync(order, '')
+    process.kill(view.pid, 'SIGHUP')
+    const check = () => (existsSync(order) && this.#view() ? 'the view has not heard of it' : undefined)
+    await waitUntil(check, { what: `the storage of ${this.name}`, timeoutMs: 30_000, everyMs: 10 })
+    rmSync(order, { force: true })
+  }
+
   async heal(): Promise<void> {
     await plug(this.place.cable)
     await this.setStorage('whole')
@@ -176,9 +251,17 @@ export class HostMachine {
   entering(command: readonly string[]): readonly [string, ...string[]] | undefined {
     const init = this.#init()
     if (init === undefined) return undefined
-    const enter = 'nsenter --target "$init" --mount --net --pid --uts --ipc --wd=/'
+    const enter = 'nsenter --target "$init" --mount --net --pid --uts --ipc --cgroup --wd=/'
     const script = `echo $$ >"$0/cgroup.procs"; init=$1; shift; exec ${enter} -- "$@"`
     return ['sh', '-c', script, this.place.group, `${init}`, ...command]
+  }
+
+  /** Where its own libvirt answers, whatever its network does; good for this boot. Undefined when it is off. */
+  libvirtUri(): string | undefined {
+    const init = this.#init()
+    return init === undefined
+      ? undefined
+      : `qemu:///system?socket=${join('/proc', String(init), 'root')}/run/libvirt/libvirt-sock`
   }
 
   /** Asks its own libvirt. Undefined when that does not answer in time. */
@@ -200,6 +283,13 @@ export class HostMachine {
   async domains(): Promise<readonly string[] | null> {
     const text = await this.virsh(['list', '--uuid'])
     return text === undefined ? null : text.split(/\s+/).filter(Boolean).sort()
+  }
+
+  async #boot(agent: AgentCommand, signal?: AbortSignal): Promise<void> {
+    await ensureCable(this.place.bridge, this.place.cable)
+    this.#prepareDisk()
+    const view = await this.#startView(signal)
+    await this.#powerOn(view, agent)
   }
 
   #prepareDisk(): void {
@@ -244,7 +334,7 @@ export class HostMachine {
   }
 
   async #startView(signal?: AbortSignal): Promise<ProcessIdentity> {
-    const { folder, sharedFolder, name } = this.place
+    const { folder, sharedFolder, hasLocks, name } = this.place
     const state = this.#viewFolder()
     mkdirSync(state, { recursive: true })
     if (!existsSync(join(state, 'wanted'))) writeFileSync(join(state, 'wanted'), JSON.stringify('whole'))
@@ -261,6 +351,7 @@ export class HostMachine {
         sharedFolder,
         state,
         `${leaseMs}`,
+        hasLocks ? 'locks' : 'no-locks',
       ],
       logFile: logFile(folder, this.#viewName()),
       pidFile: pidFile(folder, this.#viewName()),
@@ -295,6 +386,7 @@ export class HostMachine {
       '--kill-child',
       '--uts',
       '--ipc',
+      '--cgroup',
       '--mount',
       '--propagation',
       'private',
@@ -315,6 +407,7 @@ export class HostMachine {
       env: {
         ...agent.env,
         LAB_AGENT_LISTEN: `${cable.address}:${agent.port}`,
+        LAB_GUARD_MAIN: join(codeFolder, '../../../packages/guard/src/main.ts'),
         LAB_HOST_NAME: name,
         LAB_HOST_FOLDER: this.#disk,
         LAB_HOSTS_FOLDER: inside(folder, 'hosts'),
@@ -325,11 +418,16 @@ export class HostMachine {
     })
   }
 
-  async #powerOff(): Promise<void> {
-    const { folder, group, name } = this.place
+  #cutPower(): void {
     // The view goes first: whoever waits for the storage could not be killed, else.
     const view = this.#view()
     if (view) process.kill(view.pid, 'SIGKILL')
+    signalGroup(this.place.group)
+  }
+
+  async #powerOff(): Promise<void> {
+    const { folder, group, name } = this.place
+    this.#cutPower()
     await killGroup(group)
     for (const process of [this.#viewName(), name]) await stopProcess(pidFile(folder, process), 0)
   }
@@ -363,10 +461,24 @@ export class HostMachine {
     return join(this.#disk, 'storage')
   }
 
+  #resetsFile(): string {
+    return join(this.#disk, 'resets')
+  }
+
   async #lock(): Promise<Disposable> {
     const lock = await lockFile(join(this.#disk, 'lock'), { waitSeconds: 180 })
     if (!lock) throw new Trouble(`something else has been at work on host ${this.name} for three minutes`)
     return lock
+  }
+}
+
+/** Empty for a process that has ended. */
+function commandLine(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+  } catch (error) {
+    if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return []
+    throw error
   }
 }
 

@@ -4,12 +4,19 @@ import { creator, type FillOptions, importedImage } from '../first-instance.ts'
 import type { StateFolder } from '../state-folder.ts'
 import { waitUntil } from '../wait-until.ts'
 import { type HostMachine, ownFolder } from './host-machine.ts'
+import type { LabChoices } from './lab-settings.ts'
 
 export interface CatalogueOptions extends FillOptions {
   readonly folder: StateFolder
   readonly apiUrl: string
   readonly sharedFolder: string
   readonly imagePath: string
+  /** How the lab was made. */
+  readonly choices: LabChoices
+}
+
+interface HostWithConditions extends Host {
+  readonly conditions: readonly { readonly type: string; readonly status: string }[]
 }
 
 export const names = {
@@ -20,7 +27,7 @@ export const names = {
 }
 
 export async function fillLab(hosts: readonly HostMachine[], options: CatalogueOptions): Promise<void> {
-  const { folder, apiUrl, sharedFolder, imagePath, say, signal } = options
+  const { folder, apiUrl, sharedFolder, imagePath, choices, say, signal } = options
   const api = new ApiClient(apiUrl, signal)
   const create = creator(api, folder, say)
   let records: readonly Host[] = []
@@ -36,7 +43,16 @@ export async function fillLab(hosts: readonly HostMachine[], options: CatalogueO
   )
   await create<Named>('flavors', 'flavor', { name: names.flavor, vcpus: 1, memory_mib: 256, disk_gib: 1 })
   const common = { kind: 'dir', system_disks: 'overlay' }
-  const shared = { ...common, name: names.sharedPool, path: sharedFolder, shared: true, hosts: [] }
+  // vpe does not know the file system, and has to be told what storage-view.ts does to who has lost locks.
+  const shared = {
+    ...common,
+    name: names.sharedPool,
+    path: sharedFolder,
+    shared: true,
+    hosts: [],
+    lost_locks: choices.hasLocks ? 'fenced' : 'unknown',
+    linearizable: true,
+  }
   const pool = await create<Named>('disk_pools', 'disk_pool', shared)
   for (const { name, uuid } of records) {
     const own = {
@@ -50,4 +66,18 @@ export async function fillLab(hosts: readonly HostMachine[], options: CatalogueO
   }
   const image = { name: names.image, url: `file://${imagePath}`, disk_pool: pool.uuid }
   await importedImage(api, await create<Image>('images', 'image', image), { say, signal })
+  if (hosts.length > 1 && (choices.hasLocks || choices.hasWatchdog)) await readiness(api, { say, signal })
+}
+
+/** Waits until hosts have tried the locks of their pool, and have leases in it: only from then on can they run what is highly available. */
+async function readiness(api: ApiClient, { say, signal }: FillOptions): Promise<void> {
+  const check = async () => {
+    const { hosts } = await api.get<{ hosts: HostWithConditions[] }>('/hosts')
+    const waiting = hosts.filter(
+      ({ conditions }) => !conditions.some(({ type, status }) => type === 'HaReady' && status === 'ok'),
+    )
+    return waiting.length === 0 ? undefined : `waiting for ${waiting.map(({ name }) => name).join(', ')}`
+  }
+  const what = 'the readiness of hosts for high availability'
+  await waitUntil(check, { what, timeoutMs: 120_000, everyMs: 500, signal, onProgress: say })
 }

@@ -2,20 +2,24 @@
  * NATS, controller and API of a lab, which run outside of its hosts: the same processes as quickstart's, for a
  * network of several machines. The controller is the CA; whoever wants to talk to it, the API first, joins.
  */
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseEnv } from 'node:util'
 import { execa } from 'execa'
 import { addresses, type Layout, nodeProcess, type Service, services } from '../services.ts'
 import { inside } from '../state-folder.ts'
 import { Trouble } from '../trouble.ts'
+import type { LabChoices } from './lab-settings.ts'
 
 const enrolmentPort = 7700
 
 export type OuterService = 'nats' | 'controller' | 'api'
 
 /** In the order of their start. `prepare` of one runs when those before it are ready; again, it changes nothing. */
-export function outerServices(layout: Layout): readonly (Service & { prepare(): Promise<void> })[] {
+export function outerServices(
+  layout: Layout,
+  choices: LabChoices,
+): readonly (Service & { prepare(): Promise<void> })[] {
   const usual = (name: OuterService): Service => {
     const service = services(layout).find((each) => each.name === name)
     if (!service) throw new Error(`${name} is one of them`)
@@ -28,7 +32,11 @@ export function outerServices(layout: Layout): readonly (Service & { prepare(): 
       args: ['-c', join(natsFolder(layout), 'nats-server.conf')],
       prepare: () => controllerCommand(layout, 'init').then(() => {}),
     },
-    { ...usual('controller'), env: controllerEnvironment(layout), prepare: async () => {} },
+    {
+      ...usual('controller'),
+      env: { ...controllerEnvironment(layout), ...haEnvironment(layout, choices) },
+      prepare: async () => writeRevokeCommand(layout),
+    },
     {
       ...usual('api'),
       get env() {
@@ -59,6 +67,31 @@ function controllerEnvironment(layout: Layout): Record<string, string> {
     VPE_NATS_URL: natsUrl,
     VPE_NATS_CREDS: join(natsFolder(layout), 'controller.creds'),
   }
+}
+
+function haEnvironment(layout: Layout, { haProfile, canRevoke }: LabChoices): Record<string, string> {
+  return {
+    VPE_HA_PROFILE: haProfile,
+    ...(canRevoke && { VPE_HA_REVOKE_COMMAND: revokeCommand(layout) }),
+  }
+}
+
+function revokeCommand({ folder }: Layout): string {
+  return join(folder.path, 'revoke')
+}
+
+/** It is told of its lab by what is written in it: the controller's environment is none of its business. */
+function writeRevokeCommand(layout: Layout): void {
+  const main = join(import.meta.dirname, 'revoke-main.ts')
+  const words = [
+    process.execPath,
+    '--disable-warning=ExperimentalWarning',
+    main,
+    layout.root,
+    layout.folder.path,
+  ]
+  const quoted = words.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' ')
+  writeFileSync(revokeCommand(layout), `#!/bin/sh\nexec ${quoted} "$@"\n`, { mode: 0o755 })
 }
 
 function natsFolder({ folder }: Layout): string {

@@ -4,7 +4,7 @@
  */
 
 import { randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { ApiClient, type Host } from '../api-client.ts'
@@ -12,7 +12,7 @@ import { ensureSystemPackages, systemPackages } from '../debian-packages.ts'
 import { ensureDemoImage, imageFolder } from '../demo-image.ts'
 import { lockFile } from '../kernel-lock.ts'
 import { findPorts, usualPorts } from '../ports.ts'
-import { stopProcess } from '../process-control.ts'
+import { runningProcess, startProcess, stopProcess } from '../process-control.ts'
 import { runSteps } from '../progress.ts'
 import { addresses, type Layout, nodeProcess, serviceProcess, startService } from '../services.ts'
 import {
@@ -20,21 +20,33 @@ import {
   findStateFolder,
   inside,
   lockStateFolder,
+  logFile,
   openStateFolder,
+  pidFile,
   purgeStateFolder,
   type StateFolder,
   writeEnvFile,
 } from '../state-folder.ts'
 import { Trouble } from '../trouble.ts'
-import { type AgentCommand, HostMachine, ownFolder } from './host-machine.ts'
+import { waitUntil } from '../wait-until.ts'
+import { type AgentCommand, HostMachine, ownFolder, type Program, watchdogSocket } from './host-machine.ts'
 import { fillLab } from './lab-catalogue.ts'
 import { hostToken, type OuterService, outerServices, watcherCredentials } from './lab-services.ts'
-import { type LabSettings, labContents, readLabSettings, writeLabSettings } from './lab-settings.ts'
+import {
+  chooseLab,
+  type LabChoices,
+  type LabSettings,
+  labContents,
+  readLabSettings,
+  writeLabSettings,
+} from './lab-settings.ts'
 import { chooseSubnet, ensureBridge, ensureCable, removeNetwork, takenSubnets } from './management-network.ts'
 import { cgroupRoot, removeGroups } from './process-group.ts'
 
 export interface UpOptions {
   readonly hosts?: number | undefined
+  /** Hosts have a watchdog. Without it VPE_LAB_WATCHDOG says so, else they have none. */
+  readonly watchdog?: boolean | undefined
   readonly controllers?: number | undefined
   readonly signal?: AbortSignal | undefined
 }
@@ -48,6 +60,8 @@ export interface HostStatus {
   readonly partitioned: boolean
   readonly isolated: boolean
   readonly paused: boolean
+  /** How often its watchdog has reset it. */
+  readonly resets: number
   /** Uuids of what its own libvirt runs; null when that cannot be asked. */
   readonly domains: readonly string[] | null
 }
@@ -71,6 +85,7 @@ export interface IsolateOptions {
 const hostsMax = 100
 /** The hosts' addresses begin here; 1 is the bridge. */
 const firstAddress = 11
+const guardSocket = '/run/vpe/guard.sock'
 const labPackages = [...systemPackages, 'iproute2'] as const
 
 /** Machine-wide, whatever the lab: a subnet or port that one has chosen must be taken before another chooses. */
@@ -84,7 +99,7 @@ export class Lab {
   /**
    * @param root the checkout
    * @param path the state folder
-   * @param env where VPE_CACHE is looked for
+   * @param env where VPE_CACHE and the choices of a lab (lab-settings.ts) are looked for
    */
   constructor(root: string, path: string, env = process.env) {
     this.#root = root
@@ -93,7 +108,7 @@ export class Lab {
   }
 
   /** From nothing, or whatever is left of a lab, to one whose hosts are all on, connected, and registered. */
-  async up({ hosts: wanted, controllers = 1, signal }: UpOptions = {}): Promise<void> {
+  async up({ hosts: wanted, watchdog, controllers = 1, signal }: UpOptions = {}): Promise<void> {
     if (process.getuid?.() !== 0)
       throw new Trouble('namespaces, libvirt and guests need root', 'sudo test/lab up')
     if (controllers !== 1) {
@@ -122,7 +137,8 @@ export class Lab {
         title: 'Management network',
         run: async ({ conclude }) => {
           using _choice = await lockFile(choiceLock, { waitSeconds: 120, signal })
-          const settings = await settle(folder, wanted)
+          const env = { ...this.#env, ...(watchdog && { VPE_LAB_WATCHDOG: 'on' }) }
+          const settings = await settle(folder, wanted, env)
           await ensureBridge(bridgeOf(folder), settings.subnet)
           for (const { place } of lab().hosts) await ensureCable(place.bridge, place.cable)
           conclude(`Management network: ${settings.subnet}.0/24 on ${bridgeOf(folder)}`)
@@ -143,15 +159,17 @@ export class Lab {
           {
             title: 'NATS, controller, API',
             run: async ({ say }) => {
-              for (const service of outerServices(lab().layout)) {
-                await service.prepare()
-                const onProgress = (text: string) => say(`${service.name}: ${text}`)
-                await startService(folder, service, { signal, onProgress })
-              }
+              await this.startServices(signal, say)
               await this.#writeEnv()
             },
           },
         ],
+      },
+      {
+        title: 'Watchdogs',
+        run: async ({ conclude }) => {
+          conclude(`Watchdogs: ${(await this.#startWatchdogs()) ? 'they reset hosts' : 'none'}`)
+        },
       },
       {
         title: 'Hosts',
@@ -160,9 +178,9 @@ export class Lab {
       {
         title: 'Registration, flavor, disk pools, image',
         run: async ({ say }) => {
-          const { layout, hosts, sharedFolder } = lab()
+          const { layout, hosts, sharedFolder, settings: choices } = lab()
           const { apiUrl } = addresses(layout)
-          await fillLab(hosts, { folder, apiUrl, sharedFolder, imagePath, say, signal })
+          await fillLab(hosts, { folder, apiUrl, sharedFolder, imagePath, choices, say, signal })
         },
       },
     ])
@@ -207,6 +225,38 @@ export class Lab {
   /** The same machine, booting again. */
   async start(name: string, say?: (line: string) => void, signal?: AbortSignal): Promise<void> {
     await this.host(name).start(await this.#agent(name), say, signal)
+  }
+
+  /** What its watchdog does, see HostMachine.reset. */
+  async reset(name: string, bootId: string): Promise<boolean> {
+    return this.host(name).reset(bootId, await this.#agent(name))
+  }
+
+  /** The shared storage shuts a host out: its locks are free for others, and what was open under them answers EIO. */
+  async revoke(name: string): Promise<void> {
+    await this.host(name).expireStorage()
+  }
+
+  /** The server of the shared storage is down, or up again; the network stays as it is. */
+  async setPool(state: 'outage' | 'whole'): Promise<void> {
+    await Promise.all(this.hosts.map((host) => host.setStorage(state)))
+  }
+
+  /** Starts what does not run of NATS, controller and API, and waits until they are ready. */
+  async startServices(signal?: AbortSignal, say: (line: string) => void = () => {}): Promise<void> {
+    const { folder, layout, settings } = this.#open()
+    for (const service of outerServices(layout, settings)) {
+      await service.prepare()
+      await startService(folder, service, { signal, onProgress: (text) => say(`${service.name}: ${text}`) })
+    }
+  }
+
+  /** Sends a signal to a program of a host. @throws Trouble when it does not run */
+  signal(name: string, program: Program, signal: NodeJS.Signals): void {
+    const pids = this.#aliveHost(name).pidsOf(program)
+    if (pids.length === 0)
+      throw new Trouble(`no ${program} runs on ${name}`, `see ${this.host(name).log(program)}`)
+    for (const pid of pids) process.kill(pid, signal)
   }
 
   /** A power cut. */
@@ -270,6 +320,7 @@ export class Lab {
         partitioned,
         isolated: host.storage() !== 'whole',
         paused: host.isPaused(),
+        resets: host.resets(),
         domains,
       }
     })
@@ -282,6 +333,13 @@ export class Lab {
     }
   }
 
+  /** What the cluster makes of its hosts and its highly available instances, and its failovers, as the API says it. */
+  async ha(): Promise<object> {
+    const api = new ApiClient(addresses(this.#open().layout).apiUrl)
+    const [ha, failovers] = await Promise.all([api.get<object>('/ha'), api.get<object>('/ha/failovers')])
+    return { ...ha, ...failovers }
+  }
+
   /** The host of that name. */
   host(name: string): HostMachine {
     const { hosts } = this.#open()
@@ -292,6 +350,11 @@ export class Lab {
 
   get hosts(): readonly HostMachine[] {
     return this.#open().hosts
+  }
+
+  /** How it was made. */
+  get choices(): LabChoices {
+    return this.#open().settings
   }
 
   /** The folder that is the shared pool, at the same path outside and in each host. */
@@ -327,7 +390,7 @@ export class Lab {
 
   /** The agent of a host, as its init runs it; with a token while the host is no member yet. */
   async #agent(name: string): Promise<AgentCommand> {
-    const { layout, folder } = this.#open()
+    const { layout, folder, settings } = this.#open()
     const host = this.host(name)
     const { command, args } = nodeProcess(layout, 'agent')
     const isMember = existsSync(host.own('agent', 'agent.env'))
@@ -341,9 +404,40 @@ export class Lab {
         VPE_AGENT_MIGRATION_URI: `qemu+tcp://${host.place.cable.address}/system`,
         VPE_AGENT_MIGRATION_TLS: this.#env.VPE_LAB_MIGRATION_TLS ?? 'off',
         UV_THREADPOOL_SIZE: '16',
+        VPE_AGENT_GUARD_SOCKET: guardSocket,
+        VPE_GUARD_SOCKET: guardSocket,
+        VPE_GUARD_RECORD: '/run/vpe/guard.json',
+        VPE_HA_PROFILE: settings.haProfile,
+        VPE_WATCHDOG: settings.hasWatchdog ? `socket:${watchdogSocket}` : 'none',
         ...(!isMember && { LAB_JOIN_TOKEN: await hostToken(layout, name) }),
       },
     }
+  }
+
+  /** Whether there are any. */
+  async #startWatchdogs(): Promise<boolean> {
+    const { folder, settings, hosts } = this.#open()
+    if (!settings.hasWatchdog) return false
+    const pids = pidFile(folder, 'watchdog')
+    const isWatched = () => hosts.every((host) => existsSync(host.watchdogSocket()))
+    if (runningProcess(pids) && isWatched()) return true
+    await stopProcess(pids, 0)
+    for (const host of hosts) rmSync(host.watchdogSocket(), { force: true })
+    await startProcess({
+      command: process.execPath,
+      args: [
+        '--disable-warning=ExperimentalWarning',
+        join(import.meta.dirname, 'watchdog-main.ts'),
+        this.#root,
+        this.path,
+      ],
+      env: { VPE_CACHE: cacheFolder(folder, this.#env) },
+      logFile: logFile(folder, 'watchdog'),
+      pidFile: pids,
+    })
+    const check = () => (isWatched() ? undefined : `see ${logFile(folder, 'watchdog')}`)
+    await waitUntil(check, { what: 'the watchdogs', timeoutMs: 60_000, everyMs: 50 })
+    return true
   }
 
   async #writeEnv(): Promise<void> {
@@ -379,15 +473,22 @@ export class Lab {
       const address = addressOf(settings, index)
       const cable = { namespace: `${bridge}-${name}`, outerEnd: `${bridge}${name}`, address }
       const group = join(groupOf(folder), name)
-      return new HostMachine({ name, machineUuid, bridge, cable, group, folder, sharedFolder, namesFile })
+      const { hasLocks = true } = settings
+      const place = { name, machineUuid, bridge, cable, group, folder, sharedFolder, hasLocks, namesFile }
+      return new HostMachine(place)
     })
     return { folder, settings, layout, hosts, sharedFolder }
   }
 }
 
-/** What was chosen before, or is chosen now: subnet, port, and who the hosts are. */
-async function settle(folder: StateFolder, wanted: number | undefined): Promise<LabSettings> {
+/** What was chosen before, or is chosen now: subnet, port, who the hosts are, and how they guard themselves. */
+async function settle(
+  folder: StateFolder,
+  wanted: number | undefined,
+  env: NodeJS.ProcessEnv,
+): Promise<LabSettings> {
   const before = readLabSettings(folder)
+  const choices = chooseLab(env, before)
   const count = wanted ?? before?.hosts.length ?? 3
   if (!Number.isInteger(count) || count < 1 || count > hostsMax)
     throw new Trouble(`a lab has 1 to ${hostsMax} hosts, not ${count}`)
@@ -403,7 +504,7 @@ async function settle(folder: StateFolder, wanted: number | undefined): Promise<
   const held = before !== undefined && serviceProcess(folder, 'api') !== undefined
   const { ports } = await findPorts({ api: { port: before?.apiPort ?? usualPorts.api, held } })
   const subnet = before?.subnet ?? chooseSubnet(await takenSubnets(), Math.random)
-  const settings = { subnet, apiPort: ports.api, hosts }
+  const settings = { subnet, apiPort: ports.api, hosts, ...choices }
   writeLabSettings(folder, settings)
   const names = hosts.map(({ name }, index) => `${addressOf(settings, index)} ${name}`)
   writeFileSync(

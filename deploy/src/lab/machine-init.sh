@@ -1,6 +1,6 @@
 #!/bin/sh
 # What runs on a lab host, and is started again when it ends, as a service manager would. The
-# arguments are the agent's command.
+# arguments are the agent's command; LAB_GUARD_MAIN is the guard's main, for the same node.
 
 keep() { # keep <name> <command...>
   name=$1
@@ -19,5 +19,10 @@ keep libvirtd libvirtd --listen &
 until [ -e "$VPE_AGENT_STATE_DIR/agent.env" ]; do
   "$@" join "$LAB_JOIN_TOKEN" --listen "$LAB_AGENT_LISTEN" >>/var/log/agent-join.log 2>&1 || sleep 1
 done
+VPE_HOST_ID=$(sed -n 's/.*"hostId": *"\([^"]*\)".*/\1/p' "$VPE_AGENT_STATE_DIR/identity.json")
+export VPE_HOST_ID
+# Neither is the other's child: each goes on when the other ends. What the guard remembers is on a tmpfs, and so ends with the power.
+node=$1
+keep guard "$node" --disable-warning=ExperimentalWarning "$LAB_GUARD_MAIN" &
 keep agent "$@" &
 wait

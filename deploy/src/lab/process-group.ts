@@ -39,19 +39,30 @@ export function cgroupRoot(mounts = readFileSync('/proc/mounts', 'utf8')): strin
   return root
 }
 
+/** For a new boot: what the last one had in it, and left without a process, is removed. */
 export function makeGroup(path: string): void {
   mkdirSync(path, { recursive: true })
+  for (const group of groupsBelow(path).slice(1).toReversed()) rmdirSync(group)
 }
 
+/** Those in groups below it are among them. */
 export function processesOf(path: string): number[] {
   if (!existsSync(path)) return []
-  return readFileSync(join(path, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean).map(Number)
+  return groupsBelow(path).flatMap((group) => {
+    const pids = unlessGone(() => readFileSync(join(group, 'cgroup.procs'), 'utf8'))
+    return pids?.split('\n').filter(Boolean).map(Number) ?? []
+  })
+}
+
+/** Everything in it is told to end, whether frozen or not: now, without waiting. */
+export function signalGroup(path: string): void {
+  if (existsSync(path)) writeFileSync(join(path, 'cgroup.kill'), '1')
 }
 
 /** Everything in it ends: now, and whether frozen or not. Returns when it has. */
 export async function killGroup(path: string): Promise<void> {
   if (!existsSync(path)) return
-  writeFileSync(join(path, 'cgroup.kill'), '1')
+  signalGroup(path)
   const check = () => (isSet(path, 'populated') ? 'they still run' : undefined)
   await waitUntil(check, { what: `the end of the processes in ${path}`, timeoutMs: 30_000, everyMs: 5 })
   // A new boot begins unfrozen.
@@ -68,12 +79,27 @@ export function isFrozen(path: string): boolean {
   return existsSync(path) && isSet(path, 'frozen')
 }
 
-/** Removes a group and those in it, and the one around them when that is left empty; all are without processes. */
+/** Removes a group with all that are in it; none of them has a process. */
 export function removeGroups(path: string): void {
   if (!existsSync(path)) return
-  for (const entry of readdirSync(path, { withFileTypes: true }))
-    if (entry.isDirectory()) rmdirSync(join(path, entry.name))
-  rmdirSync(path)
+  for (const group of groupsBelow(path).toReversed()) rmdirSync(group)
+}
+
+/** The group and all below it, outer ones before those in them. */
+function groupsBelow(path: string): string[] {
+  const inner = unlessGone(() => readdirSync(path, { withFileTypes: true })) ?? []
+  const folders = inner.filter((entry) => entry.isDirectory()).map(({ name }) => join(path, name))
+  return [path, ...folders.flatMap(groupsBelow)]
+}
+
+/** Undefined for the group of a guest that has ended meanwhile. */
+function unlessGone<Result>(call: () => Result): Result | undefined {
+  try {
+    return call()
+  } catch (error) {
+    if (['ENOENT', 'ENODEV'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined
+    throw error
+  }
 }
 
 function isSet(path: string, key: 'populated' | 'frozen'): boolean {

@@ -1,27 +1,40 @@
 /**
- * The process of a storage view: `storage-view-main.ts <folder> <state folder> <lease ms>`, alone in a mount
- * namespace. It mounts the view over the folder itself, so that hosts see it where everybody else does. The state that it
- * is to have is in `wanted` of the state folder; SIGHUP makes it look. The state that it has is in `actual`.
+ * The process of a storage view: `storage-view-main.ts <folder> <state folder> <lease ms> [no-locks]`, alone
+ * in a mount namespace. It mounts the view over the folder itself, so that hosts see it where everybody else does. The state that it
+ * is to have is in `wanted` of the state folder; SIGHUP makes it look. The state that it has is in `actual`. An order
+ * to drop the host's locks is a file whose name begins with `expire-`; SIGHUP, too, makes it look, and it is removed when that is done.
  *
  * It is ended by SIGKILL, in whatever state: with it goes the connection, and whoever waits gets an error.
  */
-import { openSync, read, readFileSync, renameSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  openSync,
+  read,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { constants } from 'node:os'
 import { join } from 'node:path'
 import { writeBytesMax } from './fuse-protocol.ts'
 import { mount } from './linux-calls.ts'
 import { StorageView, type ViewState } from './storage-view.ts'
 
-const [folder = '', stateFolder = '', leaseMs = ''] = process.argv.slice(2)
+const [folder = '', stateFolder = '', leaseMs = '', locks = 'locks'] = process.argv.slice(2)
 const { errno } = constants
 const [noSuid, noDevices] = [2, 4]
 
 const device = openSync('/dev/fuse', 'r+')
-const view = new StorageView(folder, { send, leaseMs: Number(leaseMs) })
+const view = new StorageView(folder, { send, leaseMs: Number(leaseMs), hasLocks: locks === 'locks' })
 // libvirt knows by this type that the same file system is on other hosts, too, and lets guests move live.
 const options = `fd=${device},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other`
 mount('vpe-lab', folder, 'fuse.glusterfs', noSuid | noDevices, options)
-process.on('SIGHUP', takeState)
+process.on('SIGHUP', () => {
+  takeState()
+  takeOrders()
+})
 takeState()
 readNext(Buffer.allocUnsafeSlow(writeBytesMax + 64 * 1024))
 
@@ -31,6 +44,12 @@ function takeState(): void {
   const actual = join(stateFolder, 'actual')
   writeFileSync(`${actual}.new`, JSON.stringify(wanted))
   renameSync(`${actual}.new`, actual)
+}
+
+function takeOrders(): void {
+  const orders = readdirSync(stateFolder).filter((name) => name.startsWith('expire-'))
+  if (orders.length > 0) view.expire()
+  for (const order of orders) rmSync(join(stateFolder, order))
 }
 
 function readNext(buffer: Buffer): void {

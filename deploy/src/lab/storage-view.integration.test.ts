@@ -2,7 +2,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
@@ -71,6 +71,15 @@ class View {
     writeFileSync(join(this.#state, 'wanted'), JSON.stringify(state))
     process.kill(this.#pid, 'SIGHUP')
     await this.#reach(state)
+  }
+
+  /** The storage shuts the host out. */
+  async expire(): Promise<void> {
+    const order = join(this.#state, 'expire-now')
+    writeFileSync(order, '')
+    process.kill(this.#pid, 'SIGHUP')
+    const check = () => (existsSync(order) ? 'the view has not heard of it' : undefined)
+    await waitUntil(check, { what: 'the end of its locks', timeoutMs: 50_000, everyMs: 10 })
   }
 
   async kill(): Promise<void> {
@@ -224,6 +233,47 @@ test('cut off for longer than the lease, its locks go to others, and it can no l
   const { stdout } = await holder.catch((error) => error)
   expect(`${stdout}`).toContain('Input/output error')
   await b.run(`qemu-io -t none -f raw -c 'read -P 9 0 512' disk | grep failed`)
+})
+
+test('while the storage is down calls wait, and locks are as before when it is back', async () => {
+  const [a, b] = [await View.open(1), await View.open(1)]
+  const holder = a.run('exec 3>f; flock 3; echo got; read go; echo written >&3')
+  await new Promise((resolve) => holder.stdout?.once('data', resolve))
+  await Promise.all([a.set('outage'), b.set('outage')])
+  const waiting = b.run('flock --nonblock f true').catch((error) => error)
+  holder.stdin?.end('go\n')
+  await b.set('whole')
+  expect((await waiting).failed).toBe(true)
+  await a.set('whole')
+  await holder
+  expect(await b.output('cat f')).toBe('written')
+})
+
+test('shut out by the storage, its locks go to others at once, what was open under them is lost, and it may open anew', async () => {
+  const [a, b] = [await View.open(), await View.open()]
+  await a.run('qemu-img create -q -f raw disk 1M')
+  const holder = a.run(GUEST)
+  const isLocked = async () =>
+    (await b.run(`qemu-io -t none -f raw -c 'write 0 512' disk`).catch((error) => error)).failed
+  await waitUntil(async () => ((await isLocked()) ? undefined : 'not yet'), {
+    what: 'the lock',
+    timeoutMs: 50_000,
+  })
+  const other = a.run('exec 3>>other; echo open; read go; echo unlocked >&3')
+  await new Promise((resolve) => other.stdout?.once('data', resolve))
+  // Also of a host that hangs.
+  await a.set('hang')
+  await a.expire()
+  expect(await isLocked()).toBe(false)
+  await a.set('whole')
+  holder.stdin?.end('qemu-io d "write -P 9 0 512"\nquit\n')
+  const { stdout } = await holder.catch((error) => error)
+  expect(`${stdout}`).toContain('Input/output error')
+  await b.run(`qemu-io -t none -f raw -c 'read -P 9 0 512' disk | grep failed`)
+  other.stdin?.end('go\n')
+  await other
+  expect(await b.output('cat other')).toBe('unlocked')
+  await a.run(`qemu-io -t none -f raw -c 'write -P 7 0 512' disk`)
 })
 
 test('when its process is killed, whoever waits is let go', async () => {

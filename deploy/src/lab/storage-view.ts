@@ -55,8 +55,11 @@ import {
 } from './fuse-protocol.ts'
 import { allocate, conflictingLock, linkTo, lockRange, lockWhole, rename, seek } from './linux-calls.ts'
 
-/** `whole`: serves. `hang`: answers nothing. `fail`: answers EIO to everything. */
-export type ViewState = 'whole' | 'hang' | 'fail'
+/**
+ * `whole`: serves. `hang`: the host is cut off, and nothing is answered. `fail`: it is cut off, and EIO is answered to everything. `outage`: the
+ * server is down, and nothing is answered; no lease runs out meanwhile, and locks are as before when it is back.
+ */
+export type ViewState = 'whole' | 'hang' | 'fail' | 'outage'
 
 const { errno } = osConstants
 const openByPath = 0o10000000
@@ -90,9 +93,19 @@ interface Handle {
 /** What the kernel gets: an answer's parts, or nothing at all, now or ever. */
 type Answer = readonly Buffer[] | 'later' | 'none'
 
+export interface StorageViewOptions {
+  /** Gives one answer to the kernel. */
+  readonly send: (bytes: Buffer) => void
+  /** From a cut to when its locks go to others. */
+  readonly leaseMs: number
+  /** Hosts exclude each other by locks; else only programs of one host do. */
+  readonly hasLocks?: boolean
+}
+
 export class StorageView {
   readonly #send: (bytes: Buffer) => void
   readonly #leaseMs: number
+  readonly #hasLocks: boolean
   readonly #nodes = new Map<bigint, Node>()
   readonly #nodeOfInode = new Map<bigint, bigint>()
   readonly #handles = new Map<bigint, Handle>()
@@ -104,9 +117,9 @@ export class StorageView {
   #nextNode = rootNode
   #nextHandle = 1n
 
-  /** @param send gives one answer to the kernel */
-  constructor(folder: string, { send, leaseMs }: { send: (bytes: Buffer) => void; leaseMs: number }) {
+  constructor(folder: string, { send, leaseMs, hasLocks = true }: StorageViewOptions) {
     this.#send = send
+    this.#hasLocks = hasLocks
     this.#leaseMs = leaseMs
     this.#adopt(folder)
   }
@@ -117,23 +130,42 @@ export class StorageView {
 
   set state(state: ViewState) {
     if (state === this.#state) return
-    if (state === 'whole') {
+    if (state === 'whole' || state === 'outage') {
       clearTimeout(this.#lease)
       this.#lease = undefined
     } else {
-      this.#lease ??= setTimeout(() => this.#loseLocks(), this.#leaseMs)
+      this.#lease ??= setTimeout(() => this.expire(), this.#leaseMs)
     }
     this.#state = state
-    if (state === 'hang') return
+    if (this.#holds) return
     const held = this.#held
     this.#held = []
     for (const { request } of held) this.#serve(request)
   }
 
+  get #holds(): boolean {
+    return this.#state === 'hang' || this.#state === 'outage'
+  }
+
+  /**
+   * The server has shut this host out, as `expire` of an NFS server does: its locks are free for others, and what was opened under
+   * them answers EIO from now on, in whatever state the view is. The host may open and lock anew.
+   */
+  expire(): void {
+    for (const node of this.#nodes.values()) {
+      for (const { fd, handle } of node.locks.values()) {
+        closeSync(fd)
+        const lost = this.#handles.get(handle)
+        if (lost) lost.isLost = true
+      }
+      node.locks.clear()
+    }
+  }
+
   /** Takes a request of the kernel; `bytes` may be used again afterwards. */
   receive(bytes: Buffer): void {
     const request = new Request(bytes)
-    if (this.#state !== 'hang' || request.operation === 'init') this.#serve(request)
+    if (!this.#holds || request.operation === 'init') this.#serve(request)
     else if (request.operation === 'interrupt') this.#interruptHeld(request)
     else {
       const kept = Buffer.from(bytes)
@@ -169,19 +201,8 @@ export class StorageView {
     this.#send(answer(id, errno.EINTR))
   }
 
-  #loseLocks(): void {
-    for (const node of this.#nodes.values()) {
-      for (const { fd, handle } of node.locks.values()) {
-        closeSync(fd)
-        const lost = this.#handles.get(handle)
-        if (lost) lost.isLost = true
-      }
-      node.locks.clear()
-    }
-  }
-
   readonly #calls: Readonly<Record<Operation, (request: Request) => Answer>> = {
-    init: (request) => [initAnswer(request)],
+    init: (request) => [initAnswer(request, this.#hasLocks)],
     lookup: (request) => [this.#entry(this.#place(request))],
     forget: (request) => this.#forget(request.node, request.u64()),
     batchForget: (request) => {

@@ -89,6 +89,7 @@ function makeSpec(changes: Partial<InstanceSpec> = {}): InstanceSpec {
     diskGeneration: 0,
     seed: undefined,
     hasDisk: false,
+    ownership: undefined,
     diskSnapshotUuid: '',
     diskSource: undefined,
     ...changes,

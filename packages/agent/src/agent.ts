@@ -19,6 +19,7 @@ import {
   reportOf,
   VpeError,
 } from '@vpe/core'
+import type { AgentRecord } from '@vpe/core/ha'
 import type { Logger } from 'pino'
 import type { Clock } from './clock.ts'
 import { removeConsoleLeftovers } from './console-leftovers.ts'
@@ -34,6 +35,8 @@ import {
 } from './disk-copies.ts'
 import { DiskPools } from './disk-pools.ts'
 import { ADDRESSES_INTERVAL_MS, GuestAddresses } from './guest-addresses.ts'
+import type { GuardPort } from './ha/guard-port.ts'
+import { HaAgent } from './ha/ha-agent.ts'
 import { Hints } from './hints.ts'
 import type { Hypervisor, MigrationTarget, UnreadDomain } from './hypervisor/hypervisor.ts'
 import { InstanceTurns, type Job } from './instance-turns.ts'
@@ -89,6 +92,12 @@ export interface AgentDeps {
   readonly bus: BusProbe
   /** How guests on their way are encrypted; null where they are not. */
   readonly migrationTls: () => Promise<MigrationTlsSetup | null>
+  /** Null on a host that has none. */
+  readonly guard: GuardPort | null
+  /** What this host has let go of. */
+  readonly haRecord: AgentRecord
+  /** Time since this host was started, in ms: BOOTTIME. */
+  readonly upMs: () => number
   /** The host's ARP table. */
   readonly neighbours: () => Promise<Neighbours>
   /** Why QEMU cannot fetch a guest's memory when it is missed; null where it can. */
@@ -113,6 +122,7 @@ export class Agent {
   readonly diskPools: DiskPools
   readonly metrics: GuestMetrics
   readonly check: HostCheck
+  readonly ha: HaAgent
   readonly #deps: AgentDeps
   readonly #host: HostParts
   readonly #inventory: Inventory
@@ -152,7 +162,20 @@ export class Agent {
         this.#upkeep.consider(uuid, domain)
       },
     })
+    const slots = new Slots(SLOTS)
+    const onChange = () => this.#publish(changedSubject(hostId), '')
+    this.ha = new HaAgent({
+      ...deps,
+      record: deps.haRecord,
+      inventory: this.#inventory,
+      turns: this.#turns,
+      slots,
+      bridge: settings.bridge,
+      isAnyoneReachable: () => isReached(deps.bus),
+      onChange,
+    })
     this.#host = {
+      ha: this.ha,
       hostId,
       bootId,
       hypervisor,
@@ -162,7 +185,7 @@ export class Agent {
       turns: this.#turns,
       settings,
       hints: this.#hints,
-      slots: new Slots(SLOTS),
+      slots,
       postCopyFault,
       clock,
       log,
@@ -170,7 +193,6 @@ export class Agent {
     this.#upkeep = new Upkeep(this.#host, this.#turns)
     const domains = () => this.#inventory.domains()
     this.metrics = new GuestMetrics({ hypervisor, clock, log, domains })
-    const onChange = () => this.#publish(changedSubject(hostId), '')
     this.#addresses = new GuestAddresses({ hypervisor, neighbours, log, domains, onChange })
   }
 
@@ -207,6 +229,7 @@ export class Agent {
       this.#every(METRICS_INTERVAL_MS, () => this.metrics.sample()),
       this.#every(ADDRESSES_INTERVAL_MS, () => this.#addresses.look()),
       this.#every(PASS_INTERVAL_MS, () => this.#removeConsoleLeftovers()),
+      this.ha.run(this.#stopping.signal),
       this.check.run(),
     )
   }
@@ -318,6 +341,7 @@ export class Agent {
         await this.diskPools.ensure(diskPool)
         await removeInstance({ uuid, generation, diskPool }, this.#host, signal, progress)
       }
+      await this.ha.letGo(uuid, left?.mark ?? null, signal)
       for (const disk of disks) await this.removeDisk(disk)
       this.#rememberDeparture(uuid, generation)
     })
@@ -326,7 +350,9 @@ export class Agent {
   /** Receives an instance no more, at this generation or a lower one; whether it has arrived before. */
   async abandonMigration(uuid: string, generation: number, since: number): Promise<{ arrived: boolean }> {
     const answer = await abandonMigration(uuid, since, this.#host)
-    if (!answer.arrived) this.#rememberDeparture(uuid, generation)
+    if (answer.arrived) return answer
+    this.#rememberDeparture(uuid, generation)
+    await this.ha.letGo(uuid, null, this.#stopping.signal)
     return answer
   }
 
@@ -580,6 +606,7 @@ export class Agent {
       epoch: epoch(),
       digest: this.#inventory.digest(this.#addresses.all()),
       ...(this.check.digest && { hostDigest: this.check.digest }),
+      ...(this.ha.digest && { haDigest: this.ha.digest }),
       load1,
     }
     this.#publish(heartbeatSubject(hostId), encodeHeartbeat(heartbeat))
@@ -595,6 +622,16 @@ export class Agent {
 
   #publish(subject: string, payload: string): void {
     this.#deps.publisher.publish(subject, payload)
+  }
+}
+
+async function isReached({ roundTripMs }: BusProbe): Promise<boolean> {
+  try {
+    await roundTripMs()
+    return true
+  } catch {
+    // Whatever kept it from answering: it is not reached.
+    return false
   }
 }
 

@@ -59,6 +59,7 @@ const environmentSchema = z.object({
       'must go from a port of 1024 or more up to one of 65535 or less',
     )
     .transform(([from = 0, to = 0]) => ({ from, to })),
+  VPE_AGENT_GUARD_SOCKET: absolutePath.optional(),
   VPE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info'),
 })
 
@@ -81,6 +82,8 @@ export interface AgentConfig {
   readonly mountDir: string
   readonly bridge: string | undefined
   readonly migration: MigrationSettings
+  /** Where vpe-guard listens; undefined on a host that has none, and can keep nothing from being written twice. */
+  readonly guardSocket: string | undefined
   readonly logLevel: string
 }
 
@@ -123,6 +126,7 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
       tls: data.VPE_AGENT_MIGRATION_TLS ?? data.VPE_TLS_DIR !== undefined,
       ports: data.VPE_AGENT_MIGRATION_PORTS,
     },
+    guardSocket: data.VPE_AGENT_GUARD_SOCKET,
     logLevel: data.VPE_LOG_LEVEL,
   }
 }

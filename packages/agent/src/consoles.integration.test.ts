@@ -79,6 +79,7 @@ function spec(changes: Partial<InstanceSpec>): InstanceSpec {
     seed: undefined,
     disks: [],
     hasDisk: false,
+    ownership: undefined,
     diskSnapshotUuid: '',
     diskSource: undefined,
     ...changes,

@@ -22,6 +22,7 @@ import type { Clock } from './clock.ts'
 import type { HostSettings } from './definition.ts'
 import type { DiskPools } from './disk-pools.ts'
 import { describeStep, execute, type StepContext } from './executors.ts'
+import type { HaAgent } from './ha/ha-agent.ts'
 import type { Hints } from './hints.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import type { InstanceTurns } from './instance-turns.ts'
@@ -46,6 +47,7 @@ export interface HostParts {
   readonly inventory: Inventory
   readonly turns: InstanceTurns
   readonly settings: HostSettings
+  readonly ha: HaAgent
   readonly hints: Hints
   readonly slots: Slots
   /** See AgentDeps. */
@@ -60,6 +62,9 @@ const WAITING: ReadonlySet<HostStepKind> = new Set([
   'ensure-image',
   'detach-disk',
   'copy-system-disk',
+  // The start within is counted where it is made.
+  'own',
+  'let-go',
   'shutdown',
 ])
 
@@ -73,6 +78,7 @@ export async function converge(
   signal: AbortSignal,
   progress: Progress,
 ): Promise<InstanceReport> {
+  host.ha.assertCanOwn(desired)
   const context = stepContext(desired.uuid, desired.diskPool, desired, host, signal, progress)
   await endCopying(desired.uuid, host, signal)
   let isGraceSpent = false
@@ -111,6 +117,7 @@ export async function removeInstance(
   const context = stepContext(uuid, pool, null, host, signal, progress)
   for (const step of stepsOf(uuid, planRemoval(generation, domain))) await carryOut(step, context, host)
   await host.inventory.look(uuid)
+  await host.ha.letGo(uuid, domain?.mark ?? null, signal)
 }
 
 /** Stops an instance that moves to another host, and forgets it here. */
@@ -123,9 +130,11 @@ export async function releaseInstance(
   const { uuid } = release
   await endCopying(uuid, host, signal)
   let isGraceSpent = false
+  let last: ObservedDomain | null = null
   for (let round = 0; round < ROUNDS_MAX; round++) {
     const domain = await host.inventory.look(uuid)
-    if (!domain) return
+    if (!domain) return host.ha.letGo(uuid, last?.mark ?? null, signal)
+    last = domain
     const context = stepContext(uuid, poolOf(domain), null, host, signal, progress)
     for (const step of stepsOf(uuid, planRelease(release, { domain, isGraceSpent }))) {
       await carryOut(step, context, host)
@@ -156,11 +165,12 @@ async function observe(
   isGraceSpent: boolean,
   host: HostParts,
 ): Promise<ObservedInstance> {
-  const { hostId, bootId, hypervisor, inventory, files, diskPools } = host
+  const { hostId, bootId, hypervisor, inventory, files, diskPools, ha } = host
   const domain = await inventory.look(desired.uuid)
+  const ownership = ha.held(desired.uuid, domain)
   if (domain) {
     const live = domain.guest.power === 'off' ? [] : await liveDisks(hypervisor, desired.uuid)
-    return { hostId, bootId, domain, systemDisk: null, liveDisks: live, isGraceSpent }
+    return { hostId, bootId, domain, systemDisk: null, liveDisks: live, isGraceSpent, ownership }
   }
   // Nobody can say whether the disk is there before the pool is.
   await diskPools.ensure(desired.diskPool)
@@ -172,6 +182,7 @@ async function observe(
     systemDisk: disk.isFound ? { imageUuid: disk.imageUuid } : null,
     liveDisks: [],
     isGraceSpent,
+    ownership,
   }
 }
 
@@ -193,8 +204,9 @@ function stepContext(
   signal: AbortSignal,
   progress: Progress,
 ): StepContext {
-  const { hypervisor, diskPools, files, settings, clock, inventory, hints } = host
+  const { hypervisor, diskPools, files, settings, clock, inventory, hints, ha } = host
   return {
+    ha,
     hypervisor,
     diskPools,
     files,

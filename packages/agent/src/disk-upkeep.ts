@@ -44,9 +44,10 @@ export class DiskUpkeep {
   async #giveBack(uuid: string, signal: AbortSignal): Promise<void> {
     const { inventory, hypervisor, log } = this.#host
     const domain = await inventory.look(uuid)
-    for (const disk of domain && isKept(domain) ? await this.#missing(uuid, domain) : []) {
+    if (!domain || !isKept(domain)) return
+    for (const disk of await this.#missing(uuid, domain)) {
       signal.throwIfAborted()
-      await hypervisor.attachDisk(uuid, dataDiskXml(disk))
+      await hypervisor.attachDisk(uuid, dataDiskXml(disk, domain.mark.ownership > 0))
       log.info({ instance: uuid, disk: disk.uuid }, 'the guest had let go of a disk, and has it again')
     }
   }

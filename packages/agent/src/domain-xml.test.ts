@@ -23,6 +23,8 @@ const definition: DomainDefinition = {
     stopCause: null,
     fault: '',
     restarts: 0,
+    ownership: 0,
+    isGuarded: false,
     rebootGeneration: 3,
     diskGeneration: 5,
     diskBytes: 1024,
@@ -52,7 +54,7 @@ describe('the definition of a domain', () => {
         <uuid>0a1b2c3d-0000-4000-8000-000000000001</uuid>
         <title>R&amp;D &lt;&quot;web&quot;&gt;</title>
         <metadata>
-          <vpe:instance xmlns:vpe="https://vpe.dev/xmlns/instance/1" uuid="0a1b2c3d-0000-4000-8000-000000000001" host="0a1b2c3d-0000-4000-8000-00000000000a" generation="7" epoch="2" name="R&amp;D &lt;&quot;web&quot;&gt;" power="on" ha="yes" vcpus="2" memory-mib="512" image="0a1b2c3d-0000-4000-8000-00000000000b" pool="0a1b2c3d-0000-4000-8000-00000000000c" pool-path="/pool" seed="" boot="0a1b2c3d-0000-4000-8000-00000000000d" stop-cause="" fault="" restarts="0" reboot-generation="3" disk-generation="5" disk-bytes="1024"/>
+          <vpe:instance xmlns:vpe="https://vpe.dev/xmlns/instance/1" uuid="0a1b2c3d-0000-4000-8000-000000000001" host="0a1b2c3d-0000-4000-8000-00000000000a" generation="7" epoch="2" name="R&amp;D &lt;&quot;web&quot;&gt;" power="on" ha="yes" vcpus="2" memory-mib="512" image="0a1b2c3d-0000-4000-8000-00000000000b" pool="0a1b2c3d-0000-4000-8000-00000000000c" pool-path="/pool" seed="" boot="0a1b2c3d-0000-4000-8000-00000000000d" stop-cause="" fault="" restarts="0" ownership="0" guarded="no" reboot-generation="3" disk-generation="5" disk-bytes="1024"/>
         </metadata>
         <memory unit="MiB">512</memory>
         <vcpu>2</vcpu>
@@ -71,6 +73,7 @@ describe('the definition of a domain', () => {
         <on_crash>destroy</on_crash>
         <devices>
           <controller type="pci" index="0" model="pcie-root"/>
+          <controller type="pci" model="pcie-root-port"/>
           <controller type="pci" model="pcie-root-port"/>
           <controller type="pci" model="pcie-root-port"/>
           <controller type="pci" model="pcie-root-port"/>
@@ -120,6 +123,7 @@ describe('the definition of a domain', () => {
             <stats period="10"/>
           </memballoon>
           <panic model="isa"/>
+          <watchdog model="i6300esb" action="reset"/>
         </devices>
       </domain>
       "
@@ -140,6 +144,12 @@ describe('the definition of a domain', () => {
     expect(devices.controller).toContainEqual(
       expect.objectContaining({ '@type': 'scsi', '@model': 'virtio-scsi' }),
     )
+  })
+
+  test('of an owned instance stands still at an I/O error', () => {
+    const mark = { ...definition.mark, ownership: 3 }
+    const { devices } = parse(domainXml({ ...definition, mark })).domain
+    expect(devices.disk).toMatchObject({ driver: { '@error_policy': 'stop', '@rerror_policy': 'stop' } })
   })
 
   test('leaves to libvirt what it need not say', () => {

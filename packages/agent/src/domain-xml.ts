@@ -37,7 +37,7 @@ export interface DomainDefinition {
  */
 const PCIE_CONTROLLERS: readonly XmlNode[] = [
   { '@type': 'pci', '@index': '0', '@model': 'pcie-root' },
-  ...Array.from({ length: DISKS_PER_INSTANCE_MAX + 6 }, () => ({
+  ...Array.from({ length: DISKS_PER_INSTANCE_MAX + 7 }, () => ({
     '@type': 'pci',
     '@model': 'pcie-root-port',
   })),
@@ -53,6 +53,7 @@ export function domainName(uuid: string): string {
 /** The text for virDomainDefineXML. */
 export function domainXml({ mark, platform, ...host }: DomainDefinition): string {
   const isX86 = platform.arch === 'x86_64'
+  const isOwned = mark.ownership > 0
   return buildXml({
     domain: {
       '@type': platform.domainType,
@@ -84,8 +85,8 @@ export function domainXml({ mark, platform, ...host }: DomainDefinition): string
           ...(host.seedPath ? [{ '@type': 'scsi', '@index': '0', '@model': 'virtio-scsi' }] : []),
         ],
         disk: [
-          diskNode({ format: 'qcow2', path: host.systemDiskPath, target: SYSTEM_DISK_TARGET }),
-          ...mark.dataDisks.map(dataDiskNode),
+          diskNode({ format: 'qcow2', path: host.systemDiskPath, target: SYSTEM_DISK_TARGET, isOwned }),
+          ...mark.dataDisks.map((disk) => dataDiskNode(disk, isOwned)),
           ...seedDrive(host.seedPath),
         ],
         interface: networkInterface(mark.uuid, host.bridge),
@@ -104,27 +105,54 @@ export function domainXml({ mark, platform, ...host }: DomainDefinition): string
         // The guest tells every so many seconds how much memory it uses.
         memballoon: { '@model': 'virtio', stats: { '@period': '10' } },
         ...(isX86 ? { panic: { '@model': 'isa' } } : {}),
+        // A guest that hangs, and has a driver for it, is reset.
+        ...(mark.ha && platform.machine === 'q35'
+          ? { watchdog: { '@model': 'i6300esb', '@action': 'reset' } }
+          : {}),
       },
     },
   })
 }
 
-/** A data disk as the element that attaches it to a running guest, or detaches it. */
-export function dataDiskXml(disk: AttachedDisk): string {
-  return buildXml({ disk: dataDiskNode(disk) })
+/** The network card of a running guest, with its link up or down, as the element that changes it. */
+export function networkXml(uuid: string, bridge: string | undefined, isUp: boolean): string {
+  return buildXml({
+    interface: { ...networkInterface(uuid, bridge), link: { '@state': isUp ? 'up' : 'down' } },
+  })
 }
 
-function dataDiskNode({ uuid, diskPoolPath, target }: AttachedDisk): XmlNode {
-  const node = diskNode({ format: 'raw', path: dataDiskPath(diskPoolPath, uuid), target })
+/** A data disk as the element that attaches it to a running guest, or detaches it. */
+export function dataDiskXml(disk: AttachedDisk, isOwned: boolean): string {
+  return buildXml({ disk: dataDiskNode(disk, isOwned) })
+}
+
+function dataDiskNode({ uuid, diskPoolPath, target }: AttachedDisk, isOwned: boolean): XmlNode {
+  const node = diskNode({ format: 'raw', path: dataDiskPath(diskPoolPath, uuid), target, isOwned })
   return { ...node, serial: diskSerial(uuid) }
 }
 
-function diskNode({ format, path, target }: { format: string; path: string; target: string }): XmlNode {
+interface DiskFile {
+  readonly format: string
+  readonly path: string
+  readonly target: string
+  /** Its guest stands still at an I/O error, and goes on when it is clear that its disk is still its own. */
+  readonly isOwned: boolean
+}
+
+function diskNode({ format, path, target, isOwned }: DiskFile): XmlNode {
+  const driver = {
+    '@name': 'qemu',
+    '@type': format,
+    '@cache': 'none',
+    ...(isOwned && { '@error_policy': 'stop', '@rerror_policy': 'stop' }),
+    '@io': 'threads',
+    '@discard': 'unmap',
+  }
   return {
     '@type': 'file',
     '@device': 'disk',
     // cache=none: a disk that may move to another host must leave nothing in this one's page cache.
-    driver: { '@name': 'qemu', '@type': format, '@cache': 'none', '@io': 'threads', '@discard': 'unmap' },
+    driver,
     source: { '@file': path },
     target: { '@dev': target, '@bus': 'virtio' },
   }

@@ -6,6 +6,7 @@ import { removeConsoleLog } from './console-log.ts'
 import { definitionXml, type HostSettings } from './definition.ts'
 import type { DiskPools } from './disk-pools.ts'
 import { dataDiskXml } from './domain-xml.ts'
+import type { HaAgent } from './ha/ha-agent.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { formatMark } from './instance-mark.ts'
 import { growDisk, takeDisk } from './live-disks.ts'
@@ -14,6 +15,7 @@ import { removeSerialSocket } from './serial-socket.ts'
 import { type GuestWatch, shutDown } from './shut-down.ts'
 
 export interface StepContext extends GuestWatch {
+  readonly ha: HaAgent
   readonly hypervisor: Hypervisor
   readonly diskPools: DiskPools
   readonly files: PoolFiles
@@ -96,21 +98,35 @@ const EXECUTORS: { readonly [K in HostStepKind]: Executor<K> } = {
       ? hypervisor.writeMark(uuid, formatMark(mark))
       : hypervisor.defineDomain(definitionXml(mark, settings)),
 
-  'attach-disk': ({ disk }, { hypervisor, uuid }) => hypervisor.attachDisk(uuid, dataDiskXml(disk)),
+  'attach-disk': ({ disk }, { hypervisor, uuid, desired }) =>
+    hypervisor.attachDisk(uuid, dataDiskXml(disk, (desired?.ownership ?? null) !== null)),
 
   'detach-disk': ({ disk, graceMs }, context) => takeDisk(disk, graceMs, context),
 
   'grow-disk': ({ disk }, context) => growDisk(disk, context),
 
-  start: (_step, { hypervisor, uuid }) => hypervisor.startDomain(uuid),
+  start: (_step, { hypervisor, ha, uuid, desired, signal }) => {
+    const create = () => hypervisor.startDomain(uuid)
+    return desired?.ownership ? ha.start(desired, { kind: 'start', create }, signal) : create()
+  },
+
+  own: (_step, { ha, desired, signal }) => ha.start(wanted(desired), { kind: 'takes-over' }, signal),
+
+  'let-go': (_step, { ha, uuid, signal }) => ha.letGo(uuid, null, signal),
 
   pause: (_step, { hypervisor, uuid }) => hypervisor.pauseDomain(uuid),
 
   resume: (_step, { hypervisor, uuid }) => hypervisor.resumeDomain(uuid),
 
-  shutdown: ({ graceMs }, context) => shutDown(graceMs, context),
+  shutdown: ({ graceMs }, context) => {
+    context.ha.hold(context.uuid)
+    return shutDown(graceMs, context)
+  },
 
-  'power-off': (_step, { hypervisor, uuid }) => hypervisor.destroyDomain(uuid),
+  'power-off': (_step, { hypervisor, ha, uuid }) => {
+    ha.hold(uuid)
+    return hypervisor.destroyDomain(uuid)
+  },
 
   undefine: (_step, { hypervisor, uuid }) => hypervisor.undefineDomain(uuid),
 
@@ -144,6 +160,8 @@ const WORDS: { readonly [K in HostStepKind]: string } = {
   'detach-disk': 'waiting for the guest to let go of a data disk',
   'grow-disk': 'making a data disk larger',
   start: 'starting the guest',
+  own: 'taking the guest into ownership',
+  'let-go': 'letting go of claims',
   pause: 'pausing the guest',
   resume: 'letting the guest go on',
   shutdown: 'asking the guest to shut down',

@@ -31,6 +31,8 @@ const marks: fc.Arbitrary<InstanceMark> = fc.record({
   stopCause: fc.constantFrom(null, 'requested', 'guest', 'crash'),
   fault: fc.string({ unit: 'grapheme' }).map(printable),
   restarts: fc.nat(),
+  ownership: fc.nat(),
+  isGuarded: fc.boolean(),
   rebootGeneration: fc.nat(),
   diskGeneration: fc.nat(),
   diskBytes: fc.nat(),
@@ -70,6 +72,13 @@ describe('the mark of an instance', () => {
   ])('%j is refused', (xml, word) => {
     const parsed = parseMark(xml)
     expect('refused' in parsed && parsed.refused).toContain(word)
+  })
+
+  test('of an agent that knew of no ownership says none', () => {
+    const [mark] = fc.sample(marks, { numRuns: 1, seed: 1 })
+    if (!mark) throw new Error('no sample')
+    const old = formatMark(mark).replace(/ (ownership|guarded)="[^"]*"/g, '')
+    expect(parseMark(old)).toMatchObject({ mark: { ownership: 0, isGuarded: false } })
   })
 
   test('says what is wrong with it', () => {

@@ -9,11 +9,13 @@ import { AgentServiceDefinition, createRpcServer, peerUri, refuseOtherHosts, Tls
 import { pino } from 'pino'
 import { z } from 'zod'
 import { Agent } from './agent.ts'
-import { systemClock } from './clock.ts'
+import { systemClock, upMs } from './clock.ts'
 import { runCommand } from './commands.ts'
 import { type AgentConfig, loadConfig } from './config.ts'
 import { Consoles } from './consoles.ts'
 import { EpochLedger } from './epoch-ledger.ts'
+import { openGuard } from './ha/guard-port.ts'
+import { loadHaRecord } from './ha/ha-record.ts'
 import { loadHostId, readBootId } from './host-identity.ts'
 import type { Hypervisor } from './hypervisor/hypervisor.ts'
 import { openLibvirt } from './hypervisor/libvirt.ts'
@@ -65,15 +67,17 @@ async function run(config: AgentConfig): Promise<void> {
     listen,
     metricsListen,
     migration,
+    guardSocket,
   } = config
   const consoleDir = join(stateDir, 'console')
   await mkdir(consoleDir, { recursive: true })
   // The sockets of the serial lines are in it: a line is a login to its guest.
   await chmod(consoleDir, 0o700)
-  const [hostId, bootId, epochs, version] = await Promise.all([
+  const [hostId, bootId, epochs, haRecord, version] = await Promise.all([
     loadHostId(stateDir),
     readBootId(),
     EpochLedger.load(stateDir),
+    loadHaRecord(stateDir),
     readVersion(),
   ])
   log.info({ host: hostId, version, epoch: epochs.epoch, stateDir }, 'starting')
@@ -102,6 +106,7 @@ async function run(config: AgentConfig): Promise<void> {
   const files = new PoolWorkers({ hostId, imageDirs, imageBytesMax, mountDir, clock, log })
   const settings = { platform, consoleDir, bridge, migration }
   const epoch = () => epochs.epoch
+  const guard = guardSocket === undefined ? null : openGuard(guardSocket)
   const agent = new Agent({
     hostId,
     bootId,
@@ -114,6 +119,9 @@ async function run(config: AgentConfig): Promise<void> {
     epoch,
     readMachine: () => readMachine(stateDir),
     bus: { url: natsUrl, roundTripMs: publisher.roundTripMs },
+    guard,
+    haRecord,
+    upMs,
     neighbours: readNeighbours,
     migrationTls,
     postCopyFault: readPostCopyFault,
@@ -138,6 +146,7 @@ async function run(config: AgentConfig): Promise<void> {
   const calls = server.shutdown()
   await agent.stop()
   await atMost(STOP_MS, calls, () => server.forceShutdown())
+  guard?.close()
   files.close()
   metricsServer?.close()
   await publisher.close()

@@ -102,6 +102,7 @@ function makeSpec(changes: Partial<InstanceSpec> = {}): InstanceSpec {
     diskGeneration: 0,
     seed: { hostname: 'counter', sshKeys: [], userData: COUNTING },
     hasDisk: false,
+    ownership: undefined,
     diskSnapshotUuid: '',
     diskSource: undefined,
     ...changes,

@@ -54,6 +54,21 @@ export async function migrateInstance(
   signal: AbortSignal,
   progress: Progress,
 ): Promise<DepartureReport> {
+  const { uuid } = order
+  host.ha.setLeaving(uuid, true)
+  try {
+    return await handOverOnce(order, host, signal, progress)
+  } finally {
+    host.ha.setLeaving(uuid, false)
+  }
+}
+
+async function handOverOnce(
+  order: MigrationOrder,
+  host: HostParts,
+  signal: AbortSignal,
+  progress: Progress,
+): Promise<DepartureReport> {
   const { uuid, generation } = order
   let fault = ''
   for (let isWanted = true; ; isWanted = false) {
@@ -123,6 +138,7 @@ export async function prepareMigration(
 ): Promise<MigrationTarget> {
   const { hostId, bootId, diskPools, files, settings } = host
   const { uuid, generation, diskPool, dataDisks, memoryMib } = desired
+  host.ha.assertCanOwn(desired)
   if (settings.migration.receive === undefined) {
     const words = 'this host receives no running guests: its agent has no VPE_AGENT_MIGRATION_URI'
     throw new VpeError('CONFLICT', words)
@@ -154,6 +170,7 @@ export async function prepareMigration(
   if (postCopy) await assertPostCopyAllowed(host)
   if (domain) await forgetOld(desired, host)
   if (copies.length > 0) await makeTargetsUnseen(desired, copies, host, signal)
+  if (desired.ownership) await host.ha.start(desired, { kind: 'incoming' }, signal)
   return target
 }
 
@@ -344,6 +361,7 @@ async function report(
 ): Promise<DepartureReport> {
   const { hypervisor, inventory, settings } = host
   if (departure === 'gone') {
+    await host.ha.handedOver(uuid)
     await removeConsoleLog(settings.consoleDir, uuid)
     await removeSerialSocket(settings.consoleDir, uuid)
     await inventory.look(uuid)

@@ -16,6 +16,7 @@ import type { Agent } from './agent.ts'
 import { carry } from './carry.ts'
 import type { Consoles } from './consoles.ts'
 import type { EpochLedger } from './epoch-ledger.ts'
+import { haReportToWire, leasesFromWire, orderFromWire } from './ha/ha-wire.ts'
 import type { PoolImage } from './pool/pool-protocol.ts'
 import { Progress, type Running, stepsOf } from './progress.ts'
 import {
@@ -75,6 +76,7 @@ type ServiceParts = Pick<
   | 'growDisk'
   | 'removeDisk'
   | 'metrics'
+  | 'ha'
 >
 
 export function createAgentService(
@@ -302,6 +304,38 @@ export function createAgentService(
       const output = carry(line, dataOf({ [Symbol.asyncIterator]: () => messages }), signal)
       yield { message: { $case: 'opened', value: {} } }
       for await (const value of output) yield { message: { $case: 'data', value } }
+    },
+
+    async setLeases({ epoch, pools }) {
+      const leases = leasesFromWire(pools)
+      await admit(epoch)
+      await agent.ha.setLeases(leases)
+      return {}
+    },
+
+    async getHaReport() {
+      return haReportToWire(await agent.ha.report())
+    },
+
+    async orderHa(request) {
+      const order = orderFromWire(request)
+      await admit(request.epoch)
+      await agent.ha.order(order)
+      return {}
+    },
+
+    // The guard judges what it is asked.
+    async sightLease(request) {
+      return agent.ha.guard.sightLease(request)
+    },
+
+    async sendPill(request) {
+      await admit(request.pill?.epoch ?? 0)
+      return agent.ha.guard.sendPill(request)
+    },
+
+    async tryPoolLock(request) {
+      return agent.ha.guard.tryPoolLock(request)
     },
 
     async getMetrics({ uuid, sinceMs, stepMs }) {

@@ -43,8 +43,10 @@ export class Upkeep {
   consider(uuid: string, domain: ObservedDomain | null): void {
     if (!domain) {
       this.#forget(uuid)
+      this.#host.ha.consider(uuid)
       return
     }
+    if (domain.mark.ownership > 0) this.#host.ha.consider(uuid)
     if (isUp(domain.guest)) {
       this.#disks.consider(uuid, domain)
       this.#stopTimer(uuid)

@@ -1,4 +1,4 @@
-import { DiskPoolSpec, type InstanceSpec, Power, RebootKind, SystemDiskKind } from '@vpe/proto'
+import { DiskPoolSpec, type InstanceSpec, PoolClass, Power, RebootKind, SystemDiskKind } from '@vpe/proto'
 import { describe, expect, test } from 'vitest'
 import { desiredFromWire } from './wire.ts'
 
@@ -26,6 +26,7 @@ const spec: InstanceSpec = {
   seed: undefined,
   disks: [],
   hasDisk: false,
+  ownership: undefined,
   diskSnapshotUuid: '',
   diskSource: undefined,
 }
@@ -69,6 +70,17 @@ describe('a spec from the wire', () => {
     ['spec.image', { image: undefined }],
     ['spec.diskPool', { diskPool: undefined }],
     ['spec.image.sha256', { image: { uuid: spec.uuid, url: 'x', sha256: 'ABC' } }],
+    ['spec.ownership.bootId', { ownership: { generation: 1, bootId: '', pools: [] } }],
+    [
+      'spec.ownership.pools.0.poolClass',
+      {
+        ownership: {
+          generation: 1,
+          bootId: spec.uuid,
+          pools: [{ poolUuid: spec.uuid, poolClass: PoolClass.UNSPECIFIED, canUnmount: false }],
+        },
+      },
+    ],
     ['spec.diskPool.kind', { diskPool: { ...spec.diskPool, kind: 'iscsi' } as InstanceSpec['diskPool'] }],
   ])('is refused for its %s', (field, changes) => {
     const refused = () => desiredFromWire({ ...spec, ...changes }, 1)

@@ -26,6 +26,7 @@ import {
   userDataFault,
   VpeError,
 } from '@vpe/core'
+import type { ArmedPool } from '@vpe/core/ha'
 import {
   type AttachConsoleRequest,
   ConditionStatus,
@@ -50,6 +51,7 @@ import {
   type MigrateDomainRequest,
   type MigrationTarget as MigrationTargetMessage,
   type PeerPort as PeerPortMessage,
+  PoolClass,
   Power,
   RebootKind,
   type ReleaseInstanceRequest,
@@ -140,6 +142,23 @@ const stopGraceMs = z
 
 const releaseSchema = z.object({ uuid, generation, stopGraceMs })
 
+/** A pool in which a guest needs claim and lease. */
+export const armedPoolSchema = z
+  .object({
+    poolUuid: uuid,
+    poolClass: z.enum([PoolClass.ENFORCED, PoolClass.TIMED]),
+    canUnmount: z.boolean(),
+  })
+  .transform(
+    ({ poolUuid, poolClass, canUnmount }): ArmedPool => ({
+      pool: poolUuid,
+      poolClass: poolClass === PoolClass.ENFORCED ? 'E' : 'T',
+      canUnmount,
+    }),
+  )
+
+const ownershipSchema = z.object({ generation, bootId: z.uuid(), pools: z.array(armedPoolSchema) })
+
 const specSchema = z.object({
   uuid,
   name: z.string().transform(printable),
@@ -169,6 +188,7 @@ const specSchema = z.object({
     })
     .optional()
     .transform((source) => source ?? null),
+  ownership: ownershipSchema.optional().transform((ownership) => ownership ?? null),
 })
 
 /** @throws VpeError INVALID_ARGUMENT, as do the others */
@@ -438,7 +458,7 @@ const consoleTargetSchema = z.object({
     .transform((kind) => (kind === ConsoleKind.VNC ? ('vnc' as const) : ('serial' as const))),
 })
 
-function parse<T>(schema: z.ZodType<T>, value: unknown, at: string): T {
+export function parse<T>(schema: z.ZodType<T>, value: unknown, at: string): T {
   const parsed = schema.safeParse(value)
   if (parsed.success) return parsed.data
   const fields = parsed.error.issues.map(({ path, message }) => ({ field: [at, ...path].join('.'), message }))

@@ -24,6 +24,7 @@ import { diskRoutes } from './routes/disks.ts'
 import { envelopeInstanceRoutes } from './routes/envelope-instance.ts'
 import { eventRoutes } from './routes/events.ts'
 import { flavorRoutes } from './routes/flavors.ts'
+import { haRoutes } from './routes/ha.ts'
 import { healthRoutes } from './routes/health.ts'
 import { hostRoutes } from './routes/hosts.ts'
 import { imageRoutes } from './routes/images.ts'
@@ -89,6 +90,7 @@ export function createApp({
   diskPoolRoutes(add, controller)
   diskRoutes(add, controller)
   hostRoutes(add, controller)
+  haRoutes(add, controller)
   joinTokenRoutes(add, controller)
   memberRoutes(add, controller)
   operationRoutes(add, controller)

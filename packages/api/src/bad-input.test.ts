@@ -127,7 +127,7 @@ const FIELDS: [string, string, object, object, string, string][] = [
     INSTANCE,
     { size: 1 },
     'instance.size',
-    'unknown field; known here: name, flavor_uuid, image_uuid, disk_pool, ha, tags, disks, hostname, ssh_keys, user_data',
+    'unknown field; known here: name, flavor_uuid, image_uuid, disk_pool, ha, ha_priority, ha_isolation, tags, disks, hostname, ssh_keys, user_data',
   ],
   ['/flavors', 'flavor', FLAVOR, { vcpus: 0 }, 'flavor.vcpus', 'must be at least 1, got 0'],
   ['/flavors', 'flavor', FLAVOR, { vcpus: -4 }, 'flavor.vcpus', 'must be at least 1, got -4'],
@@ -258,7 +258,10 @@ describe('dialect 1: fields', () => {
   test('what cannot be changed is not taken by PUT', async () => {
     const answer = await bed.send('PUT', `/instances/${UUID}`, { instance: { flavor_uuid: UUID } })
     expect(answer.body.errors).toEqual([
-      { field: 'instance.flavor_uuid', message: 'unknown field; known here: name, ha, tags' },
+      {
+        field: 'instance.flavor_uuid',
+        message: 'unknown field; known here: name, ha, ha_priority, ha_isolation, tags',
+      },
     ])
   })
 

@@ -26,6 +26,7 @@ export const MEANING_OF_CODE: Readonly<Record<FaultCode, Meaning>> = {
   CONFLICT: { status: 409, title: 'The state does not allow it' },
   IN_USE: { status: 409, title: 'It is in use' },
   NO_HOST_FITS: { status: 409, title: 'No host fits' },
+  NO_FAILOVER_ROOM: { status: 409, title: 'The cluster has no room for it if a host is lost' },
   IDEMPOTENCY_KEY_REUSED: { status: 422, title: 'The Idempotency-Key belongs to another request' },
   HOST_UNREACHABLE: { status: 409, title: 'The host does not answer' },
   IMAGE_INVALID: { status: 422, title: 'The image cannot be used' },
@@ -57,6 +58,7 @@ export const MEANING_OF_CODE: Readonly<Record<FaultCode, Meaning>> = {
 /** Where dialect 2 departs from the table: its document has one status, 500, for every failed attempt. */
 const ENVELOPE_STATUS: Partial<Record<FaultCode, number>> = {
   NO_HOST_FITS: 500,
+  NO_FAILOVER_ROOM: 500,
   HOST_UNREACHABLE: 500,
   DISK_POOL_FAILED: 500,
   DISK_POOL_FULL: 500,

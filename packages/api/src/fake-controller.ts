@@ -14,13 +14,17 @@ import {
   CreateInstanceRequest,
   CreateJoinTokenRequest,
   CreateWebhookRequest,
+  type Disarm,
   Disk,
   DiskPool,
   DiskPoolHost,
   ExplainPlacementRequest,
+  type Failover,
   Flavor,
+  type HaScope,
   Host,
   HostDrain,
+  HostPowerSettings,
   Image,
   Instance,
   InstanceMetrics,
@@ -32,6 +36,8 @@ import {
   Operation,
   type Orphan,
   Placement,
+  PoolProtection,
+  type PoolProtectionSettings,
   Rebalance,
   RebalanceHostsResponse,
   Snapshot,
@@ -56,6 +62,7 @@ export interface FakeController extends ControllerServiceClient {
   /** Methods that never answer. */
   readonly hanging: Set<string>
   readonly instances: Map<string, Instance>
+  readonly hosts: Map<string, Host>
   /** Files without an owner, by disk pool. */
   readonly orphans: Map<string, Orphan[]>
   /** What has been uploaded, by image. */
@@ -64,6 +71,9 @@ export interface FakeController extends ControllerServiceClient {
   /** What hosts have measured, by instance. */
   readonly metrics: Map<string, InstanceMetrics>
   readiness: { ready: boolean; reasons: string[] }
+  readonly failovers: Failover[]
+  /** Who has said of which host that it is off. */
+  readonly confirmed: { readonly uuid: string; readonly who: string }[]
   /** Ends every operation under way: what was to run runs. */
   settle(): void
 }
@@ -79,6 +89,29 @@ const RESTING = {
 
 function assertUnlocked({ uuid, locked }: Instance): void {
   if (locked) throw new VpeError('CONFLICT', `instance ${uuid} is locked; unlock it first`)
+}
+
+const NEVER_TRIED = {
+  poolClass: 'N',
+  why: 'its locks have not been tried yet',
+  wantedClass: 'auto',
+  lostLocks: 'unknown',
+  isLinearizable: true,
+}
+
+function protect(
+  before: PoolProtection,
+  given: Partial<PoolProtectionSettings> | undefined,
+  slots: number,
+): PoolProtection {
+  const { wantedClass, lostLocks, isLinearizable } = given ?? {}
+  return {
+    ...before,
+    ...(wantedClass !== undefined && { wantedClass }),
+    ...(lostLocks !== undefined && { lostLocks }),
+    ...(isLinearizable !== undefined && { isLinearizable }),
+    slots: slots || before.slots,
+  }
 }
 
 /** Ids that a reader of a failed test can tell apart: `d0000000-…-000000000007`. */
@@ -249,6 +282,17 @@ export function createFakeController(): FakeController {
     return { instance, operationUuid: begin(kind, instance.uuid, false) }
   }
 
+  const failovers: Failover[] = []
+  const confirmed: { uuid: string; who: string }[] = []
+  const disarms = new Map<string, Disarm>()
+
+  /** What a scope names, as a disarm has it. */
+  function scopeOf({ hostId = '', instanceUuid = '' }: Partial<HaScope> = {}) {
+    const hostName = hostId && hosts.get(hostId).name
+    const instanceName = instanceUuid && instances.get(instanceUuid).name
+    return { hostId, hostName, instanceUuid, instanceName }
+  }
+
   let rebalance: Rebalance | null = null
   function begunRebalance(): Rebalance {
     if (!rebalance) throw new VpeError('NOT_FOUND', 'there was no rebalance')
@@ -268,9 +312,12 @@ export function createFakeController(): FakeController {
     failures,
     hanging,
     instances: instances.things,
+    hosts: hosts.things,
     uploads,
     placements: placements.things,
     metrics,
+    failovers,
+    confirmed,
     readiness: { ready: true, reasons: [] },
 
     settle() {
@@ -321,6 +368,8 @@ export function createFakeController(): FakeController {
         diskPoolUuid: pool.uuid,
         diskPoolName: pool.name,
         ha: request.ha,
+        haPriority: request.haPriority || 'medium',
+        haIsolation: request.haIsolation || 'leave',
         tags: request.tags,
         hostIds: allowed.map((it) => it.uuid),
         shareStorage: request.shareStorage,
@@ -400,6 +449,8 @@ export function createFakeController(): FakeController {
       return changeInstance(instance.uuid, 'instance.update', {
         name,
         ha: request.ha ?? instance.ha,
+        haPriority: request.haPriority ?? instance.haPriority,
+        haIsolation: request.haIsolation ?? instance.haIsolation,
         tags: request.tags?.values ?? instance.tags,
         hostIds: hostIds ?? instance.hostIds,
         imageUuid: image.uuid,
@@ -578,7 +629,7 @@ export function createFakeController(): FakeController {
     })),
 
     createDiskPool: serve('createDiskPool', (partial) => {
-      const request = CreateDiskPoolRequest.fromPartial(partial)
+      const { protection, slots, ...request } = CreateDiskPoolRequest.fromPartial(partial)
       const uuid = nextId('d')
       const of =
         request.hosts.length > 0 ? request.hosts.map((it) => hosts.resolve(it, 'hosts')) : hosts.list('')
@@ -587,6 +638,7 @@ export function createFakeController(): FakeController {
           ...request,
           uuid,
           createdAtMs: CREATED_AT_MS,
+          protection: protect(PoolProtection.fromPartial(NEVER_TRIED), protection, slots),
           hosts: of.map((host) => ({
             hostId: host.uuid,
             state: 'DISK_POOL_HOST_STATE_READY',
@@ -599,6 +651,11 @@ export function createFakeController(): FakeController {
     }),
     getDiskPool: serve('getDiskPool', ({ uuid }) => ({ diskPool: pools.get(uuid) })),
     listDiskPools: serve('listDiskPools', ({ name }) => ({ diskPools: pools.list(name) })),
+    updateDiskPool: serve('updateDiskPool', ({ uuid, protection }) => {
+      const diskPool = pools.get(uuid)
+      diskPool.protection = protect(diskPool.protection ?? PoolProtection.fromPartial({}), protection, 0)
+      return { diskPool, operationUuid: begin('disk_pool.update', diskPool.uuid, true) }
+    }),
     deleteDiskPool: serve('deleteDiskPool', ({ uuid }) => ({
       diskPool: pools.remove(uuid),
       operationUuid: begin('disk_pool.delete', uuid ?? '', true),
@@ -711,6 +768,23 @@ export function createFakeController(): FakeController {
       const host = hosts.get(uuid)
       Object.assign(host, name !== undefined && { name }, address !== undefined && { address })
       return { host, operationUuid: begin('host.update', host.uuid, true) }
+    }),
+    setHostPower: serve('setHostPower', ({ uuid, power }) => {
+      const host = hosts.get(uuid)
+      const { secrets, ...shown } = HostPowerSettings.fromPartial(power ?? {})
+      host.power = power ? { ...shown, secretNames: Object.keys(secrets) } : undefined
+      return { host, operationUuid: begin('host.set_power', host.uuid, true) }
+    }),
+    drillHost: serve('drillHost', ({ uuid }) => {
+      const host = hosts.get(uuid)
+      const step = {
+        what: 'lease',
+        diskPoolUuid: pools.list('')[0]?.uuid ?? '',
+        isOk: true,
+        message: 'renewed',
+      }
+      host.drill = { atMs: CREATED_AT_MS, isOk: true, steps: [step] }
+      return { host }
     }),
     preflightHost: serve('preflightHost', ({ uuid }) => {
       const host = hosts.get(uuid)
@@ -870,6 +944,54 @@ export function createFakeController(): FakeController {
       webhook: webhooks.remove(uuid),
       operationUuid: begin('webhook.delete', uuid ?? '', true),
     })),
+    confirmFenced: serve('confirmFenced', ({ uuid, who = '' }) => {
+      const host = hosts.get(uuid)
+      if (host.state === 'HOST_STATE_UP') throw new VpeError('CONFLICT', `host ${host.name} is up`)
+      confirmed.push({ uuid: host.uuid, who })
+      return { operationUuid: begin('host.confirm_fenced', host.uuid, true) }
+    }),
+    disarmHa: serve('disarmHa', ({ scope, minutes = 0, who = '', why = '' }) => {
+      const named = scopeOf(scope)
+      const disarm = { ...named, untilMs: CREATED_AT_MS + minutes * 60_000, who, why }
+      disarms.set(JSON.stringify(named), disarm)
+      return { disarm, operationUuid: begin('ha.disarm', named.hostId || named.instanceUuid, true) }
+    }),
+    armHa: serve('armHa', ({ scope }) => {
+      const named = scopeOf(scope)
+      disarms.delete(JSON.stringify(named))
+      return { operationUuid: begin('ha.arm', named.hostId || named.instanceUuid, true) }
+    }),
+    getHa: serve('getHa', () => ({
+      armed: !disarms.has(JSON.stringify(scopeOf())),
+      whyNoVerdicts: '',
+      profile: 'default',
+      disarms: [...disarms.values()],
+      hosts: [{ word: 'up', count: hosts.things.size }],
+      instances: [{ word: 'running', count: instances.things.size }],
+      nPlusOne: undefined,
+      reservedHosts: 1,
+      enforced: false,
+    })),
+    listFailovers: serve('listFailovers', ({ instanceUuid, limit }) => ({
+      failovers: failovers
+        .filter((failover) => !instanceUuid || failover.instanceUuid === instanceUuid)
+        .slice(0, limit || 100),
+    })),
+    /** One of two finds a place on the last host. */
+    whatIfHostLost: serve('whatIfHostLost', ({ uuid }) => {
+      const host = hosts.get(uuid)
+      const target = hosts.list('').at(-1)
+      const fates = instances.list('').map(({ uuid, name }, index) => ({
+        ...{ uuid, name, priority: 'medium', poolClass: 'E' },
+        ...(index === 0
+          ? { hostId: target?.uuid ?? '', hostName: target?.name ?? '', expectedMs: 14_000 }
+          : { hostId: '', hostName: '' }),
+        outcome: index === 0 ? 'starts' : 'no-room',
+        why: index === 0 ? '' : 'no host fits',
+      }))
+      return { hostId: host.uuid, hostName: host.name, instances: fates, survives: fates.length < 2 }
+    }),
+    getControllerMetrics: serve('getControllerMetrics', () => ({ text: 'vpe_ha_armed 1\n' })),
     listMembers: serve('listMembers', () => ({ members: [...members.values()] })),
     deleteMember: serve('deleteMember', ({ id = '' }) => {
       if (!members.delete(id)) throw new VpeError('NOT_FOUND', `there is no member ${id}`)

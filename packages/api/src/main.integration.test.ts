@@ -86,7 +86,7 @@ test('serves, tells readiness, and ends with 0 on SIGTERM', async () => {
 
   child.kill('SIGTERM')
   expect(await once(child, 'exit')).toEqual([0, null])
-  await expect.poll(() => lines.at(-1)).toMatchObject({ msg: 'stopped' })
+  await expect.poll(() => lines.at(-1), { timeout: 30_000 }).toMatchObject({ msg: 'stopped' })
 })
 
 test('a wait under way ends when the process is told to stop', async () => {

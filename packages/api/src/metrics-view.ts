@@ -2,8 +2,8 @@
 
 import type { z } from '@hono/zod-openapi'
 import type { DiskFigures, GuestPoint, InstanceMetrics, MemoryFigures, NicFigures } from '@vpe/proto'
+import { moment } from './moment.ts'
 import type { CurrentMetrics, MetricsPoint, MetricsView } from './schemas/metrics.ts'
-import { moment } from './view.ts'
 
 export function showMetrics(uuid: string, metrics: InstanceMetrics): z.input<typeof MetricsView> {
   return {

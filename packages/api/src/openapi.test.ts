@@ -57,7 +57,7 @@ test('bodies carry their rules', async () => {
     '503',
   ])
   expect(create.responses[409]).toEqual({
-    description: 'NAME_TAKEN, NO_HOST_FITS, CONFLICT',
+    description: 'NAME_TAKEN, NO_HOST_FITS, NO_FAILOVER_ROOM, CONFLICT',
     content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
   })
   const refused = paths['/api/v1/instance'].post.responses[500]

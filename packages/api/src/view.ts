@@ -3,6 +3,7 @@
 
 import type { z } from '@hono/zod-openapi'
 import { type InstanceRecord, VpeError } from '@vpe/core'
+import { LOST_LOCKS, WANTED_CLASSES } from '@vpe/core/ha'
 import {
   type ConditionStatus,
   type Disk,
@@ -14,6 +15,7 @@ import {
   type Host,
   type HostDrain,
   type HostDrainState,
+  type HostDrill,
   type HostState,
   type Image,
   type ImageCopy,
@@ -28,6 +30,7 @@ import {
   type OperationStatus,
   type Orphan,
   type Placement,
+  PoolProtection,
   type Rebalance,
   type RebalanceHostsResponse,
   type RebalanceMoveState,
@@ -36,12 +39,14 @@ import {
   SystemDiskKind,
   type Webhook,
 } from '@vpe/proto'
+import { showHaWish, showHostRecovery, showInstanceRecovery } from './ha-view.ts'
+import { moment, momentOrNull } from './moment.ts'
 import type { DiskView } from './schemas/disk.ts'
 import type { DiskPoolView, OrphanView } from './schemas/disk-pool.ts'
 import type { FlavorView } from './schemas/flavor.ts'
 import type { HostView, RebalanceAnswer, RebalanceRunAnswer } from './schemas/host.ts'
 import type { ImageCopiesAnswer, ImageView } from './schemas/image.ts'
-import type { ChangedInstanceView, InstanceView } from './schemas/instance.ts'
+import type { ChangedInstanceView, InstanceView, WholeInstanceView } from './schemas/instance.ts'
 import type { JoinTokenView } from './schemas/join-token.ts'
 import type { MemberListAnswer } from './schemas/member.ts'
 import type { OperationView, PlacementView } from './schemas/operation.ts'
@@ -149,15 +154,6 @@ export function given<Part>(part: Part | undefined, what: string): Part {
   return part
 }
 
-/** `YYYY-MM-DD HH:MM:SS`, UTC. */
-export function moment(ms: number): string {
-  return new Date(ms).toISOString().slice(0, 19).replace('T', ' ')
-}
-
-function momentOrNull(ms: number): string | null {
-  return ms === 0 ? null : moment(ms)
-}
-
 export function showInstance(instance: Instance): z.input<typeof InstanceView> {
   return {
     uuid: instance.uuid,
@@ -183,7 +179,15 @@ export function showInstance(instance: Instance): z.input<typeof InstanceView> {
     hostname: instance.hostname || null,
     ssh_keys: instance.sshKeys,
     user_data_sha256: instance.userDataSha256 || null,
+    unprotected: instance.unprotected || null,
+    ...showHaWish(instance),
   }
+}
+
+/** One instance alone: with what is too lively for lists. */
+export function showWholeInstance(instance: Instance): z.input<typeof WholeInstanceView> {
+  const { recovery } = instance
+  return { ...showInstance(instance), recovery: recovery ? showInstanceRecovery(recovery) : null }
 }
 
 export function showChangedInstance(instance: Instance): z.input<typeof ChangedInstanceView> {
@@ -290,8 +294,30 @@ export function showDiskPool(pool: DiskPool): z.input<typeof DiskPoolView> {
       capacity_bytes: host.capacityBytes,
       available_bytes: host.availableBytes,
     })),
+    ...showProtection(pool.protection ?? PoolProtection.fromPartial({})),
     created_at: moment(pool.createdAtMs),
   }
+}
+
+function showProtection(protection: PoolProtection) {
+  return {
+    ha: {
+      class: oneOf(['E', 'T', 'N'] as const, protection.poolClass, 'N'),
+      reason: protection.why,
+      probed_at: momentOrNull(protection.probedAtMs),
+      can_revoke: protection.canRevoke,
+      slots: protection.slots,
+      slots_taken: protection.slotsTaken,
+    },
+    ha_class: oneOf(WANTED_CLASSES, protection.wantedClass, 'auto'),
+    lost_locks: oneOf(LOST_LOCKS, protection.lostLocks, 'unknown'),
+    linearizable: protection.isLinearizable,
+  }
+}
+
+/** A word of the controller's, or what holds where it says another, which an older or newer one may. */
+function oneOf<Word extends string>(words: readonly Word[], said: string, otherwise: Word): Word {
+  return words.find((word) => word === said) ?? otherwise
 }
 
 export function showOrphan(orphan: Orphan): z.input<typeof OrphanView> {
@@ -352,6 +378,21 @@ function showDrain(drain: HostDrain) {
   }
 }
 
+const DRILL_STEPS = ['lease', 'sighting', 'pill', 'watchdog', 'power'] as const
+
+function showDrill({ atMs, isOk, steps }: HostDrill) {
+  return {
+    at: moment(atMs),
+    ok: isOk,
+    steps: steps.map(({ what, diskPoolUuid, isOk, message }) => ({
+      what: oneOf(DRILL_STEPS, what, 'lease'),
+      disk_pool_uuid: diskPoolUuid || null,
+      ok: isOk,
+      message,
+    })),
+  }
+}
+
 export function showHost(host: Host): z.input<typeof HostView> {
   const { facts } = host
   return {
@@ -396,6 +437,10 @@ export function showHost(host: Host): z.input<typeof HostView> {
       since: moment(condition.sinceMs),
       checked_at: moment(condition.checkedAtMs),
     })),
+    power: host.power
+      ? { agent: host.power.agent, options: host.power.options, secrets: host.power.secretNames }
+      : null,
+    drill: host.drill ? showDrill(host.drill) : null,
     disk_pools: host.diskPools.map((pool) => ({
       uuid: pool.uuid,
       name: pool.name,
@@ -406,6 +451,7 @@ export function showHost(host: Host): z.input<typeof HostView> {
       latency_ms: pool.latencyMs ?? null,
     })),
     unknown_instances: host.unknownInstances,
+    recovery: host.recovery ? showHostRecovery(host.recovery) : null,
     last_heartbeat_at: momentOrNull(host.lastHeartbeatMs),
     created_at: moment(host.createdAtMs),
   }

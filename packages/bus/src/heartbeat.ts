@@ -15,6 +15,8 @@ const heartbeatSchema = z.object({
   digest: z.string().max(128),
   /** Digest of facts and findings, as in DescribeHost; agents of old say none. */
   hostDigest: z.string().max(128).optional(),
+  /** Digest of what it would say of its highly available instances, as in GetHaReport; none where nothing guards them. */
+  haDigest: z.string().max(128).optional(),
   /** One-minute load average of the host. */
   load1: z.number().nonnegative(),
 })

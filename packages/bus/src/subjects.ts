@@ -35,6 +35,7 @@ export const EVENT_KINDS = [
   'snapshot',
   'webhook',
   'rebalance',
+  'ha',
 ] as const
 
 export type EventKind = (typeof EVENT_KINDS)[number]

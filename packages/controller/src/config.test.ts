@@ -27,7 +27,15 @@ test('each resource has a ratio of its own', () => {
   })
 })
 
+test('room for the loss of one host is advised, unless it is set otherwise', () => {
+  expect(readConfig(LEAST).failover).toEqual({ hosts: 1, mode: 'advise' })
+  const settings = { VPE_HA_FAILOVERS: '2', VPE_HA_ADMISSION: 'enforce' }
+  expect(readConfig({ ...LEAST, ...settings }).failover).toEqual({ hosts: 2, mode: 'enforce' })
+})
+
 test.each([
+  ['VPE_HA_FAILOVERS', '9', 'must be at most 8'],
+  ['VPE_HA_FAILOVERS', '-1', 'must be a whole number of hosts'],
   ['VPE_OVERCOMMIT_VCPU', '0', 'must be 0.1 to 100'],
   ['VPE_OVERCOMMIT_MEMORY', '-1', 'must be a number such as 1.5'],
   ['VPE_OVERCOMMIT_DISK', 'Infinity', 'must be a number such as 1.5'],

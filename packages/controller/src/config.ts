@@ -1,8 +1,10 @@
 // Settings, from the environment. A wrong one is refused with its name, what it is, and what it may be.
 
 import { DEFAULT_OVERCOMMIT, type OvercommitPolicy, REBALANCE_BOUND_PERCENT, VpeError } from '@vpe/core'
+import { DEFAULT_FAILOVER_POLICY, FAILOVER_HOSTS_MAX, type FailoverPolicy } from '@vpe/core/ha'
 import { assertLoopback } from '@vpe/proto'
 import { z } from 'zod'
+import type { HaPoolSettings } from './ha/ha-pools.ts'
 import type { RebalancePolicy } from './rebalancer.ts'
 
 const address = z.string().regex(/^.+:\d{1,5}$/, 'must be host:port')
@@ -52,6 +54,16 @@ const schema = z.object({
     .transform(Number)
     .refine((value) => value >= 1 && value <= 100, 'must be 1 to 100')
     .default(REBALANCE_BOUND_PERCENT),
+  VPE_HA_PROFILE: z.enum(['fast', 'default', 'slow-filer']).default('default'),
+  VPE_HA_REVOKE_COMMAND: z.string().startsWith('/', 'must be an absolute path').optional(),
+  VPE_HA_FENCE_AGENT_DIR: z.string().startsWith('/', 'must be an absolute path').default('/usr/sbin'),
+  VPE_HA_FAILOVERS: z
+    .string()
+    .regex(/^\d{1,2}$/, 'must be a whole number of hosts')
+    .transform(Number)
+    .refine((value) => value <= FAILOVER_HOSTS_MAX, `must be at most ${FAILOVER_HOSTS_MAX}`)
+    .default(DEFAULT_FAILOVER_POLICY.hosts),
+  VPE_HA_ADMISSION: z.enum(['advise', 'enforce']).default(DEFAULT_FAILOVER_POLICY.mode),
   VPE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info'),
 })
 
@@ -75,6 +87,10 @@ export interface ControllerConfig {
   readonly overcommit: OvercommitPolicy
   /** Rebalances that nobody asks for; everyMs is 0 for none. */
   readonly rebalance: RebalancePolicy
+  /** What is relied on to shut hosts out and switch them off. */
+  readonly haPools: HaPoolSettings
+  /** Room that is kept for the loss of hosts. */
+  readonly failover: FailoverPolicy
 }
 
 /** @throws VpeError INVALID_ARGUMENT that names every wrong setting */
@@ -114,6 +130,12 @@ export function readConfig(environment: NodeJS.ProcessEnv): ControllerConfig {
       everyMs: settings.VPE_REBALANCE_EVERY_MIN * 60_000,
       boundPercent: settings.VPE_REBALANCE_BOUND_PERCENT,
     },
+    haPools: {
+      profile: settings.VPE_HA_PROFILE,
+      revokeCommand: settings.VPE_HA_REVOKE_COMMAND ?? null,
+      fenceAgentDir: settings.VPE_HA_FENCE_AGENT_DIR,
+    },
+    failover: { hosts: settings.VPE_HA_FAILOVERS, mode: settings.VPE_HA_ADMISSION },
     overcommit: {
       vcpuRatio: settings.VPE_OVERCOMMIT_VCPU,
       memoryRatio: settings.VPE_OVERCOMMIT_MEMORY,

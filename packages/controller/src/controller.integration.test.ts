@@ -325,7 +325,7 @@ describe('the addresses of a guest', () => {
     })
     expect(await harness.instance(uuid)).toMatchObject({
       addresses: ['10.0.0.7'],
-      task: InstanceTask.UNSPECIFIED,
+      task: InstanceTask.RECOVERING,
     })
   })
 })

@@ -2,13 +2,16 @@
 // the gRPC server it is told to; only main.ts reads the environment and ends the process.
 
 import type { NatsConnection } from '@nats-io/nats-core'
+import type { Heartbeat } from '@vpe/bus'
 import {
   DEFAULT_OVERCOMMIT,
   DEFAULT_WEBHOOK_POLICY,
+  type HostRecord,
   type OvercommitPolicy,
   REBALANCE_BOUND_PERCENT,
   type WebhookPolicy,
 } from '@vpe/core'
+import { DEFAULT_FAILOVER_POLICY, type FailoverPolicy, HA_PROFILES, type HaTimings } from '@vpe/core/ha'
 import {
   CertificateServiceDefinition,
   ControllerServiceDefinition,
@@ -20,6 +23,15 @@ import type { Logger } from 'pino'
 import { type AgentDialer, Agents, agentDialer } from './agents.ts'
 import { DiskKeeper } from './disk-keeper.ts'
 import { DiskPoolKeeper } from './disk-pool-keeper.ts'
+import { HaKeeper } from './ha/ha-keeper.ts'
+import { HaMetrics } from './ha/ha-metrics.ts'
+import { DEFAULT_HA_POOL_SETTINGS, HaPoolKeeper, type HaPoolSettings } from './ha/ha-pools.ts'
+import { fatesOnLossOf } from './ha/host-loss.ts'
+import { NPlusOne } from './ha/n-plus-one.ts'
+import type { HaPools, HaView } from './ha/ports.ts'
+import { HaShow } from './ha/show.ts'
+import { SilentHosts } from './ha/silent-hosts.ts'
+import { HostDescriptions } from './host-descriptions.ts'
 import { HostDrainer } from './host-drainer.ts'
 import { HostMonitor } from './host-monitor.ts'
 import { keepHostTable } from './host-table-keeper.ts'
@@ -44,6 +56,9 @@ import {
   enrolmentService,
   joinTokenMethods,
 } from './service/enrolment.ts'
+import { createAssertFailoverRoom } from './service/failover-room.ts'
+import { haMethods } from './service/ha.ts'
+import { haPoolMethods } from './service/ha-pools.ts'
 import { hostMethods } from './service/hosts.ts'
 import { imageMethods } from './service/images.ts'
 import { instanceMethods } from './service/instances.ts'
@@ -60,6 +75,7 @@ import { webhookMethods } from './service/webhooks.ts'
 import { SnapshotKeeper } from './snapshot-keeper.ts'
 import type { Store } from './store/store.ts'
 import { WebhookDeliveries } from './webhook-deliveries.ts'
+import { hostToWire } from './wire.ts'
 
 export interface ControllerDeps {
   readonly store: Store
@@ -71,7 +87,15 @@ export interface ControllerDeps {
   readonly webhookPolicy?: WebhookPolicy
   /** Rebalances that nobody asks for; none where it is left out. */
   readonly rebalancePolicy?: RebalancePolicy
+  /** What is shown of recovery, in place of what watches over it here. */
+  readonly haView?: HaView | null
+  /** Room that is kept for the loss of hosts. */
+  readonly failoverPolicy?: FailoverPolicy
   readonly dialAgent?: AgentDialer
+  readonly haPoolSettings?: HaPoolSettings
+  /** In place of what is found out of pools, and of the profile's times. */
+  readonly haPools?: HaPools
+  readonly haTimings?: HaTimings
   /** With it, all calls are encrypted and held to roles; without, everything stays on loopback. */
   readonly security?: ClusterSecurity | null
   /** What members that join are told. */
@@ -85,6 +109,8 @@ const OWN_CERTIFICATE_LOOK_MS = 3_600_000
 
 export interface Controller {
   readonly service: ControllerServiceImplementation
+  /** What is believed of hosts and of what is highly available. */
+  readonly ha: HaKeeper
   /** Serves gRPC at host:port; port 0 takes a free one. Returns the port. */
   listen(address: string): Promise<number>
   /** Lets machines enrol at host:port. Needs `security`. Returns the port. */
@@ -107,59 +133,99 @@ export function createController({
   policy = DEFAULT_OVERCOMMIT,
   webhookPolicy = DEFAULT_WEBHOOK_POLICY,
   rebalancePolicy = { everyMs: 0, boundPercent: REBALANCE_BOUND_PERCENT },
+  haPoolSettings = DEFAULT_HA_POOL_SETTINGS,
+  haView = null,
+  failoverPolicy = DEFAULT_FAILOVER_POLICY,
   security = null,
   addresses = { enrolment: [], controller: '', nats: '' },
   dialAgent = agentDialer(security?.folder),
+  haPools,
+  haTimings = HA_PROFILES[haPoolSettings.profile],
 }: ControllerDeps): Controller {
   const hosts = keepHostTable(store, policy)
   const agents = new Agents(dialAgent)
   const mutations = new Mutations(store, now)
   const importer = new ImageImporter(store, agents, now, log, onFatal)
   const uploads = new ImageUploads(store, agents, now)
-  const reconciler = new InstanceReconciler(store, agents, mutations, now, log, onFatal)
+  const descriptions = new HostDescriptions(store, agents, now, log)
+  const leases = new HaPoolKeeper({
+    ...{ store, agents, descriptions, settings: haPoolSettings, now, log, onFatal },
+  })
+  const guarded = haPools ?? leases
+  // It follows the records before anybody acts on them.
+  const ha = new HaKeeper({
+    ...{ store, agents, pools: guarded, table: hosts, timings: haTimings, now, log, onFatal },
+    onInstance: (uuid) => reconciler.look(uuid),
+  })
+  const silent = new SilentHosts(store, guarded, ha, now, log)
+  const reconciler = new InstanceReconciler(store, agents, mutations, ha, now, log, onFatal)
   const pools = new DiskPoolKeeper(store, agents, now, log, onFatal, (hostId) =>
     reconciler.lookAtHost(hostId),
   )
   const diskKeeper = new DiskKeeper(store, agents, now, log, onFatal)
   const snapshotKeeper = new SnapshotKeeper(store, agents, now, log, onFatal)
-  const monitor = new HostMonitor(store, agents, mutations, now, log, (hostId) => {
+  const onHeard = ({ hostId, bootId, haDigest }: Heartbeat) => ha.heard(hostId, bootId, haDigest)
+  const onReachable = (hostId: string) => {
     pools.lookAtHost(hostId)
     reconciler.lookAtHost(hostId)
     diskKeeper.lookAtHost(hostId)
     snapshotKeeper.lookAtHost(hostId)
+    leases.lookAtHost(hostId)
+  }
+  const monitor = new HostMonitor({
+    ...{ store, agents, descriptions, callers: mutations, ownerships: ha, now, log, onHeard, onReachable },
   })
-  const peers = new PeerProber(store, agents, monitor.descriptions, now, log)
+  const peers = new PeerProber(store, agents, descriptions, now, log)
   const outbox = new OutboxPublisher(store, log)
   const deliveries = new WebhookDeliveries({ store, policy: webhookPolicy, now, log })
   const orphans = new OrphanFinder(store, agents, now, log, onFatal)
   const imagesGoing = new Set<string>()
-  const startMove = createStartMove({ store, mutations, hosts, imagesGoing, now })
+  const view = haView ?? ha
+  const show = new HaShow({ store, view, now })
+  const assertFailoverRoom = createAssertFailoverRoom(store, hosts, failoverPolicy)
+  const ofInstances = { store, mutations, hosts, imagesGoing, assertFailoverRoom, show, now }
+  const showHost = (host: HostRecord) =>
+    hostToWire(store, policy, host, monitor.sightOf(host), show.host(host.uuid))
+  const startMove = createStartMove(ofInstances)
   const stepOf = (uuid: string) => reconciler.stepOf(uuid)
   const drainer = new HostDrainer({ store, startMove, stepOf, now, log, onFatal })
   const rebalancer = new Rebalancer({
     ...{ store, hosts, startMove, stepOf, policy: rebalancePolicy, now, log, onFatal },
   })
+  const losses = { store, hosts, view, timings: haTimings }
+  const fatesOf = (hostId: string) => fatesOnLossOf(losses, hostId)
+  const nPlusOne = new NPlusOne({ store, fatesOnLossOf: fatesOf, now, log, onFatal })
+  const haMetrics = new HaMetrics({
+    view,
+    nPlusOne: () => nPlusOne.latest,
+    isArmed: () => show.disarmedUntilMs({ kind: 'cluster' }) === 0,
+  })
   let isBusConnected = false
 
   const troubles = () => (isBusConnected ? [] : ['NATS is not connected: events wait in the outbox'])
   const service: ControllerServiceImplementation = {
-    ...instanceMethods({ store, mutations, hosts, imagesGoing, now }),
-    ...lifecycleMethods({ store, mutations, hosts, imagesGoing, now }),
-    ...migrationMethods({ store, mutations, hosts, imagesGoing, now }),
+    ...instanceMethods({ ...ofInstances, haPools: leases }),
+    ...lifecycleMethods(ofInstances),
+    ...migrationMethods(ofInstances),
     ...diskMethods({ store, mutations, policy, now }),
     ...imageMethods({ store, mutations, agents, importer, uploads, imagesGoing, now }),
-    ...diskPoolMethods({ store, mutations, agents, keeper: pools, orphans, now }),
-    ...hostMethods({ store, mutations, agents, monitor, peers, policy, now }),
+    ...diskPoolMethods({ store, mutations, agents, keeper: pools, haPools: leases, orphans, now }),
+    ...hostMethods({ store, mutations, agents, monitor, peers, haPools: leases, showHost, now }),
+    ...haPoolMethods({ store, mutations, agents, haPools: leases, showHost, now }),
     ...rebalanceMethods({ store, mutations, rebalancer }),
-    ...drainMethods({ store, mutations, monitor, policy, now }),
-    ...resourceMethods({ store, mutations, agents, monitor, policy, now }),
-    ...snapshotMethods({ store, mutations, hosts, imagesGoing, now }),
+    ...drainMethods({ store, mutations, showHost, now }),
+    ...resourceMethods({ store, mutations, agents, showHost, now }),
+    ...snapshotMethods(ofInstances),
     ...metricsMethods(store, agents),
     ...operationMethods({
       ...{ store, reconciler, importer, diskKeeper, snapshotKeeper, drainer, rebalancer, troubles },
     }),
     ...consoleMethods({ store, agents, now }),
     ...webhookMethods({ store, mutations, deliveries, now }),
+    ...haMethods({
+      ...{ store, mutations, view, show, nPlusOne, metrics: haMetrics, fatesOnLossOf: fatesOf },
+      ...{ policy: failoverPolicy, timings: haTimings, now },
+    }),
     ...memberMethods({ store, mutations, now }),
     ...joinTokenMethods({ store, mutations, security, addresses, now }),
   }
@@ -192,11 +258,15 @@ export function createController({
 
   return {
     service,
+    ha,
     async listen(address) {
       const port = await server.listen(address)
+      ha.start()
+      silent.start()
       monitor.start()
       pools.start()
       orphans.start()
+      leases.start()
       peers.start()
       importer.lookAtAll()
       reconciler.lookAtAll()
@@ -204,6 +274,8 @@ export function createController({
       snapshotKeeper.lookAtAll()
       drainer.look()
       rebalancer.start()
+      nPlusOne.start()
+      haMetrics.start()
       revoker?.apply()
       return port
     },
@@ -222,14 +294,18 @@ export function createController({
     },
     noteBus(isConnected) {
       isBusConnected = isConnected
+      ha.noteBus()
       if (isConnected) outbox.publish()
     },
     async close() {
       stopRetention()
+      ha.close()
+      silent.close()
       monitor.close()
       deliveries.close()
       pools.close()
       orphans.close()
+      leases.close()
       peers.close()
       importer.close()
       reconciler.close()
@@ -237,6 +313,8 @@ export function createController({
       snapshotKeeper.close()
       drainer.close()
       rebalancer.close()
+      nPlusOne.close()
+      haMetrics.close()
       revoker?.close()
       clearInterval(ownCertificate)
       enrolment?.forceShutdown()

@@ -17,6 +17,7 @@ import {
   poolOfFinding,
   VpeError,
 } from '@vpe/core'
+import { HA_READY_FINDING } from '@vpe/core/ha'
 import { type DescribeHostResponse, fromClientError } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
@@ -33,7 +34,12 @@ const LOOK_TIMEOUT_MS = 20_000
 const AT_ONCE = 256
 
 /** Conditions that hosts themselves say nothing of. */
-const OF_THE_CONTROLLER: ReadonlySet<string> = new Set(['ClockInSync', 'AgentReachable', PEERS_FINDING])
+const OF_THE_CONTROLLER: ReadonlySet<string> = new Set([
+  'ClockInSync',
+  'AgentReachable',
+  PEERS_FINDING,
+  HA_READY_FINDING,
+])
 
 interface Description {
   /** Of the last answer; null while there was none since the start of this process. */
@@ -145,6 +151,15 @@ export class HostDescriptions {
     const { type, status, message } = finding
     for (const { previous } of changes)
       this.#log.info({ host: hostId, type, status, previous, why: message }, 'host condition changed')
+  }
+
+  /** Takes back what only the controller measures: there is nothing to measure any more. */
+  dropFinding(hostId: string, type: string): void {
+    const host = this.#store.hosts.get(hostId)
+    if (!host || !this.conditionsOf(host).some((condition) => condition.type === type)) return
+    const conditions = this.conditionsOf(host).filter((condition) => condition.type !== type)
+    this.#of(hostId).conditions = conditions
+    void this.#store.commit([change.host({ ...host, conditions })])
   }
 
   /** The conditions of a host that does not answer, for the commit that says so. */

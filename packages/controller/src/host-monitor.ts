@@ -24,7 +24,8 @@ import {
 import { fromClientError } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
-import { HostDescriptions } from './host-descriptions.ts'
+import type { Ownerships } from './ha/ownerships.ts'
+import type { HostDescriptions } from './host-descriptions.ts'
 import { hostEvent } from './host-event.ts'
 import { commitDecision } from './instance-commit.ts'
 import { Slots } from './slots.ts'
@@ -61,11 +62,28 @@ interface Watch {
   nextProbeMs: number
   /** The text of the last heartbeat: one that says the same needs no reading. */
   heartbeat: string
+  latest: Heartbeat | null
   heardBootId: string
   heardHostDigest: Heartbeat['hostDigest']
   unknownInstances: readonly string[]
   /** Those of them that run, and were told of. */
   readonly told: Set<string>
+}
+
+export interface HostMonitorDeps {
+  readonly store: Store
+  readonly agents: Agents
+  readonly descriptions: HostDescriptions
+  /** Those that inventories wait behind. */
+  readonly callers: Callers
+  /** Who has what is highly available. */
+  readonly ownerships: Ownerships
+  readonly now: () => number
+  readonly log: Logger
+  /** Told of each heartbeat. */
+  readonly onHeard: (heartbeat: Heartbeat) => void
+  /** Told when a host answers that did not, and for each host after a start. */
+  readonly onReachable: (hostId: string) => void
 }
 
 export class HostMonitor {
@@ -74,6 +92,8 @@ export class HostMonitor {
   readonly #now: () => number
   readonly #log: Logger
   readonly #onReachable: (hostId: string) => void
+  readonly #onHeard: (heartbeat: Heartbeat) => void
+  readonly #ownerships: Ownerships
   readonly descriptions: HostDescriptions
   readonly #watches = new Map<string, Watch>()
   readonly #subscriptions: Subscription[] = []
@@ -83,25 +103,17 @@ export class HostMonitor {
   readonly #probeSlots = new Slots(PROBES_AT_ONCE)
   #timer: NodeJS.Timeout | null = null
 
-  /**
-   * @param callers those that inventories wait behind
-   * @param onReachable told when a host answers that did not, and for each host after a start
-   */
-  constructor(
-    store: Store,
-    agents: Agents,
-    callers: Callers,
-    now: () => number,
-    log: Logger,
-    onReachable: (hostId: string) => void,
-  ) {
+  constructor(deps: HostMonitorDeps) {
+    const { store, callers } = deps
     this.#store = store
+    this.#agents = deps.agents
+    this.descriptions = deps.descriptions
+    this.#ownerships = deps.ownerships
+    this.#now = deps.now
+    this.#log = deps.log
+    this.#onHeard = deps.onHeard
+    this.#onReachable = deps.onReachable
     this.#inventoryTurnstile = new Turnstile(callers)
-    this.#agents = agents
-    this.#now = now
-    this.#log = log
-    this.#onReachable = onReachable
-    this.descriptions = new HostDescriptions(store, agents, now, log)
     store.listen({
       onHost: (before, after) => {
         if (after && !before) this.lookAt(after.uuid)
@@ -175,6 +187,7 @@ export class HostMonitor {
         silentProbes: 0,
         nextProbeMs: 0,
         heartbeat: '',
+        latest: null,
         heardBootId: '',
         heardHostDigest: undefined,
         unknownInstances: [],
@@ -199,12 +212,14 @@ export class HostMonitor {
         return
       }
       watch.heartbeat = text
+      watch.latest = decoded.heartbeat
       watch.heardDigest = decoded.heartbeat.digest
       watch.heardBootId = decoded.heartbeat.bootId
       watch.heardHostDigest = decoded.heartbeat.hostDigest
     }
     watch.lastHeardMs = this.#now()
     watch.silentProbes = 0
+    if (watch.latest) this.#onHeard(watch.latest)
     if (host.state === 'down') this.#setState(host, 'up', 'it is heard again')
     this.descriptions.heard(host, watch.heardHostDigest)
     if (watch.heardDigest !== watch.readDigest || watch.heardBootId !== host.facts.bootId)
@@ -360,7 +375,8 @@ export class HostMonitor {
   #repair(uuid: string, report: InstanceReport | null): void {
     const instance = this.#store.instances.get(uuid)
     const decision = instance && decideReport(instance, report)
-    if (decision) commitDecision(this.#store, instance, decision, this.#now(), this.#log)
+    if (decision && this.#ownerships.isBelieved(instance, decision))
+      commitDecision(this.#store, instance, decision, this.#now(), this.#log)
   }
 
   /** They change nothing that is done, so they count whenever the instance still belongs to the host. */

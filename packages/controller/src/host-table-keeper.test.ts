@@ -20,7 +20,12 @@ async function openStore(): Promise<Store> {
     storeId: 's',
     epoch: 1,
     lastPosition: 0,
-    rows: { ...rows, snapshots: [], joinTokens: [], members: [], rebalances: [], revocations: [] },
+    rows: {
+      ...rows,
+      ...{ snapshots: [], joinTokens: [], members: [], rebalances: [], revocations: [] },
+      ...{ haHosts: [], haInstances: [], haDisarms: [], haFailovers: [] },
+      ...{ poolLeases: [], hostFencing: [] },
+    },
     runningOperations: [],
   }
   const backend = { open: async () => loaded, write: async () => {} } as unknown as StoreBackend

@@ -54,6 +54,13 @@ export function commitOfDecision(
   }
 }
 
+/** What is told of a decision that comes of more than the record shows, and written with it. */
+export interface Telling {
+  readonly what: string
+  readonly data?: Readonly<Record<string, unknown>>
+  readonly changes?: readonly Change[]
+}
+
 /** Writes a decision about an instance that has a record, and says so in the log: one line for each change. */
 export function commitDecision(
   store: Store,
@@ -61,6 +68,7 @@ export function commitDecision(
   decision: InstanceDecision,
   nowMs: number,
   log: Logger,
+  telling: Telling | null = null,
 ): void {
   const operations = store.runningOperationsOf(before.uuid)
   const disks = disksOf(store, before.uuid)
@@ -70,7 +78,14 @@ export function commitDecision(
     // What lay in the file of its disk has gone with it.
     ...(decision.next ? [] : [commitOfGoneSnapshots(store, before.uuid, nowMs)]),
   ])
-  void store.commit(changes, events)
+  const told = telling
+    ? events.map((event) =>
+        event.kind === 'instance'
+          ? { ...event, what: telling.what, data: { ...event.data, ...telling.data } }
+          : event,
+      )
+    : events
+  void store.commit([...(telling?.changes ?? []), ...changes], told)
   const phase = decision.next ? phaseOf(decision.next) : 'gone'
   log.info({ instance: before.uuid, phase, why: decision.why }, 'instance moved')
 }

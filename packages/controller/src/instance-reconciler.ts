@@ -29,6 +29,7 @@ import type { Logger } from 'pino'
 import type { Agents } from './agents.ts'
 import { DiskCopier } from './disk-copier.ts'
 import { takeBackDiskWishes } from './disk-wishes.ts'
+import type { Ownerships } from './ha/ownerships.ts'
 import { commitDecision } from './instance-commit.ts'
 import { wantedDisks } from './instance-disks.ts'
 import type { Store } from './store/store.ts'
@@ -40,6 +41,9 @@ import {
   reportFromWire,
   STOP_GRACE_MS,
 } from './wire.ts'
+
+/** So often it is looked again whether an instance may be touched: a look that was missed is made up for. */
+const HELD_LOOK_MS = 5_000
 
 type Decide = (now: InstanceRecord) => InstanceDecision | null
 
@@ -57,6 +61,7 @@ export class InstanceReconciler {
   readonly #now: () => number
   readonly #log: Logger
   readonly #onFatal: (error: unknown) => void
+  readonly #ownerships: Ownerships
   readonly #runners = new Map<string, Runner>()
   readonly #attempts = new Map<string, Attempts>()
   readonly #steps = new Map<string, string>()
@@ -74,16 +79,19 @@ export class InstanceReconciler {
 
   /**
    * @param callers those that new instances wait behind
+   * @param ownerships who has what is highly available
    * @param onFatal told of a defect, or of a store that failed: the process must end
    */
   constructor(
     store: Store,
     agents: Agents,
     callers: Callers,
+    ownerships: Ownerships,
     now: () => number,
     log: Logger,
     onFatal: (error: unknown) => void,
   ) {
+    this.#ownerships = ownerships
     this.#turnstile = new Turnstile(callers)
     this.#store = store
     this.#agents = agents
@@ -150,7 +158,10 @@ export class InstanceReconciler {
         if (!instance) break
         const action = plan(instance, this.#attempts.get(uuid) ?? null, this.#now())
         if (action.kind === 'none') break
-        if (action.kind === 'wait') await this.#waitUntil(runner, action.untilMs)
+        const held = this.#ownerships.whyHeld(instance, action.kind)
+        if (held !== null) this.#steps.set(uuid, `waits: ${held}`)
+        if (held !== null) await this.#waitUntil(runner, this.#now() + HELD_LOOK_MS)
+        else if (action.kind === 'wait') await this.#waitUntil(runner, action.untilMs)
         else await this.#act(instance, runner, action.kind)
       }
     } catch (error) {
@@ -176,7 +187,8 @@ export class InstanceReconciler {
     try {
       const decision = await this.#calls[kind](instance, abort.signal)
       this.#attempts.delete(instance.uuid)
-      this.#commit(instance, decision)
+      if (!this.#commit(instance, decision))
+        throw new VpeError('UNAVAILABLE', 'what its host says does not count while it is recovered')
     } catch (error) {
       if (abort.signal.aborted) return
       this.#failed(instance, kind, fromClientError(error))
@@ -353,7 +365,10 @@ export class InstanceReconciler {
     // Before anything is waited for: these are the disks of this generation.
     const disks = wantedDisks(this.#store, instance.uuid)
     const userData = instance.userDataSha256 ? await this.#userData(instance.uuid) : ''
-    return instanceSpecToWire(this.#store, instance, image, pool, userData, disks)
+    const ownership = this.#ownerships.own(instance)
+    // Its host must never have by it what is not written down.
+    await this.#store.durable()
+    return instanceSpecToWire(this.#store, instance, image, pool, userData, disks, ownership)
   }
 
   async #userData(uuid: string): Promise<string> {
@@ -377,18 +392,28 @@ export class InstanceReconciler {
     return decideRemoved
   }
 
-  /** A decision counts only for the record that the call was made for, or a later one that it still fits. */
-  #commit(before: InstanceRecord, decide: (now: InstanceRecord) => InstanceDecision | null): void {
+  /**
+   * A decision counts only for the record that the call was made for, or a later one that it still fits.
+   * @returns false where it does not count, since another host may have the instance soon
+   */
+  #commit(before: InstanceRecord, decide: (now: InstanceRecord) => InstanceDecision | null): boolean {
     const now = this.#store.instances.get(before.uuid)
-    if (!now || now.generation !== before.generation) return
+    if (!now || now.generation !== before.generation) return true
     const decision = decide(now)
-    if (decision) commitDecision(this.#store, now, decision, this.#now(), this.#log)
+    if (!decision) return true
+    if (!this.#ownerships.isBelieved(now, decision)) return false
+    commitDecision(this.#store, now, decision, this.#now(), this.#log)
+    return true
   }
 
   #failed(instance: InstanceRecord, kind: PlannedAction['kind'], error: VpeError): void {
     const { uuid, generation, task } = instance
     const attempts = afterFailure(this.#attempts.get(uuid) ?? null, generation, error.code, this.#now())
-    const isOver = isGivenUp(kind, error.code, attempts)
+    const isRecoverys =
+      kind === 'apply' &&
+      isGivenUp(kind, error.code, attempts) &&
+      this.#ownerships.noteStartFailed(instance, error.message)
+    const isOver = !isRecoverys && isGivenUp(kind, error.code, attempts)
     this.#log.warn({ instance: uuid, code: error.code, failures: attempts.failures, isOver }, error.message)
     this.#attempts.set(uuid, attempts)
     this.#steps.set(uuid, `will try again: ${error.message}`)

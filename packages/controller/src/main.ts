@@ -69,6 +69,8 @@ const controller = createController({
   addresses,
   policy: config.overcommit,
   rebalancePolicy: config.rebalance,
+  haPoolSettings: config.haPools,
+  failoverPolicy: config.failover,
 })
 await controller.listen(config.listen)
 log.info({ address: config.listen, tls: config.isTls }, 'listening')

@@ -30,6 +30,7 @@ import {
   VpeError,
   type WebhookRecord,
 } from '@vpe/core'
+import { DEFAULT_PROTECTION, judgePool, type PoolClassVerdict } from '@vpe/core/ha'
 import {
   ConditionStatus,
   Departure,
@@ -42,12 +43,16 @@ import {
   type DiskSpec,
   DiskStatus,
   type Flavor,
+  type HaHost,
+  type HaOwnership,
   type Host,
   type HostCondition,
   type HostDiskPool,
   type HostDrain,
   HostDrainState,
+  type HostDrill,
   type HostFacts,
+  type HostPower,
   HostState,
   type Image,
   type ImageSource,
@@ -64,6 +69,7 @@ import {
   type Orphan,
   type Placement,
   type PoolFile,
+  type PoolProtection,
   Power,
   RebootKind,
   type Snapshot,
@@ -72,6 +78,7 @@ import {
   SystemDiskKind,
   type Webhook,
 } from '@vpe/proto'
+import type { DrillResult, PoolLeasesRecord, PowerSettings } from './ha/records.ts'
 import { disksOf } from './instance-disks.ts'
 import type { Store } from './store/store.ts'
 import type { PlacementRecord } from './store/tables.ts'
@@ -117,6 +124,10 @@ export function instanceToWire(store: Store, instance: InstanceRecord): Instance
     diskPoolUuid: instance.diskPoolUuid,
     diskPoolName: store.diskPools.get(instance.diskPoolUuid)?.name ?? '',
     ha: instance.ha,
+    unprotected: unprotectedBy(store, instance),
+    haPriority: instance.haPriority,
+    haIsolation: instance.haIsolation,
+    recovery: undefined,
     tags: [...instance.tags],
     hostIds: [...instance.hostIds],
     shareStorage: instance.shareStorage,
@@ -185,6 +196,7 @@ export function instanceSpecToWire(
   pool: DiskPoolRecord,
   userData: string,
   disks: readonly { readonly disk: DiskRecord; readonly target: string }[],
+  ownership: HaOwnership | undefined,
 ): InstanceSpec {
   return {
     uuid: instance.uuid,
@@ -209,6 +221,7 @@ export function instanceSpecToWire(
       target,
     })),
     hasDisk: instance.settledGeneration > 0 && instance.diskGeneration <= instance.settledGeneration,
+    ownership,
     diskSnapshotUuid: instance.diskSnapshotUuid ?? '',
     diskSource: instance.diskSource
       ? {
@@ -285,15 +298,58 @@ const POOL_HOST_STATE = {
   leaving: DiskPoolHostState.LEAVING,
 } as const
 
-export function diskPoolToWire(pool: DiskPoolRecord): DiskPool {
+/** @param canRevoke whether there may be a way to shut hosts out of it at the storage */
+export function diskPoolToWire(
+  pool: DiskPoolRecord,
+  leases: PoolLeasesRecord | undefined,
+  canRevoke: boolean,
+): DiskPool {
   return {
     ...pool,
+    protection: protectionToWire(pool, leases, canRevoke),
     nfs: pool.nfs ?? undefined,
     rbd: rbdToWire(pool),
     orphans: pool.orphans.length,
     deleting: pool.deletionUuid !== null,
     systemDisks: SYSTEM_DISKS[pool.systemDisks],
     hosts: pool.hosts.map((host) => ({ ...host, state: POOL_HOST_STATE[host.state] })),
+  }
+}
+
+/** What keeps a pool from two writers: also of one that has no leases, and never will. */
+function verdictOf(pool: DiskPoolRecord, leases: PoolLeasesRecord | undefined): PoolClassVerdict {
+  if (leases) return leases
+  return judgePool({ ...pool, settings: DEFAULT_PROTECTION, hosts: [], trial: null, trialFault: '' })
+}
+
+/** Why an instance stays down when its host is lost, until a person acts; empty where it does not, or is not highly available. */
+export function unprotectedBy(store: Store, { uuid, ha, diskPoolUuid }: InstanceRecord): string {
+  if (!ha) return ''
+  for (const poolUuid of poolsOfDisks(store, uuid, diskPoolUuid)) {
+    const pool = store.diskPools.get(poolUuid)
+    const verdict = pool && verdictOf(pool, store.poolLeases.get(poolUuid))
+    if (verdict?.poolClass === 'N') return `disk pool ${pool?.name}: ${verdict.why}`
+  }
+  return ''
+}
+
+/** The pools that hold an instance's disks. */
+export function poolsOfDisks(store: Store, instanceUuid: string, diskPoolUuid: string): ReadonlySet<string> {
+  const disks = disksOf(store, instanceUuid)
+  return new Set([diskPoolUuid, ...disks.map((disk) => disk.diskPoolUuid)])
+}
+
+function protectionToWire(
+  pool: DiskPoolRecord,
+  leases: PoolLeasesRecord | undefined,
+  canRevoke: boolean,
+): PoolProtection {
+  const settings = leases?.settings ?? DEFAULT_PROTECTION
+  const verdict = verdictOf(pool, leases)
+  return {
+    ...settings,
+    ...{ poolClass: verdict.poolClass, why: verdict.why, probedAtMs: leases?.triedAtMs ?? 0 },
+    ...{ slots: leases?.slots ?? 0, slotsTaken: leases?.taken.length ?? 0, canRevoke },
   }
 }
 
@@ -325,6 +381,7 @@ export function hostToWire(
   policy: OvercommitPolicy,
   host: HostRecord,
   { lastHeartbeatMs, unknownInstances, conditions }: HostSight,
+  recovery: HaHost | undefined,
 ): Host {
   const usage = store.usage.ofHost(host.uuid)
   const allocatable = allocatableOf(host.facts, policy)
@@ -343,7 +400,26 @@ export function hostToWire(
     memoryMibAllocatable: allocatable.memoryMib,
     tasks: usage.tasks,
     drain: host.drain ? drainToWire(store, host.uuid, host.drain) : undefined,
+    power: powerToWire(store.hostFencing.get(host.uuid)?.power ?? null),
+    drill: drillToWire(store.hostFencing.get(host.uuid)?.drill ?? null),
+    recovery,
   }
+}
+
+/** How a host is switched off, without what is secret. */
+export function powerToWire(power: PowerSettings | null): HostPower | undefined {
+  if (!power) return undefined
+  const { agent, options, secrets } = power
+  return { agent, options: { ...options }, secretNames: Object.keys(secrets).sort() }
+}
+
+function drillToWire(drill: DrillResult | null): HostDrill | undefined {
+  if (!drill) return undefined
+  const steps = drill.steps.map(({ diskPoolUuid, ...step }) => ({
+    ...step,
+    diskPoolUuid: diskPoolUuid ?? '',
+  }))
+  return { ...drill, steps }
 }
 
 function drainToWire(store: Store, hostId: string, drain: DrainRecord): HostDrain {

@@ -44,6 +44,7 @@ const desired: DesiredInstance = {
   hasDisk: false,
   diskSnapshotUuid: null,
   diskSource: null,
+  ownership: null,
 }
 
 const SEED = { hostname: 'web', sshKeys: [], userData: '', sha256: 'seed-1' }
@@ -67,6 +68,8 @@ const mark: InstanceMark = {
   stopCause: null,
   fault: '',
   restarts: 0,
+  ownership: 0,
+  isGuarded: false,
   rebootGeneration: 0,
   diskGeneration: 0,
   diskBytes: 0,
@@ -89,7 +92,16 @@ function seen(
   rest: Partial<ObservedInstance> = {},
 ) {
   const domain = guest ? { mark: { ...mark, ...changes }, guest } : null
-  return { hostId: HOST, bootId: BOOT, domain, systemDisk: null, liveDisks: [], isGraceSpent: false, ...rest }
+  return {
+    hostId: HOST,
+    bootId: BOOT,
+    domain,
+    systemDisk: null,
+    liveDisks: [],
+    isGraceSpent: false,
+    ownership: null,
+    ...rest,
+  }
 }
 
 function steps(wanted: DesiredInstance, observed: ObservedInstance): readonly HostStep[] {
@@ -102,11 +114,39 @@ const kinds = (wanted: DesiredInstance, observed: ObservedInstance) =>
   steps(wanted, observed).map(({ kind }) => kind)
 
 describe('planConvergence', () => {
+  const ownership = { generation: 2, bootId: BOOT, pools: [] }
+  const held = { ownership: { generation: 2, isRunning: true } }
   const creation = ['ensure-disk-pool', 'ensure-image', 'make-system-disk', 'define']
 
   test.each<[string, Partial<DesiredInstance>, ObservedInstance, readonly string[]]>([
     ['nothing there, wanted on', {}, seen(null), [...creation, 'start']],
     ['nothing there, wanted off', { power: 'off' }, seen(null), creation],
+    ['a guest that runs is owned before its mark says so', { ownership }, seen(ON), ['own', 'mark']],
+    ['one that is owned is left alone', { ownership }, seen(ON, { ownership: 2 }, held), []],
+    [
+      'one of the ownership before is taken into this one',
+      { ownership: { ...ownership, generation: 3 } },
+      seen(ON, { ownership: 2 }, held),
+      ['own', 'mark'],
+    ],
+    [
+      'one that is to be guarded no more is, until it is off',
+      {},
+      seen(ON, { ownership: 2, isGuarded: false }, held),
+      [],
+    ],
+    [
+      'and is then let go of before it is started',
+      {},
+      seen(OFF, { ownership: 2 }, held),
+      ['mark', 'let-go', 'start'],
+    ],
+    [
+      'one that is wanted off, and off, is let go of',
+      { power: 'off', ownership },
+      seen(OFF, { power: 'off', stopCause: 'requested', ownership: 2 }, held),
+      ['let-go'],
+    ],
     [
       'a disk without a domain is kept',
       {},

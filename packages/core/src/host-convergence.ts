@@ -16,6 +16,7 @@
 
 import type { DiskSource } from './clone.ts'
 import type { VpeError } from './errors.ts'
+import type { ArmedPool } from './ha/guard.ts'
 import type { DiskId, DiskPoolId, HostId, ImageId, InstanceId, SnapshotId } from './ids.ts'
 import type { InstanceReport, Power, RebootKind, StopCause } from './instance.ts'
 import type { DiskPoolKind, NfsSource, RbdSource, SystemDiskKind } from './resources.ts'
@@ -51,6 +52,17 @@ export interface DesiredInstance {
   readonly seed: DesiredSeed | null
   /** The system disk has been made, and holds a user's data: where it is missing it is not made again. */
   readonly hasDisk: boolean
+  /** By what it may run on this host; null for one that nothing guards. */
+  readonly ownership: Ownership | null
+}
+
+/** Gives an instance to one boot of one host (docs/adr/0030). */
+export interface Ownership {
+  /** The number in claims: the instance's generation when it was given. */
+  readonly generation: number
+  readonly bootId: string
+  /** In which its guest needs claim and lease. */
+  readonly pools: readonly ArmedPool[]
 }
 
 export interface DesiredSeed extends Seed {
@@ -129,6 +141,10 @@ export interface InstanceMark {
   readonly fault: string
   /** How often this host has brought it back by itself. */
   readonly restarts: number
+  /** The generation of the ownership that its guest runs by; 0 for none. */
+  readonly ownership: number
+  /** That ownership has pools: the guard answers for its guest. */
+  readonly isGuarded: boolean
   /** The reboot that has been carried out; see DesiredInstance. */
   readonly rebootGeneration: number
   /** What the system disk holds; see DesiredInstance. */
@@ -177,6 +193,14 @@ export interface ObservedInstance {
   readonly liveDisks: readonly LiveDisk[]
   /** In this convergence the guest had its time to shut down, and still runs. */
   readonly isGraceSpent: boolean
+  /** What this host holds of the instance in claims, or is about to give back; null for nothing. */
+  readonly ownership: HeldOwnership | null
+}
+
+export interface HeldOwnership {
+  readonly generation: number
+  /** Its guest runs by it. */
+  readonly isRunning: boolean
 }
 
 export type HostStep = { readonly why: string } & (
@@ -198,6 +222,10 @@ export type HostStep = { readonly why: string } & (
   | { readonly kind: 'detach-disk'; readonly disk: LiveDisk; readonly graceMs: number }
   | { readonly kind: 'grow-disk'; readonly disk: AttachedDisk }
   | { readonly kind: 'start' }
+  /** Takes a guest that runs into its ownership, as it runs. */
+  | { readonly kind: 'own' }
+  /** Gives claims back, for a guest that is off. */
+  | { readonly kind: 'let-go' }
   | { readonly kind: 'pause' }
   | { readonly kind: 'resume' }
   | { readonly kind: 'shutdown'; readonly graceMs: number }
@@ -297,7 +325,7 @@ export function incomingMark(
   { hostId, bootId }: Pick<ObservedInstance, 'hostId' | 'bootId'>,
   isHeld: boolean,
 ): InstanceMark {
-  const nothing = { domain: null, systemDisk: null, liveDisks: [], isGraceSpent: false }
+  const nothing = { domain: null, systemDisk: null, liveDisks: [], isGraceSpent: false, ownership: null }
   const mark = wantedMark(desired, { hostId, bootId, ...nothing })
   return isHeld ? { ...mark, power: 'paused' } : mark
 }
@@ -453,6 +481,7 @@ function planMatch(desired: DesiredInstance, observed: ObservedInstance, domain:
     ...(guest.power === 'off' ? planDisk(desired, mark) : []),
     ...seedSteps(desired, mark.seedSha256),
     ...resume,
+    ...planOwnership(desired, observed, guest),
     ...planDataDisks(desired, observed, domain),
     ...planRecord(domain, wanted),
     ...planPower(desired, observed, domain),
@@ -555,15 +584,35 @@ function planPower(
 ): HostStep[] {
   switch (desired.power) {
     case 'off':
+      if (guest.power === 'off' && observed.ownership)
+        return [{ kind: 'let-go', why: 'it is wanted off, and is off' }]
       return planStop(desired, observed, guest, 'it is wanted off')
     case 'paused':
       // Of a guest that is off there is nothing to be paused, and a panicked one stands still already.
       return guest.power === 'on' ? [{ kind: 'pause', why: 'it is wanted paused' }] : []
-    case 'on':
-      return planStart(guest)
+    case 'on': {
+      const isUnguarded = desired.ownership === null && observed.ownership !== null
+      const letGo: HostStep[] =
+        isUnguarded && guest.power === 'off'
+          ? [{ kind: 'let-go', why: 'it is wanted on, and nothing is to guard it' }]
+          : []
+      return [...letGo, ...planStart(guest)]
+    }
     default:
       throw new Error(`no such power: ${desired.power satisfies never}`)
   }
+}
+
+/** Before the mark says so: a generation that is reported means that the guest is guarded. */
+function planOwnership(
+  { ownership, power }: DesiredInstance,
+  observed: ObservedInstance,
+  guest: GuestState,
+): HostStep[] {
+  if (!ownership || power === 'off' || !isUp(guest)) return []
+  const held = observed.ownership
+  if (held?.generation === ownership.generation && held.isRunning) return []
+  return [{ kind: 'own', why: `it is this host's in generation ${ownership.generation}` }]
 }
 
 function planStart(guest: GuestState): HostStep[] {
@@ -619,10 +668,18 @@ function wantedMark(desired: DesiredInstance, observed: ObservedInstance): Insta
     stopCause: desired.power === 'off' ? wantedStopCause(domain) : null,
     fault: '',
     restarts: domain?.mark.restarts ?? 0,
+    // A guest that runs stays guarded until it is off.
+    ...markOwnership(desired, domain),
     rebootGeneration: desired.rebootGeneration,
     diskGeneration: desired.diskGeneration,
     diskBytes: desired.diskBytes,
   }
+}
+
+function markOwnership({ ownership }: DesiredInstance, domain: ObservedDomain | null) {
+  if (ownership) return { ownership: ownership.generation, isGuarded: ownership.pools.length > 0 }
+  if (!domain || !isUp(domain.guest)) return { ownership: 0, isGuarded: false }
+  return { ownership: domain.mark.ownership, isGuarded: domain.mark.isGuarded }
 }
 
 /** A guest that was off for a cause of its own before keeps that cause; else the stop is vpe's. */

@@ -3,6 +3,8 @@
 // What follows from it (events, operations, calls to agents) is derived elsewhere from the two records.
 
 import { VpeError } from './errors.ts'
+import type { Isolation } from './ha/instance-wish.ts'
+import type { Priority } from './ha/recovery.ts'
 import type { FlavorId, HostId, ImageId } from './ids.ts'
 import {
   hostOfGuest,
@@ -163,6 +165,8 @@ export interface InstanceChanges {
   readonly tags?: readonly string[]
   readonly hostIds?: readonly HostId[]
   readonly ha?: boolean
+  readonly haPriority?: Priority
+  readonly haIsolation?: Isolation
   readonly imageUuid?: ImageId
   /** Where it is to go, and how. */
   readonly move?: MoveWish
@@ -206,9 +210,9 @@ export function decideUpdate(instance: InstanceRecord, changes: InstanceChanges)
     if (isLeavingLive(instance)) throw busyMigrating(instance, 'be changed')
     return { next: moveTo(nextGeneration(changed), phase), why }
   }
-  const same =
-    JSON.stringify([changed.name, changed.tags, changed.hostIds]) ===
-    JSON.stringify([instance.name, instance.tags, instance.hostIds])
+  const ofNoHost = ({ name, tags, hostIds, haPriority, haIsolation }: InstanceRecord) =>
+    JSON.stringify([name, tags, hostIds, haPriority, haIsolation])
+  const same = ofNoHost(changed) === ofNoHost(instance)
   return same ? null : { next: withHostsKept(instance, changed), why }
 }
 

@@ -46,13 +46,13 @@ describe('the instance transition table', () => {
     }
   })
 
-  test('reboots and pauses only what is active, resumes only what is paused, resizes and moves only what rests', () => {
+  test('reboots and pauses only what is active, resumes only what is paused, resizes only what rests, and moves also what its host is to bring back', () => {
     const allowing = (event: 'reboot' | 'pause' | 'resume' | 'resize' | 'rebuild' | 'revert' | 'move') =>
       PHASES.filter((phase) => nextPhase(inPhase(phase), event) !== 'refused').sort()
     expect(allowing('reboot')).toEqual(['active', 'rebooting'])
     expect(allowing('pause')).toEqual(['active', 'paused', 'pausing', 'resuming'])
     expect(allowing('resume')).toEqual(['active', 'paused', 'pausing', 'resuming'])
-    expect(allowing('move')).toEqual(['active', 'error', 'migrating', 'shutoff'])
+    expect(allowing('move')).toEqual(['active', 'error', 'migrating', 'recovering', 'shutoff'])
     expect(allowing('resize')).toEqual(['active', 'error', 'shutoff'])
     expect(allowing('revert')).toEqual(['active', 'error', 'shutoff'])
     expect(PHASES.filter((phase) => !allowing('rebuild').includes(phase)).sort()).toEqual([

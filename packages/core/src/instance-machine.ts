@@ -14,6 +14,10 @@
 //   lost         the domain is gone or off for no cause that vpe knows (host reboot, someone's virsh)
 //   revived      the domain runs although it is wanted off
 //   removed      the host has confirmed that nothing of it is left
+// Events from recovery:
+//   cutOff       its host does not answer, or is lost
+//   given        it is given to another host, after proof that the one before can write no more
+//   letGo        nobody has it any more, and it is wanted off
 
 import type { InstancePhase, InstanceRecord } from './instance.ts'
 
@@ -39,6 +43,9 @@ export const INSTANCE_EVENTS = [
   'lost',
   'revived',
   'removed',
+  'cutOff',
+  'given',
+  'letGo',
 ] as const
 export type InstanceEvent = (typeof INSTANCE_EVENTS)[number]
 
@@ -54,70 +61,87 @@ export const INSTANCE_TRANSITIONS: Record<InstancePhase, Record<InstanceEvent, T
   creating: {
     start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'same',       revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   starting: {
     start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   stopping: {
     start: 'starting', stop: 'same',     reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    cutOff: 'ignored',    given: 'ignored',  letGo: 'resting',
   },
   rebooting: {
     start: 'same',     stop: 'stopping', reboot: 'same',      pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   pausing: {
     start: 'resuming', stop: 'stopping', reboot: 'refused',   pause: 'same',    resume: 'resuming', rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'shutoff', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    cutOff: 'ignored',    given: 'ignored',  letGo: 'shutoff',
   },
   resuming: {
     start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'pausing', resume: 'same',     rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   rebuilding: {
     start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'same',       revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   reverting: {
     start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   resizing: {
     start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   migrating: {
     start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'migrating', update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    cutOff: 'ignored',    given: 'starting', letGo: 'ignored',
   },
   updating: {
     start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
     settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'resuming', pauseLost: 'shutoff', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   recovering: {
-    start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'updating', delete: 'deleting',
-    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'starting', revived: 'ignored',  removed: 'ignored',
+    start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'migrating', update: 'updating', delete: 'deleting',
+    settled: 'resting', failed: 'error',   guestOff: 'shutoff', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'resuming', pauseLost: 'shutoff', lost: 'starting', revived: 'ignored',  removed: 'ignored',
+    cutOff: 'same',       given: 'starting', letGo: 'shutoff',
   },
   active: {
     start: 'ignored',  stop: 'stopping', reboot: 'rebooting', pause: 'pausing', resume: 'ignored',  rebuild: 'rebuilding', revert: 'reverting', resize: 'resizing', move: 'migrating', update: 'updating', delete: 'deleting',
     settled: 'ignored', failed: 'error',   guestOff: 'shutoff', guestDown: 'recovering', guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'starting', revived: 'ignored',  removed: 'ignored',
+    cutOff: 'recovering', given: 'starting', letGo: 'ignored',
   },
   shutoff: {
     start: 'starting', stop: 'ignored',  reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'reverting', resize: 'resizing', move: 'migrating', update: 'updating', delete: 'deleting',
     settled: 'ignored', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'stopping', removed: 'ignored',
+    cutOff: 'ignored',    given: 'ignored',  letGo: 'ignored',
   },
   paused: {
     start: 'resuming', stop: 'stopping', reboot: 'refused',   pause: 'ignored', resume: 'resuming', rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'updating', delete: 'deleting',
     settled: 'ignored', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'resuming', pauseLost: 'shutoff', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    cutOff: 'recovering', given: 'ignored',  letGo: 'shutoff',
   },
   error: {
     start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'reverting', resize: 'resizing', move: 'migrating', update: 'updating', delete: 'deleting',
     settled: 'resting', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    cutOff: 'ignored',    given: 'starting', letGo: 'resting',
   },
   deleting: {
     start: 'refused',  stop: 'refused',  reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'refused',  delete: 'same',
     settled: 'ignored', failed: 'same',    guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'gone',
+    cutOff: 'ignored',    given: 'same',     letGo: 'same',
   },
 }
 

@@ -1,6 +1,8 @@
 // The record of an instance: what its user asked for (desired), and what was last seen of it.
 
 import type { DiskSource } from './clone.ts'
+import type { Isolation } from './ha/instance-wish.ts'
+import type { Priority } from './ha/recovery.ts'
 import type { DiskPoolId, FlavorId, HostId, ImageId, InstanceId, SnapshotId } from './ids.ts'
 
 /** `paused` is powered on, with its CPUs stopped. */
@@ -58,6 +60,10 @@ export interface InstanceRecord {
   /** 0 takes the image's own size. */
   readonly diskBytes: number
   readonly ha: boolean
+  /** Which of many that were lost at once is started first. */
+  readonly haPriority: Priority
+  /** What becomes of it when its host, and its guests with it, are only cut off. */
+  readonly haIsolation: Isolation
   /** What its guest is told it is called; empty when it is told nothing at all. Stays when the instance is renamed. */
   readonly hostname: string
   readonly sshKeys: readonly string[]

@@ -284,7 +284,14 @@ class World {
     let isGraceSpent = false
     let left = stepsMax
     for (let round = 0; round < 6; round++) {
-      const observed = { hostId: name, bootId: 'boot', domain: host.domain, liveDisks: [], isGraceSpent }
+      const observed = {
+        hostId: name,
+        bootId: 'boot',
+        domain: host.domain,
+        liveDisks: [],
+        isGraceSpent,
+        ownership: null,
+      }
       const systemDisk = this.hasDisk ? { imageUuid: record.imageUuid } : null
       const planned =
         kind === 'release'
@@ -355,6 +362,7 @@ function desiredOf(record: InstanceRecord): DesiredInstance {
     dataDisks: [],
     seed: null,
     stopGraceMs: 5,
+    ownership: null,
     hasDisk: settledGeneration > 0 && diskGeneration <= settledGeneration,
   }
 }

@@ -81,6 +81,8 @@ describe('planUpkeep', () => {
     stopCause: null,
     fault: '',
     restarts: 0,
+    ownership: 0,
+    isGuarded: false,
     rebootGeneration: 0,
     diskGeneration: 0,
     diskBytes: 0,
@@ -94,6 +96,8 @@ describe('planUpkeep', () => {
 
   test.each<[string, Partial<InstanceMark>, GuestState, string]>([
     ['runs', {}, { power: 'on' }, 'none'],
+    ['owned', { ha: true, ownership: 1 }, off('crashed'), 'none'],
+    ['owned, and not to be kept on any more', { ownership: 1 }, off('guest-shutdown'), 'settle'],
     ['wanted off', { power: 'off', stopCause: 'requested' }, off('destroyed'), 'none'],
     ['shut itself down', {}, off('guest-shutdown'), 'settle'],
     ['crashed', {}, off('crashed'), 'settle'],

@@ -70,6 +70,8 @@ export function planUpkeep(domain: ObservedDomain, bootId: string): Upkeep {
   if (isUp(guest) || mark.power !== 'on' || mark.fault !== '') return { kind: 'none' }
   // After a reboot, or when it was settled before: the controller's affair.
   if (mark.bootId !== bootId) return { kind: 'none' }
+  // What is owned is brought back by way of its claims (ha/agent-ha.ts).
+  if (mark.ha && mark.ownership > 0) return { kind: 'none' }
   const stopCause = stopCauseOf(domain, bootId)
   const why = describeCause(stopCause)
   if (mark.ha) return { kind: 'keep-on', why }

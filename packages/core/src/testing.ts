@@ -26,6 +26,8 @@ export function anInstance(over: Partial<InstanceRecord> = {}): InstanceRecord {
     memoryMib: 256,
     diskBytes: 1024 ** 3,
     ha: false,
+    haPriority: 'medium',
+    haIsolation: 'leave',
     hostname: '',
     sshKeys: [],
     userDataSha256: '',

@@ -2,11 +2,9 @@
 // it, and it never goes back. Read from /proc, since Node's monotonic clock stops in a suspend.
 
 import { readFileSync } from 'node:fs'
+import { bootTimeMs } from '@vpe/core/ha'
 
 /** Milliseconds since the host was started, in steps of ten. */
 export function upMs(): number {
-  const [seconds = ''] = readFileSync('/proc/uptime', 'latin1').split(' ')
-  const ms = Math.round(Number(seconds) * 1_000)
-  if (!Number.isFinite(ms) || ms <= 0) throw new Error(`/proc/uptime says "${seconds}"`)
-  return ms
+  return bootTimeMs(readFileSync('/proc/uptime', 'latin1'))
 }

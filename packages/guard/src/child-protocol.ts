@@ -14,9 +14,12 @@ import type { PoolPlace } from './pool-objects.ts'
 
 export type Role = 'lease-writer' | 'pool-reader' | 'claim-holder'
 
+/** One step of finding out, with another host, what a pool's locks are worth. */
+export type LockStep = 'hold' | 'ask' | 'take' | 'drop'
+
 /** The one argument of a child, as JSON. */
 export interface ChildSettings {
-  readonly role: Role
+  readonly role: Role | 'lock-prober'
   readonly place: PoolPlace
   readonly hostId: string
   readonly bootId: string
@@ -29,6 +32,7 @@ export type ToChild =
   | { readonly kind: 'send-pill'; readonly id: number; readonly slot: number; readonly pill: Pill }
   | { readonly kind: 'claim'; readonly job: ClaimJob }
   | { readonly kind: 'forget'; readonly uuid: string }
+  | { readonly kind: 'try-lock'; readonly id: number; readonly step: LockStep }
 
 export type FromChild =
   /** It has opened its files. */
@@ -43,3 +47,4 @@ export type FromChild =
     }
   | { readonly kind: 'pill-sent'; readonly id: number; readonly failure: string | null }
   | { readonly kind: 'claim'; readonly job: ClaimJob; readonly result: ClaimResult }
+  | { readonly kind: 'lock-tried'; readonly id: number; readonly isGranted: boolean; readonly fault: string }

@@ -30,7 +30,7 @@ export const poolPlaceSchema = z
   .refine(({ slot, slots }) => slot < slots, 'the slot must be one of the slots')
 
 export const childSettingsSchema: z.ZodType<ChildSettings> = z.object({
-  role: z.enum(['lease-writer', 'pool-reader', 'claim-holder']),
+  role: z.enum(['lease-writer', 'pool-reader', 'claim-holder', 'lock-prober']),
   place: poolPlaceSchema,
   hostId: z.uuid(),
   bootId: z.uuid(),

@@ -57,12 +57,15 @@ export class ClaimHolder {
         break
       case 'read-claim': {
         const { uuid } = action
-        this.#step({ kind: 'claim-read', uuid, read: this.#read(uuid) })
+        const read = this.#attempt(uuid, (file) => decodeBlock(file.read(0), 'claim'))
+        if (read === null) this.#loseLock(uuid)
+        this.#step({ kind: 'claim-read', uuid, read })
         break
       }
       case 'write-claim': {
         const { uuid } = action.claim
         const isOk = this.#attempt(uuid, (file) => file.write(0, encodeBlock(action.claim))) !== null
+        if (!isOk) this.#loseLock(uuid)
         this.#step({ kind: 'claim-written', uuid, isOk })
         break
       }
@@ -75,13 +78,14 @@ export class ClaimHolder {
   }
 
   #lock(uuid: InstanceId): boolean {
-    // A file that was open under a lock that the storage has dropped is of no more use.
     this.#close(uuid)
     return this.#attempt(uuid, ({ fd }) => tryLock(fd, 'write', CLAIM_LOCK)) ?? false
   }
 
-  #read(uuid: InstanceId) {
-    return this.#attempt(uuid, (file) => decodeBlock(file.read(0), 'claim'))
+  /** A file that was open under a lock that the storage has dropped answers nothing any more: the next job opens and locks it anew. */
+  #loseLock(uuid: InstanceId): void {
+    this.#close(uuid)
+    this.#step({ kind: 'lock-lost', uuid })
   }
 
   #close(uuid: string): void {

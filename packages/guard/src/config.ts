@@ -1,6 +1,6 @@
 // The settings of a guard, from its environment. Judged once, at the start; what is wrong is said with the name of the variable.
 
-import { HA_PROFILES, type HaTimings } from '@vpe/core/ha'
+import { HA_PROFILES, type HaProfile, type HaTimings } from '@vpe/core/ha'
 import { z } from 'zod'
 
 const absolutePath = z.string().startsWith('/', 'must be an absolute path')
@@ -13,7 +13,7 @@ const environmentSchema = z.object({
     .regex(/^[\w./-]+$/, 'must be the name of a cgroup')
     .default('vpe-guests'),
   VPE_HOST_ID: z.uuid(),
-  VPE_HA_PROFILE: z.enum(Object.keys(HA_PROFILES) as (keyof typeof HA_PROFILES)[]).default('default'),
+  VPE_HA_PROFILE: z.enum(Object.keys(HA_PROFILES) as HaProfile[]).default('default'),
   VPE_WATCHDOG: z
     .string()
     .regex(/^(none|(socket:)?\/.+)$/, 'must be none, a device such as /dev/watchdog, or socket:/path')
@@ -25,6 +25,7 @@ export interface GuardConfig {
   readonly record: string
   readonly cgroup: string
   readonly hostId: string
+  readonly profile: HaProfile
   readonly timings: HaTimings
   readonly watchdog: 'none' | { readonly device: string } | { readonly socket: string }
 }
@@ -42,6 +43,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): GuardConfig {
     record: rest.VPE_GUARD_RECORD,
     cgroup: rest.VPE_GUARD_CGROUP,
     hostId: rest.VPE_HOST_ID,
+    profile: rest.VPE_HA_PROFILE,
     timings: HA_PROFILES[rest.VPE_HA_PROFILE],
     watchdog:
       watchdog === 'none'

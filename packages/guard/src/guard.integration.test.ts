@@ -186,6 +186,23 @@ describe('in class E', () => {
   })
 })
 
+test('a drill in class T, where a pill for some is one for all, ends nothing', async () => {
+  begin('T')
+  const { guest } = await run()
+  const { pool: uuid } = pool.place
+  const seen = async () => {
+    const { sighting, ack } = await guard.sight(uuid, hostId)
+    return sighting.kind === 'alive' ? { ack, incarnation: sighting.lease.incarnation } : null
+  }
+  const before = await until('its lease is seen', seen)
+  const pill = { kind: 'mailbox', epoch: 1, nonce: 9, targetIncarnation: before.incarnation } as const
+  expect(await guard.sendPill(uuid, 0, { ...pill, scope: 'none' })).toBeNull()
+  await until('it is answered', async () => (await seen())?.ack?.nonce === 9)
+  const petted = pets
+  await until('it pets on', () => pets > petted + 2)
+  expect([guest.exitCode, guest.signalCode, unmounted, resets]).toEqual([null, null, [], []])
+})
+
 test('a guest that was stopped is disarmed; one that runs is not', async () => {
   begin('E')
   const { arm, guest, ended } = await run()
@@ -197,6 +214,20 @@ test('a guest that was stopped is disarmed; one that runs is not', async () => {
   await until('nothing of it is left', async () => (await guard.disarm(arm)) === true)
   await early
   expect(guard.status()).toEqual([])
+})
+
+test('a guest that was started anew is ended as the first would have been', async () => {
+  begin('E')
+  const { arm, guest, ended } = await run()
+  guest.kill('SIGKILL')
+  await ended
+  const second = startGuest(arm.uuid)
+  const secondEnded = once(second, 'exit')
+  guard.noteDomain(arm.uuid, true)
+  guard.endGuest(arm.uuid)
+  expect(await secondEnded).toEqual([null, 'SIGKILL'])
+  guard.noteDomain(arm.uuid, false)
+  await until('nothing of it is left', async () => (await guard.disarm(arm)) === true)
 })
 
 test('the next guard has the guests of the last', async () => {

@@ -1,6 +1,7 @@
 // The guard: the rim of core's guard. It does at once what the core says, and tells it what came of it. It touches no pool, no network and
 // no libvirt: what may hang is done by processes of its own (pool-child.ts), which it never waits for.
 
+import { isDeepStrictEqual } from 'node:util'
 import {
   type Arm,
   type ArmedPool,
@@ -60,12 +61,28 @@ export interface PoolIo {
 
 /** What a guest of this host has to be told, or not. */
 export interface ArmStatus extends InstanceGeneration {
+  readonly poolIds: readonly string[]
   /** Only then may it be resumed that was paused by an I/O error. */
   readonly mayResume: boolean
   readonly isNetworkCut: boolean
   readonly ending: KillReason | null
 }
 
+/** How it stands with this host's lease in a pool. */
+export interface LeaseStatus {
+  readonly pool: GuardedPool
+  /** Begin of the latest completed renewal, BOOTTIME. */
+  readonly renewedMs: number | null
+  readonly isStalled: boolean
+}
+
+/** A guest that was ended. */
+export interface FencedGuest extends InstanceGeneration {
+  readonly why: KillReason
+}
+
+/** So many are remembered for the agent. */
+const FENCED_MAX = 1_000
 const CALL_MS = 2_000
 const CLAIM_MS = 10_000
 
@@ -81,6 +98,8 @@ export class Guard {
   /** Instances that libvirt has, or may be about to have: until it is said that it has not, they are not gone. */
   readonly #expected = new Set<string>()
   readonly #waiting = new Map<string, Waiting>()
+  /** Ended guests by instance, until they are armed again. */
+  readonly #fenced = new Map<string, FencedGuest>()
   #state: GuardState
   #record: GuardRecord
   #nextId = 0
@@ -107,9 +126,14 @@ export class Guard {
     for (const { timer } of this.#waiting.values()) clearTimeout(timer)
   }
 
-  /** From now on this host has a lease in a pool. Repeated calls do nothing. */
+  /**
+   * From now on this host has a lease in a pool. Repeated calls do nothing; one that says something else counts once no guest
+   * is armed there.
+   */
   attach(pool: GuardedPool): void {
-    if (this.#pools.has(pool.place.pool)) return
+    const known = this.#pools.get(pool.place.pool)
+    if (known && isDeepStrictEqual(known.pool, pool)) return
+    if (known && !this.detach(pool.place.pool)) return
     this.#open(pool)
     this.#save()
   }
@@ -131,15 +155,23 @@ export class Guard {
   /**
    * To be answered before a domain is created.
    * @param askedMs when that was decided, BOOTTIME: what was fenced since is not armed by it
+   * @param isRunning its guest runs already, unarmed or in a lower generation
    * @returns why it must not be; null when it may
    */
-  async arm(arm: Arm, askedMs: number = this.#ports.nowMs()): Promise<string | null> {
+  async arm(
+    arm: Arm,
+    askedMs: number = this.#ports.nowMs(),
+    isRunning: boolean = false,
+  ): Promise<string | null> {
     const unknown = arm.pools.find(({ pool }) => !this.#pools.has(pool))
     if (unknown) return `the guard has no lease in pool ${unknown.pool}`
     const key = `arm ${arm.uuid} ${arm.generation} ${askedMs}`
     const answer = this.#wait<string | null>(key, CALL_MS, 'the guard said nothing')
-    this.#step({ kind: 'arm', arm, askedMs })
-    if (this.#state.arms.some(({ uuid }) => uuid === arm.uuid)) this.#expected.add(arm.uuid)
+    this.#step({ kind: 'arm', arm, askedMs, isRunning })
+    if (this.#state.arms.some(({ uuid }) => uuid === arm.uuid)) {
+      this.#expected.add(arm.uuid)
+      this.#fenced.delete(arm.uuid)
+    }
     return answer
   }
 
@@ -157,6 +189,16 @@ export class Guard {
     return answer
   }
 
+  /** Ends its processes, for the agent's reasons; what is armed stays so. */
+  endGuest(uuid: string): void {
+    this.#ports.guests.kill(uuid)
+  }
+
+  /** Whether nothing of it is left, nor can be on its way. */
+  isGone(uuid: string): boolean {
+    return this.#isGone(uuid)
+  }
+
   noteIoError(instance: InstanceGeneration): void {
     this.#step({ kind: 'io-error', instance })
   }
@@ -172,6 +214,11 @@ export class Guard {
     })
     this.#send(pool, 'claim-holder', { kind: 'claim', job })
     return answer
+  }
+
+  /** Lets go of the lock of a claim, and of nothing else. */
+  forgetClaim(pool: string, uuid: string): void {
+    this.#send(pool, 'claim-holder', { kind: 'forget', uuid })
   }
 
   /** What this host sees of another's lease; its answer to a pill beside it. */
@@ -195,18 +242,41 @@ export class Guard {
   }
 
   status(): readonly ArmStatus[] {
-    return this.#state.arms.map(({ uuid, generation, needsCheck, isNetworkCut, ending }) => ({
+    return this.#state.arms.map(({ uuid, generation, pools, needsCheck, isNetworkCut, ending }) => ({
       uuid,
       generation,
+      poolIds: pools.map(({ pool }) => pool),
       mayResume: !needsCheck && ending === null,
       isNetworkCut,
       ending,
     }))
   }
 
+  leases(): readonly LeaseStatus[] {
+    const { leases, idle } = this.#state
+    return [...this.#pools].map(([id, { pool }]) => {
+      const lease = leases.find((each) => each.pool === id)
+      const renewedMs = lease ? lease.renewedMs : (idle.get(id) ?? null)
+      return { pool, renewedMs, isStalled: lease?.isStalled ?? false }
+    })
+  }
+
+  /** Guests that were ended since this guard was started, and not armed again. */
+  fenced(): readonly FencedGuest[] {
+    return [...this.#fenced.values()]
+  }
+
+  get isWatchdogArmed(): boolean {
+    return this.#state.watchdog === 'open'
+  }
+
   #open(pool: GuardedPool): void {
     const { pool: id } = pool.place
-    const start = (role: Role) => this.#ports.startChild(role, pool, (message) => this.#hear(id, message))
+    const start = (role: Role) =>
+      this.#ports.startChild(role, pool, (message) => {
+        if (message.kind === 'ready' && role === 'claim-holder') this.#regainLocks(pool)
+        this.#hear(id, message)
+      })
     const io = {
       'lease-writer': start('lease-writer'),
       'pool-reader': start('pool-reader'),
@@ -258,6 +328,7 @@ export class Guard {
         break
       case 'fenced':
         log(`instance ${action.instance.uuid} was ended: ${action.why}`)
+        this.#rememberFenced({ ...action.instance, why: action.why })
         this.#drop(action.instance)
         break
       case 'kill-cgroup':
@@ -294,6 +365,8 @@ export class Guard {
 
   #hear(pool: string, message: FromChild): void {
     switch (message.kind) {
+      // A guard tries no locks: lock-probes.ts does.
+      case 'lock-tried':
       case 'ready':
         break
       case 'renewed':
@@ -346,6 +419,21 @@ export class Guard {
     const path = this.#pools.get(pool)?.pool.place.path
     if (path === undefined) return
     this.#step({ kind: 'unmounted', pool, isVerified: await this.#ports.unmount(path) })
+  }
+
+  /** Locks end with the process that held them: what runs here runs under those of the next. */
+  #regainLocks({ place, poolClass }: GuardedPool): void {
+    if (poolClass !== 'E') return
+    for (const arm of this.#state.arms)
+      if (arm.ending === null && arm.pools.some(({ pool }) => pool === place.pool))
+        void this.#checkClaim(place.pool, arm)
+  }
+
+  #rememberFenced(guest: FencedGuest): void {
+    this.#fenced.delete(guest.uuid)
+    this.#fenced.set(guest.uuid, guest)
+    const oldest = this.#fenced.keys().next().value
+    if (this.#fenced.size > FENCED_MAX && oldest !== undefined) this.#fenced.delete(oldest)
   }
 
   async #checkClaim(pool: string, { uuid, generation }: InstanceGeneration): Promise<void> {

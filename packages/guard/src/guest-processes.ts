@@ -35,9 +35,11 @@ export class KernelGuestProcesses implements GuestProcesses {
   }
 
   adopt(uuid: string): boolean {
-    if (this.#groups.has(uuid)) return true
+    const known = this.#groups.get(uuid)
+    if (known && !isEmpty(known)) return true
+    // Not seen yet, or started anew: libvirt gives each start a group of its own.
     const pids = processesOf(uuid)
-    if (pids.length === 0) return false
+    if (pids.length === 0) return known !== undefined
     const theirs = pids.map((pid) => LIBVIRT_GROUP.exec(groupOf(pid))?.[1]).find(Boolean)
     const group = join(this.#root, theirs ?? join(this.#parent, `guest-${uuid}`))
     if (!theirs) {
@@ -49,18 +51,16 @@ export class KernelGuestProcesses implements GuestProcesses {
   }
 
   kill(uuid: string): void {
+    const before = this.#groups.get(uuid)
     this.adopt(uuid)
-    const group = this.#groups.get(uuid)
-    if (!group) return
-    ifThere(() => writeFileSync(join(group, 'cgroup.kill'), '1'))
+    for (const group of new Set([before, this.#groups.get(uuid)]))
+      if (group) ifThere(() => writeFileSync(join(group, 'cgroup.kill'), '1'))
   }
 
   isGone(uuid: string): boolean {
     const group = this.#groups.get(uuid)
     // One that was never seen may have been seen too late: nothing of it must run now, either.
-    if (!group) return processesOf(uuid).length === 0
-    const events = ifThere(() => readFileSync(join(group, 'cgroup.events'), 'latin1'))
-    return events === null || /^populated 0$/m.test(events)
+    return (!group || isEmpty(group)) && processesOf(uuid).length === 0
   }
 
   forget(uuid: string): void {
@@ -76,6 +76,11 @@ export function cgroupRoot(mounts: string = readFileSync('/proc/mounts', 'utf8')
   const root = lines.find(([, , type]) => type === 'cgroup2')?.[1]
   if (!root) throw new Error('there are no cgroups of version 2 here: mount -t cgroup2 none /sys/fs/cgroup')
   return root
+}
+
+function isEmpty(group: string): boolean {
+  const events = ifThere(() => readFileSync(join(group, 'cgroup.events'), 'latin1'))
+  return events === null || /^populated 0$/m.test(events)
 }
 
 /** QEMUs that libvirt has started for an instance. */

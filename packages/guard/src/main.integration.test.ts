@@ -7,6 +7,7 @@ import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
+  AttachPoolRequest,
   ClaimChange,
   ClaimOutcome,
   createRpcClientFactory,
@@ -15,6 +16,8 @@ import {
   type GuardServiceClient,
   GuardServiceDefinition,
   LeaseSight,
+  LockStep,
+  PillScope,
   PoolClass,
 } from '@vpe/proto'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -97,8 +100,22 @@ test('an instance is claimed and armed, and still is when the guard was killed',
     const { refusal } = await client.armInstance({ instance, poolUuids: [poolUuid], askedMs: upMs() })
     return refusal === ''
   })
-  const { arms } = await client.getArms({})
-  expect(arms).toEqual([{ instance, mayResume: true, isNetworkCut: false, ending: '' }])
+  const { arms, leases, profile, isWatchdogArmed } = await client.getArms({})
+  expect({ leases, profile, isWatchdogArmed }).toEqual({
+    leases: [
+      {
+        poolUuid,
+        poolClass: PoolClass.ENFORCED,
+        canUnmount: true,
+        renewedMs: expect.any(Number),
+        isStalled: false,
+      },
+    ],
+    profile: 'fast',
+    isWatchdogArmed: false,
+  })
+  const free = { mayResume: true, isNetworkCut: false, ending: '' }
+  expect(arms).toEqual([{ instance, ...free, poolUuids: [poolUuid] }])
   await until('it sees its own lease', async () => {
     const { sight } = await client.sightLease({ poolUuid, hostUuid: hostId })
     return sight === LeaseSight.ALIVE
@@ -119,6 +136,50 @@ test('an instance is claimed and armed, and still is when the guard was killed',
   await until('it is disarmed', async () => (await client.disarmInstance({ instance })).isDisarmed)
   expect((await claim(ClaimChange.RELEASE)).outcome).toBe(ClaimOutcome.DONE)
   await client.detachPool({ poolUuid })
+})
+
+test('the locks of a pool are tried before anyone has a lease in it', async () => {
+  const { poolUuid, path, clusterUuid } = pool()
+  const probed = AttachPoolRequest.fromPartial({ poolUuid, path, clusterUuid })
+  const tried = await client.tryPoolLock({ pool: probed, step: LockStep.HOLD })
+  expect(tried).toMatchObject({ isGranted: true, fault: '', fileSystem: expect.stringMatching(/./) })
+  expect(tried.mountOptions).toContain('rw')
+})
+
+test('a drill is answered by way of the pool, ends nothing, and the lease goes on', async () => {
+  const attached = pool()
+  const { poolUuid } = attached
+  await client.attachPool(attached)
+  const instance = { uuid: randomUUID(), generation: 1 }
+  await until('it is armed', async () => {
+    const { refusal } = await client.armInstance({ instance, poolUuids: [poolUuid], askedMs: upMs() })
+    return refusal === ''
+  })
+  const sight = () => client.sightLease({ poolUuid, hostUuid: hostId })
+  await until('it is seen', async () => (await sight()).sight === LeaseSight.ALIVE)
+  const { incarnation } = await sight()
+  const pill = { epoch: 5, nonce: 77 }
+  const target = { poolUuid, slot: attached.slot, pill, targetIncarnation: incarnation }
+  expect((await client.sendPill({ ...target, scope: PillScope.NONE })).failure).toBe('')
+  await until('it is answered', async () => (await sight()).ack?.nonce === pill.nonce)
+  const after = await sight()
+  expect(after).toMatchObject({ sight: LeaseSight.ALIVE, ack: pill })
+  expect(after.incarnation).not.toBe(incarnation)
+  expect((await client.getArms({})).arms).toMatchObject([{ instance, ending: '' }])
+
+  // What a pill ends is said twice, and refused where the two do not fit together.
+  for (const [scope, instances, why] of [
+    [PillScope.UNSPECIFIED, [], /say whether the pill is for all/],
+    [PillScope.NAMED, [], /names instances where it is for those/],
+    [PillScope.ALL, [instance], /names instances where it is for those/],
+    [PillScope.NONE, [instance], /names instances where it is for those/],
+  ] as const) {
+    const refused = await client.sendPill({ ...target, scope, instances: [...instances] }).then(
+      () => '',
+      (error: unknown) => fromClientError(error).message,
+    )
+    expect(refused).toMatch(why)
+  }
 })
 
 test('nonsense is refused by name, and nothing comes of it', async () => {

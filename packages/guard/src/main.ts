@@ -9,6 +9,7 @@ import { type GuardConfig, readConfig } from './config.ts'
 import { forceUnmount } from './force-unmount.ts'
 import { Guard } from './guard.ts'
 import { cgroupRoot, KernelGuestProcesses } from './guest-processes.ts'
+import { LockProbes } from './lock-probes.ts'
 import { PoolChild } from './pool-child.ts'
 import { readRecord, writeRecord } from './record-file.ts'
 import { guardService } from './service.ts'
@@ -17,7 +18,7 @@ import { KernelWatchdog, SocketWatchdog, type Watchdog } from './watchdog.ts'
 const config = readConfig(process.env)
 const log = pino({ name: 'vpe-guard' })
 const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()
-const { hostId, timings } = config
+const { hostId, profile, timings } = config
 const memory = readRecord(config.record)
 
 const guard = new Guard(
@@ -43,7 +44,11 @@ const guard = new Guard(
 guard.start()
 
 const server = createRpcServer((error, method) => log.error({ err: error, method }, 'a call failed'))
-server.add(GuardServiceDefinition, guardService(guard))
+const probes = new LockProbes((place, onMessage) => {
+  const settings = { role: 'lock-prober' as const, place, hostId, bootId, timings }
+  return new PoolChild({ settings, onMessage, log: (text) => log.warn(text) })
+})
+server.add(GuardServiceDefinition, guardService(guard, probes, profile))
 if (existsSync(config.socket)) rmSync(config.socket)
 await server.listen(`unix:${config.socket}`)
 chmodSync(config.socket, 0o600)
@@ -54,6 +59,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     // Guests run on, and the next guard has to be there before the watchdog's time is over.
     log.info({ signal }, 'ending')
     guard.close()
+    probes.close()
     server.forceShutdown()
     process.exit(0)
   })

@@ -24,6 +24,8 @@ export class PoolChild {
   #ready: ChildProcess | null = null
   /** One that has not yet. */
   #trying: ChildProcess | null = null
+  /** For the child that is being tried. */
+  #early: ToChild[] = []
   #timer: NodeJS.Timeout | null = null
   #isClosed = false
 
@@ -32,9 +34,10 @@ export class PoolChild {
     this.#start()
   }
 
-  /** What cannot be sent is lost: whoever waits for an answer has a deadline. */
+  /** What cannot be sent is lost: whoever waits for an answer has a deadline. A claim waits for a child that is about to open. */
   send(message: ToChild): void {
     if (this.#ready?.connected) this.#ready.send(message, () => {})
+    else if (this.#trying && message.kind === 'claim') this.#early.push(message)
   }
 
   close(): void {
@@ -63,6 +66,7 @@ export class PoolChild {
       this.#after(null)
       this.#trying = null
       this.#ready = child
+      for (const early of this.#early.splice(0)) this.send(early)
     }
     if (child === this.#ready) this.#deps.onMessage(message)
   }
@@ -73,6 +77,7 @@ export class PoolChild {
     this.#deps.log(`${role} of ${place.path}: ${why}`)
     if (child === this.#ready) this.#ready = null
     if (child === this.#trying) this.#trying = null
+    this.#early = []
     if (!this.#trying) this.#after(RESTART_MS, () => this.#start())
   }
 
@@ -81,6 +86,7 @@ export class PoolChild {
     const { role, place } = this.#deps.settings
     this.#deps.log(`${role} of ${place.path} does not answer; another is tried every ${RETRY_MS / 1000} s`)
     this.#trying = null
+    this.#early = []
     child.kill('SIGKILL')
     child.unref()
     if (child.connected) child.disconnect()

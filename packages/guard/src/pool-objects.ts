@@ -1,7 +1,7 @@
 // Where what HA keeps in a pool lies: `.ha/<cluster>/` in the pool's folder. Files are made once, at their full length, and
 // then only written in place: never renamed, truncated or removed while the cluster uses the pool.
 
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { BlockFile } from './block-file.ts'
 
@@ -16,8 +16,12 @@ export interface PoolPlace {
   readonly slots: number
 }
 
-/** The folder, made if need be; its files are for root alone. */
+/**
+ * The folder, made if need be; its files are for root alone.
+ * @throws Error ENOENT where there is no pool: what is not mounted is not made up
+ */
 export function makeFolders(place: Pick<PoolPlace, 'path' | 'clusterId'>): string {
+  statSync(place.path)
   const folder = join(place.path, '.ha', place.clusterId)
   mkdirSync(join(folder, 'inst'), { recursive: true, mode: 0o700 })
   return folder

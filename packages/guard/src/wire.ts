@@ -11,20 +11,25 @@ import type {
   Sighting,
 } from '@vpe/core/ha'
 import {
-  type AttachPoolRequest,
+  AttachPoolRequest,
   type ChangeClaimRequest,
   ChangeClaimResponse,
   ClaimChange,
   ClaimOutcome,
   type InstanceGeneration as InstanceGenerationMessage,
   LeaseSight,
+  type LeaseStanding,
+  LockStep as LockStepMessage,
+  PillScope,
   PoolClass,
   type SendPillRequest,
   SightLeaseResponse,
 } from '@vpe/proto'
 import { z } from 'zod'
+import type { LockStep } from './child-protocol.ts'
 import { poolPlaceSchema } from './child-settings.ts'
-import type { GuardedPool } from './guard.ts'
+import type { GuardedPool, LeaseStatus } from './guard.ts'
+import type { PoolPlace } from './pool-objects.ts'
 
 const uuid = z.uuid()
 const count = z.int().nonnegative()
@@ -61,6 +66,38 @@ export function poolFromWire(message: AttachPoolRequest): GuardedPool {
       return { place, poolClass: 'T', canUnmount }
     default:
       throw new VpeError('INVALID_ARGUMENT', 'pool_class: a host has leases only in pools of class E or T')
+  }
+}
+
+/** Where the locks of a pool are tried: slot and class say nothing there. */
+export function probedPlaceFromWire(message: AttachPoolRequest | undefined): PoolPlace {
+  const { poolUuid: pool, path, clusterUuid: clusterId } = message ?? AttachPoolRequest.fromPartial({})
+  return parse('pool', poolPlaceSchema, { pool, path, clusterId, slot: 0, slots: 1 })
+}
+
+export function lockStepFromWire(step: LockStepMessage): LockStep {
+  switch (step) {
+    case LockStepMessage.HOLD:
+      return 'hold'
+    case LockStepMessage.ASK:
+      return 'ask'
+    case LockStepMessage.TAKE:
+      return 'take'
+    case LockStepMessage.DROP:
+      return 'drop'
+    default:
+      throw new VpeError('INVALID_ARGUMENT', `step: no such step (${step})`)
+  }
+}
+
+export function leaseToWire({ pool, renewedMs, isStalled }: LeaseStatus): LeaseStanding {
+  const { place, poolClass, canUnmount } = pool
+  return {
+    poolUuid: place.pool,
+    poolClass: poolClass === 'E' ? PoolClass.ENFORCED : PoolClass.TIMED,
+    canUnmount,
+    renewedMs: renewedMs ?? undefined,
+    isStalled,
   }
 }
 
@@ -109,10 +146,38 @@ export function pillFromWire(request: SendPillRequest): { slot: number; pill: Pi
   const { epoch, nonce } = parse('pill', z.object({ epoch: count, nonce: count }), request.pill)
   const instances = request.instances.map(instanceFromWire)
   const targetIncarnation = parse('target_incarnation', uuid, request.targetIncarnation)
-  const scope = instances.length > 0 ? instances : 'all'
   return {
     slot: parse('slot', count, request.slot),
-    pill: { kind: 'mailbox', epoch, nonce, targetIncarnation, scope },
+    pill: {
+      kind: 'mailbox',
+      epoch,
+      nonce,
+      targetIncarnation,
+      scope: scopeFromWire(request.scope, instances),
+    },
+  }
+}
+
+/** Said twice, by the scope and by the list: where the two do not fit together, nothing is ended. */
+function scopeFromWire(scope: PillScope, instances: readonly InstanceGeneration[]): Pill['scope'] {
+  const isNamed = scope === PillScope.NAMED
+  if (isNamed !== instances.length > 0)
+    throw new VpeError(
+      'INVALID_ARGUMENT',
+      `scope: a pill names instances where it is for those, and only there (${scope}, ${instances.length} named)`,
+    )
+  switch (scope) {
+    case PillScope.NAMED:
+      return instances
+    case PillScope.ALL:
+      return 'all'
+    case PillScope.NONE:
+      return 'none'
+    default:
+      throw new VpeError(
+        'INVALID_ARGUMENT',
+        'scope: say whether the pill is for all, for those named, or none',
+      )
   }
 }
 
@@ -120,8 +185,9 @@ export function sightingToWire(sighting: Sighting, ack: PillAck | null): SightLe
   const { isPoolHealthy } = sighting
   const base = SightLeaseResponse.fromPartial({ isPoolHealthy, ...(ack && { ack }) })
   if (sighting.kind === 'unknown') return { ...base, sight: LeaseSight.UNKNOWN, why: sighting.why }
-  const { incarnation, bootId, selfMs, watchdogMs, isWatchdogArmed } = sighting.lease
-  const seen = { ...base, incarnation, bootId, selfMs, watchdogMs, isWatchdogArmed }
+  const { incarnation, bootId, selfMs, watchdogMs, isWatchdogArmed, isGuestNetworkOk } = sighting.lease
+  const isGuestNetworkLost = !isGuestNetworkOk
+  const seen = { ...base, incarnation, bootId, selfMs, watchdogMs, isWatchdogArmed, isGuestNetworkLost }
   return sighting.kind === 'alive'
     ? { ...seen, sight: LeaseSight.ALIVE }
     : { ...seen, sight: LeaseSight.STALE, staleForMs: Math.floor(sighting.staleForMs) }

@@ -194,6 +194,12 @@ export class FakeHypervisor implements Hypervisor {
     await this.#enter(`grow ${target} ${sizeBytes}`, uuid)
   }
 
+  async updateDevice(uuid: string, deviceXml: string): Promise<void> {
+    const state = /<link state="(\w+)"/.exec(deviceXml)?.[1]
+    await this.#enter(`link-${state}`, uuid)
+    this.#assertUp(uuid)
+  }
+
   async shutdownDomain(uuid: string): Promise<void> {
     await this.#enter('shutdown', uuid)
     const runs = this.#domain(uuid).guest.power === 'on'

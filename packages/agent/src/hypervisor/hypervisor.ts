@@ -123,6 +123,8 @@ export interface Hypervisor {
   attachDisk(uuid: string, diskXml: string): Promise<void>
   /** Asks a running guest to let go of a disk; whether it does, events and `guestDisks` tell. */
   detachDisk(uuid: string, target: string): Promise<void>
+  /** Changes a device of a running guest, and not of its definition: the link of its network card. */
+  updateDevice(uuid: string, deviceXml: string): Promise<void>
   /** Makes a disk of a running guest larger, and tells the guest; one that is as large already is left so. */
   growDisk(uuid: string, target: string, sizeBytes: number): Promise<void>
   /** Removes the definition of a guest that is off, and what libvirt keeps beside it. */

@@ -252,6 +252,10 @@ class LibvirtHypervisor implements Hypervisor {
     })
   }
 
+  updateDevice(uuid: string, deviceXml: string): Promise<void> {
+    return translate(() => this.#work.domain(uuid).updateDevice(deviceXml, { live: true }))
+  }
+
   undefineDomain(uuid: string): Promise<void> {
     return translate(async () => {
       const domain = this.#work.domain(uuid)

@@ -43,6 +43,7 @@ const spec: InstanceSpec = {
   seed: undefined,
   disks: [],
   hasDisk: false,
+  ownership: undefined,
   diskSnapshotUuid: '',
   diskSource: undefined,
 }

@@ -7,6 +7,8 @@ import type { DesiredInstance, InstanceReport } from '@vpe/core'
 import { pino } from 'pino'
 import { Agent } from '../agent.ts'
 import type { MigrationSettings } from '../definition.ts'
+import type { GuardPort } from '../ha/guard-port.ts'
+import { loadHaRecord } from '../ha/ha-record.ts'
 import { FakeHypervisor } from '../hypervisor/fake.ts'
 import type { Machine } from '../preflight/machine.ts'
 import { FakePoolFiles } from './fake-pool-files.ts'
@@ -34,6 +36,10 @@ export class FakeHost {
   /** How running guests are sent to its agents, from the next on. */
   receive: MigrationSettings['receive']
   machine = FAKE_MACHINE
+  /** Of its agents, from the next on. */
+  guard: GuardPort | null = null
+  /** Made when something is first written there. */
+  stateDir = join(tmpdir(), `vpe-agent-fake-state-${this.hostId}`)
   postCopyFault: string | null = null
   readonly logs: Record<string, unknown>[] = []
 
@@ -52,10 +58,13 @@ export class FakeHost {
         bridge: undefined,
         migration: { receive: this.receive, tls: false, ports: { from: 49_152, to: 49_215 } },
       },
-      stateDir: '/var/lib/vpe-agent',
+      stateDir: this.stateDir,
       epoch: () => 1,
       readMachine: async () => this.machine,
       bus: { url: 'nats://fake', roundTripMs: () => this.natsRoundTrip() },
+      guard: this.guard,
+      haRecord: await loadHaRecord(this.stateDir),
+      upMs: () => 1_000 + this.clock.nowMs(),
       neighbours: async () => new Map(),
       migrationTls: async () => null,
       postCopyFault: async () => this.postCopyFault,
@@ -95,6 +104,7 @@ export function desiredInstance(changes: Partial<DesiredInstance> = {}): Desired
     hasDisk: false,
     diskSnapshotUuid: null,
     diskSource: null,
+    ownership: null,
     ...changes,
   }
 }

@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import type { GuestState } from '@vpe/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { dataDiskXml, domainName, domainXml, type Platform } from '../domain-xml.ts'
+import { dataDiskXml, domainName, domainXml, networkXml, type Platform } from '../domain-xml.ts'
 import type { Hypervisor, HypervisorEvent } from '../hypervisor/hypervisor.ts'
 import { formatMark, parseMark } from '../instance-mark.ts'
 import { choosePlatform } from '../platform.ts'
@@ -70,6 +70,8 @@ export function hypervisorContract(
         stopCause: null,
         fault: '',
         restarts: 0,
+        ownership: 0,
+        isGuarded: false,
         rebootGeneration: 0,
         diskGeneration: 0,
         diskBytes: 0,
@@ -238,8 +240,8 @@ export function hypervisorContract(
       const before = await world.hypervisor.guestDisks(mark.uuid)
       expect(before).toEqual([expect.objectContaining({ target: 'vda' })])
 
-      await world.hypervisor.attachDisk(mark.uuid, dataDiskXml(wanted))
-      await world.hypervisor.attachDisk(mark.uuid, dataDiskXml(wanted))
+      await world.hypervisor.attachDisk(mark.uuid, dataDiskXml(wanted, false))
+      await world.hypervisor.attachDisk(mark.uuid, dataDiskXml(wanted, false))
       expect(await world.hypervisor.guestDisks(mark.uuid)).toMatchObject([
         ...before,
         { target: 'vdb', path: file },
@@ -254,6 +256,19 @@ export function hypervisorContract(
       expect(await world.hypervisor.guestDisks(mark.uuid)).toEqual([])
       await world.hypervisor.undefineDomain(mark.uuid)
       expect(await world.hypervisor.guestDisks(mark.uuid)).toEqual([])
+    })
+
+    test('takes a running guest from its network, and brings it back', async (context) => {
+      context.skip(!options.canPlugDisks, 'this driver changes no device of a running guest')
+      const { uuid } = await define()
+      await world.hypervisor.startDomain(uuid)
+      for (const isUp of [false, false, true])
+        await world.hypervisor.updateDevice(uuid, networkXml(uuid, undefined, isUp))
+      await world.hypervisor.destroyDomain(uuid)
+      await expect(
+        world.hypervisor.updateDevice(uuid, networkXml(uuid, undefined, true)),
+      ).rejects.toMatchObject({ code: 'HYPERVISOR_FAILED' })
+      await world.hypervisor.undefineDomain(uuid)
     })
 
     test('makes a pool ready and forgets it, twice each', async () => {

@@ -10,6 +10,7 @@ import {
   DiskPoolUuidAnswer,
   OrphanListAnswer,
   OrphanQuery,
+  UpdateDiskPoolBody,
 } from '../schemas/disk-pool.ts'
 import { CompanionListQuery } from '../schemas/list.ts'
 import { given, showDiskPool, showOrphan, systemDiskKind } from '../view.ts'
@@ -55,6 +56,8 @@ export function diskPoolRoutes(add: AddEndpoint, controller: ControllerServiceCl
         hosts: 'disk_pool.hosts',
         nfs: 'disk_pool.nfs',
         rbd: 'disk_pool.rbd',
+        protection: 'disk_pool.ha_class',
+        slots: 'disk_pool.ha_slots',
       },
     },
     async ({ body }, { change }) => {
@@ -65,8 +68,28 @@ export function diskPoolRoutes(add: AddEndpoint, controller: ControllerServiceCl
         ...(rbd && {
           rbd: { monitors: rbd.monitors, pool: rbd.pool, user: rbd.user, secretUuid: rbd.secret_uuid },
         }),
+        protection: protectionOf(body.disk_pool),
+        slots: body.disk_pool.ha_slots ?? 0,
       }
       const answer = await change((options) => controller.createDiskPool(request, options))
+      return { disk_pool: showDiskPool(given(answer.diskPool, 'the disk pool')) }
+    },
+  )
+
+  add(
+    {
+      method: 'put',
+      path: '/disk_pools/{uuid}',
+      summary: 'Say what its storage is like, where vpe cannot find that out',
+      body: UpdateDiskPoolBody,
+      answer: DiskPoolAnswer,
+      codes: ['CONFLICT'],
+      fields: { protection: 'disk_pool', release_slots_of: 'disk_pool.release_slots_of' },
+    },
+    async ({ params, body }, { change }) => {
+      const { release_slots_of: releaseSlotsOf, ...settings } = body.disk_pool
+      const request = { ...params, protection: protectionOf(settings), releaseSlotsOf }
+      const answer = await change((options) => controller.updateDiskPool(request, options))
       return { disk_pool: showDiskPool(given(answer.diskPool, 'the disk pool')) }
     },
   )
@@ -153,4 +176,19 @@ export function diskPoolRoutes(add: AddEndpoint, controller: ControllerServiceCl
       return { disk_pool: showDiskPool(given(answer.diskPool, 'the disk pool')) }
     },
   )
+}
+
+interface ProtectionInput {
+  readonly ha_class?: string | undefined
+  readonly lost_locks?: string | undefined
+  readonly linearizable?: boolean | undefined
+}
+
+/** What was said of a pool's storage, and nothing else. */
+function protectionOf({ ha_class, lost_locks, linearizable }: ProtectionInput) {
+  return {
+    ...(ha_class !== undefined && { wantedClass: ha_class }),
+    ...(lost_locks !== undefined && { lostLocks: lost_locks }),
+    ...(linearizable !== undefined && { isLinearizable: linearizable }),
+  }
 }

@@ -9,6 +9,7 @@ import {
   HostAnswer,
   HostListAnswer,
   HostListQuery,
+  HostPowerBody,
   HostUuidAnswer,
   RebalanceAnswer,
   RebalanceBody,
@@ -23,6 +24,8 @@ const STATES = { up: HostState.UP, down: HostState.DOWN } as const
 
 /** How long a look at a host may take beyond what any answer may: what hangs there is waited for. */
 const PREFLIGHT_MS = 20_000
+/** A drill waits for the slowest renewals and reads, and for a fence agent. */
+const DRILL_MS = 90_000
 
 export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient): void {
   add(
@@ -47,6 +50,7 @@ export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient
       path: '/hosts/rebalance',
       summary: 'Show the latest rebalance, and what has become of its moves',
       answer: RebalanceRunAnswer,
+      codes: ['NOT_FOUND'],
     },
     async (_input, { read }) => {
       const answer = await read((options) => controller.getRebalance({}, options))
@@ -117,6 +121,7 @@ export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient
       path: '/hosts/rebalance',
       summary: 'Call the rebalance that goes on off: nothing more begins, what moves goes on',
       answer: RebalanceRunAnswer,
+      codes: ['NOT_FOUND'],
     },
     async (_input, { change }) => {
       const answer = await change((options) => controller.cancelRebalance({}, options))
@@ -151,6 +156,37 @@ export function hostRoutes(add: AddEndpoint, controller: ControllerServiceClient
     },
     async ({ params }, { read }) => {
       const answer = await read((options) => controller.preflightHost(params, options), PREFLIGHT_MS)
+      return { host: showHost(given(answer.host, 'the host')) }
+    },
+  )
+
+  add(
+    {
+      method: 'put',
+      path: '/hosts/{uuid}/power',
+      summary: 'Say how a host is switched off when it has to be, or that it cannot be',
+      body: HostPowerBody,
+      answer: HostAnswer,
+      fields: { agent: 'power.agent', options: 'power.options', secrets: 'power.secrets' },
+    },
+    async ({ params, body: { power } }, { change }) => {
+      const request = { ...params, ...(power && { power }) }
+      const answer = await change((options) => controller.setHostPower(request, options))
+      return { host: showHost(given(answer.host, 'the host')) }
+    },
+  )
+
+  add(
+    {
+      method: 'post',
+      path: '/hosts/{uuid}/drill',
+      summary: 'Try now all that fences a host, while it has no instances; ends nothing',
+      body: EmptyBody,
+      answer: HostAnswer,
+      codes: ['CONFLICT'],
+    },
+    async ({ params }, { read }) => {
+      const answer = await read((options) => controller.drillHost(params, options), DRILL_MS)
       return { host: showHost(given(answer.host, 'the host')) }
     },
   )

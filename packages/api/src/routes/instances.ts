@@ -17,7 +17,14 @@ import {
   UpdateInstanceBody,
 } from '../schemas/instance.ts'
 import { InstanceListQuery } from '../schemas/list.ts'
-import { given, STATUS_CODES, showChangedInstance, showInstance, showPlacement } from '../view.ts'
+import {
+  given,
+  STATUS_CODES,
+  showChangedInstance,
+  showInstance,
+  showPlacement,
+  showWholeInstance,
+} from '../view.ts'
 
 export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceClient): void {
   const lists = new InstanceLists(controller, showInstance)
@@ -57,7 +64,7 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
     },
     async ({ params }, { read }) => {
       const answer = await read((options) => controller.getInstance(params, options))
-      return { instance: showInstance(given(answer.instance, 'the instance')) }
+      return { instance: showWholeInstance(given(answer.instance, 'the instance')) }
     },
   )
 
@@ -69,7 +76,7 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
       query: CreateInstanceQuery,
       body: CreateInstanceBody,
       answer: CreateInstanceAnswer,
-      codes: ['NAME_TAKEN', 'NO_HOST_FITS', 'CONFLICT'],
+      codes: ['NAME_TAKEN', 'NO_HOST_FITS', 'NO_FAILOVER_ROOM', 'CONFLICT'],
       fields: {
         name: 'instance.name',
         flavor: 'instance.flavor_uuid',
@@ -85,6 +92,8 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
         image: instance.image_uuid,
         diskPool: instance.disk_pool ?? '',
         ha: instance.ha,
+        haPriority: instance.ha_priority ?? '',
+        haIsolation: instance.ha_isolation ?? '',
         tags: instance.tags,
         diskUuids: instance.disks,
         hostname: instance.hostname ?? '',
@@ -108,7 +117,7 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
         'Create an instance whose system disk is a copy of that of one that is off, or of a snapshot of it',
       body: CloneInstanceBody,
       answer: ChangedInstanceAnswer,
-      codes: ['NAME_TAKEN', 'NO_HOST_FITS', 'CONFLICT'],
+      codes: ['NAME_TAKEN', 'NO_HOST_FITS', 'NO_FAILOVER_ROOM', 'CONFLICT'],
       fields: {
         name: 'instance.name',
         flavor: 'instance.flavor_uuid',
@@ -122,6 +131,8 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
         name: instance.name,
         flavor: instance.flavor_uuid ?? '',
         ha: instance.ha,
+        haPriority: instance.ha_priority ?? '',
+        haIsolation: instance.ha_isolation ?? '',
         tags: instance.tags,
         hostname: instance.hostname ?? '',
         sshKeys: instance.ssh_keys,
@@ -136,10 +147,10 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
     {
       method: 'put',
       path: '/instances/{uuid}',
-      summary: 'Change name, ha or tags; what is absent stays',
+      summary: 'Change name, ha and its wishes, or tags; what is absent stays',
       body: UpdateInstanceBody,
       answer: ChangedInstanceAnswer,
-      codes: ['NAME_TAKEN', 'CONFLICT'],
+      codes: ['NAME_TAKEN', 'NO_FAILOVER_ROOM', 'CONFLICT'],
       fields: { name: 'instance.name' },
     },
     async ({ params, body: { instance } }, { change }) => {
@@ -147,6 +158,8 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
         uuid: params.uuid,
         name: instance.name,
         ha: instance.ha,
+        haPriority: instance.ha_priority,
+        haIsolation: instance.ha_isolation,
         tags: instance.tags && { values: instance.tags },
       }
       const answer = await change((options) => controller.updateInstance(request, options))
@@ -176,7 +189,7 @@ export function instanceRoutes(add: AddEndpoint, controller: ControllerServiceCl
       summary: 'Power an instance on',
       body: EmptyBody,
       answer: InstanceUuidAnswer,
-      codes: ['CONFLICT'],
+      codes: ['NO_FAILOVER_ROOM', 'CONFLICT'],
     },
     async ({ params }, { change }) => {
       await change((options) => controller.startInstance(params, options))

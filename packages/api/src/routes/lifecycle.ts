@@ -79,7 +79,7 @@ export function lifecycleRoutes(add: AddEndpoint, controller: ControllerServiceC
       summary: 'Give it the size of another flavor; its system disk may grow',
       body: ResizeBody,
       answer: InstanceUuidAnswer,
-      codes: ['CONFLICT'],
+      codes: ['NO_FAILOVER_ROOM', 'CONFLICT'],
       fields: { flavor: 'resize.flavor_uuid' },
     },
     async ({ params, body }, { change }) => {

@@ -178,6 +178,7 @@ describe('GET /metrics', () => {
     bed.controller.failures.set('countInstances', new Error('gone'))
     const text = await scrape()
     expect(text).toContain('vpe_controller_up 0\n')
+    expect(text).toContain('vpe_ha_armed 1\n')
     expect(text).not.toContain('vpe_instances{')
   })
 })

@@ -1,6 +1,7 @@
 // Disk pools, in the style of dialect 1.
 
 import { z } from '@hono/zod-openapi'
+import { LEASE_SLOTS, LEASE_SLOTS_MAX, LOST_LOCKS, WANTED_CLASSES } from '@vpe/core/ha'
 import { Fault, FolderPath, Moment, Name, Reference, Uuid } from './fields.ts'
 
 const HostOfPool = z.object({
@@ -21,6 +22,30 @@ const RbdSource = z.object({
   secret_uuid: Uuid,
 })
 
+const Protection = z.object({
+  class: z.enum(['E', 'T', 'N']).openapi({
+    description:
+      'E: the storage refuses writes of who has lost its locks; T: time and watchdogs; N: a person decides, and nothing is started elsewhere by itself',
+  }),
+  reason: z.string().openapi({ description: 'Why it is of that class' }),
+  probed_at: Moment.nullable().openapi({ description: 'When its locks were last tried to the end' }),
+  can_revoke: z.boolean().openapi({ description: 'There is a hook that may shut hosts out at the storage' }),
+  slots: z.int().openapi({ description: 'How many hosts can have a lease; 0 where none can' }),
+  slots_taken: z.int(),
+})
+
+const HaClass = z.enum(WANTED_CLASSES).openapi({
+  description: 'auto: as it is found; T still needs watchdogs, and E is only found, never set',
+})
+const LostLocks = z.enum(LOST_LOCKS).openapi({
+  description:
+    'Of storage that vpe does not recognise, fenced: it refuses writes of a host whose locks it has dropped',
+})
+const Linearizable = z.boolean().openapi({
+  description:
+    'Whether a write that was acknowledged is what every host reads: one server, or one file system',
+})
+
 export const DiskPoolView = z
   .object({
     uuid: Uuid,
@@ -34,6 +59,10 @@ export const DiskPoolView = z
     system_disks: z.enum(['overlay', 'copy']),
     deleting: z.boolean().openapi({ description: 'It goes once no host has it any more' }),
     hosts: z.array(HostOfPool),
+    ha: Protection.openapi({ description: 'What keeps two hosts from writing it' }),
+    ha_class: HaClass,
+    lost_locks: LostLocks,
+    linearizable: Linearizable,
     created_at: Moment,
   })
   .openapi('DiskPool')
@@ -98,6 +127,17 @@ export const CreateDiskPoolBody = z
         shared: z.boolean().default(false),
         system_disks: z.enum(['overlay', 'copy']).default('overlay'),
         hosts: z.array(Reference).max(10_000).default([]).openapi({ description: 'Empty for every host' }),
+        ha_class: HaClass.optional(),
+        lost_locks: LostLocks.optional(),
+        linearizable: Linearizable.optional(),
+        ha_slots: z
+          .int()
+          .min(2)
+          .max(LEASE_SLOTS_MAX)
+          .optional()
+          .openapi({
+            description: `How many hosts can have a lease in it, for good; ${LEASE_SLOTS} where it is not given`,
+          }),
       })
       .refine(({ kind, path }) => kind !== 'dir' || path !== undefined, {
         path: ['path'],
@@ -113,3 +153,17 @@ export const CreateDiskPoolBody = z
       }),
   })
   .openapi('CreateDiskPool')
+
+export const UpdateDiskPoolBody = z
+  .strictObject({
+    disk_pool: z.strictObject({
+      ha_class: HaClass.optional(),
+      lost_locks: LostLocks.optional(),
+      linearizable: Linearizable.optional(),
+      release_slots_of: z.array(Uuid).max(LEASE_SLOTS_MAX).default([]).openapi({
+        description:
+          'Hosts that were removed without letting go of the pool, and will never write there again',
+      }),
+    }),
+  })
+  .openapi('UpdateDiskPool')

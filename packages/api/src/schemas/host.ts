@@ -13,6 +13,7 @@ import {
   REBALANCE_PARALLEL_MAX,
 } from '@vpe/core'
 import { AgentAddress, Fault, Moment, Name, NameQuery, Uuid } from './fields.ts'
+import { HostRecoveryView } from './ha.ts'
 
 const HOST_STATES = ['up', 'down'] as const
 const DRAIN_STATES = ['draining', 'drained', 'stuck'] as const
@@ -77,6 +78,25 @@ const Drain = z.object({
     .openapi({ description: 'What cannot leave, and why' }),
 })
 
+const Power = z.object({
+  agent: z.string().openapi({ example: 'fence_ipmilan' }),
+  options: z.record(z.string(), z.string()),
+  secrets: z.array(z.string()).openapi({ description: 'Their names: what they are is never shown' }),
+})
+
+const Drill = z.object({
+  at: Moment,
+  ok: z.boolean(),
+  steps: z.array(
+    z.object({
+      what: z.enum(['lease', 'sighting', 'pill', 'watchdog', 'power']),
+      disk_pool_uuid: Uuid.nullable(),
+      ok: z.boolean(),
+      message: z.string(),
+    }),
+  ),
+})
+
 export const HostView = z
   .object({
     uuid: Uuid,
@@ -105,8 +125,13 @@ export const HostView = z
       .array(Condition)
       .openapi({ description: 'Whether it is fit; empty until it has been looked at' }),
     disk_pools: z.array(PoolOfHost),
+    power: Power.nullable().openapi({ description: 'How it is switched off; null where that is not known' }),
+    drill: Drill.nullable().openapi({ description: 'What the last drill found; null where there was none' }),
     unknown_instances: z.array(z.string()).openapi({
       description: 'Domains on the host that carry the mark of vpe but that no record names; left alone',
+    }),
+    recovery: HostRecoveryView.nullable().openapi({
+      description: 'What high availability believes of it; null while it does not watch it',
     }),
     last_heartbeat_at: Moment.nullable(),
     created_at: Moment,
@@ -124,6 +149,28 @@ export const CreateHostBody = z
 export const UpdateHostBody = z
   .strictObject({ host: z.strictObject({ name: Name.optional(), address: AgentAddress.optional() }) })
   .openapi('UpdateHost')
+
+const AgentOptions = z.record(z.string().max(64), z.string().max(4_096))
+
+export const HostPowerBody = z
+  .strictObject({
+    power: z
+      .strictObject({
+        agent: z.string().max(70).openapi({
+          example: 'fence_ipmilan',
+          description: 'A fence agent that the controller has (Debian: fence-agents)',
+        }),
+        options: AgentOptions.default({}).openapi({
+          description: 'As `fence_ipmilan -o metadata` names them: ip, username, lanplus, …',
+        }),
+        secrets: AgentOptions.default({}).openapi({
+          description: 'Options that are never shown again: password, …',
+        }),
+      })
+      .nullable()
+      .openapi({ description: 'null: it cannot be switched off any more' }),
+  })
+  .openapi('HostPower')
 
 export const DrainHostBody = z
   .strictObject({

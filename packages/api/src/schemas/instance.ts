@@ -4,6 +4,7 @@
 import { z } from '@hono/zod-openapi'
 import { DISKS_PER_INSTANCE_MAX, INSTANCE_STATUSES, INSTANCE_TASKS } from '@vpe/core'
 import { Fault, Hostname, Moment, Name, Reference, SshKeys, Tags, UserData, Uuid } from './fields.ts'
+import { HaIsolation, HaPriority, InstanceRecoveryView } from './ha.ts'
 import { PlacementAnswer } from './operation.ts'
 
 export const Status = z.enum(INSTANCE_STATUSES).openapi({ description: 'What is observed' })
@@ -35,6 +36,10 @@ export const InstanceView = z
     flavor_uuid: Uuid,
     flavor: z.string(),
     ha: z.boolean(),
+    unprotected: z.string().nullable().openapi({
+      description:
+        'Why it stays down when its host is lost, until a person acts; null where it is started elsewhere by itself, and where ha is false',
+    }),
     tags: z.array(z.string()),
     created_at: Moment,
     disks: Disks,
@@ -50,8 +55,20 @@ export const InstanceView = z
       .string()
       .nullable()
       .openapi({ description: 'The user data themselves are not shown' }),
+    ha_priority: HaPriority,
+    ha_isolation: HaIsolation,
   })
   .openapi('Instance')
+
+/** What show answers with: lists leave out what changes by itself. */
+export const WholeInstanceView = z
+  .object({
+    ...InstanceView.shape,
+    recovery: InstanceRecoveryView.nullable().openapi({
+      description: 'How high availability stands with it; null while it does not look after it',
+    }),
+  })
+  .openapi('WholeInstance')
 
 /** What create and update answer with: here `disk_pool` is the pool's uuid, as in the request. */
 export const ChangedInstanceView = z
@@ -77,7 +94,7 @@ export const InstanceListAnswer = z.object({
     description: 'Only where a limit was given: the marker of the next page; null where this is the last',
   }),
 })
-export const InstanceAnswer = z.object({ instance: InstanceView })
+export const InstanceAnswer = z.object({ instance: WholeInstanceView })
 export const ChangedInstanceAnswer = z.object({ instance: ChangedInstanceView })
 export const DeletedInstanceAnswer = z.object({
   instance: z.object({
@@ -97,6 +114,8 @@ export const CreateInstanceBody = z
       image_uuid: Reference,
       disk_pool: Reference.optional(),
       ha: z.boolean().default(false),
+      ha_priority: HaPriority.optional().openapi({ description: 'medium where it is not given' }),
+      ha_isolation: HaIsolation.optional().openapi({ description: 'leave where it is not given' }),
       tags: Tags.default([]),
       disks: z.array(Reference).max(DISKS_PER_INSTANCE_MAX).default([]),
       hostname: Hostname.optional(),
@@ -123,6 +142,8 @@ export const CloneInstanceBody = z
       }),
       flavor_uuid: Reference.optional().openapi({ description: 'Its own size, where none is given' }),
       ha: z.boolean().default(false),
+      ha_priority: HaPriority.optional(),
+      ha_isolation: HaIsolation.optional(),
       tags: Tags.default([]),
       hostname: Hostname.optional(),
       ssh_keys: SshKeys.default([]),
@@ -136,6 +157,8 @@ export const UpdateInstanceBody = z
     instance: z.strictObject({
       name: Name.optional(),
       ha: z.boolean().optional(),
+      ha_priority: HaPriority.optional(),
+      ha_isolation: HaIsolation.optional(),
       tags: Tags.optional(),
     }),
   })

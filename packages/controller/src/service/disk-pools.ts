@@ -25,12 +25,14 @@ import {
 import type { CallContext } from 'nice-grpc'
 import type { Agents } from '../agents.ts'
 import type { DiskPoolKeeper } from '../disk-pool-keeper.ts'
+import type { HaPoolKeeper } from '../ha/ha-pools.ts'
 import { type OrphanFinder, ownersOf } from '../orphan-finder.ts'
 import { hostsThatReach } from '../pool-reach.ts'
 import type { Store } from '../store/store.ts'
 import { change } from '../store/tables.ts'
 import { diskPoolSpecToWire, diskPoolToWire, markerOn, orphanToWire, systemDisksFromWire } from '../wire.ts'
 import { callAgent } from './agent-call.ts'
+import { leasesOfNew } from './ha-pools.ts'
 import { type Mutations, startOperation } from './mutation.ts'
 import { assertPoolUnused, usesOnHost } from './pool-uses.ts'
 import { assertName, assertNameFree, getOr404, invalid, listByName, refer, referHosts } from './references.ts'
@@ -51,6 +53,7 @@ export interface DiskPoolServiceDeps {
   readonly mutations: Mutations
   readonly agents: Agents
   readonly keeper: DiskPoolKeeper
+  readonly haPools: Pick<HaPoolKeeper, 'canRevoke'>
   readonly orphans: OrphanFinder
   readonly now: () => number
 }
@@ -59,9 +62,11 @@ export interface DiskPoolServiceDeps {
 const MOUNT_DIR = '/var/lib/vpe/mnt'
 
 export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
-  const { store, mutations, agents, keeper, orphans, now } = deps
+  const { store, mutations, agents, keeper, haPools, orphans, now } = deps
   const { methods } = ControllerServiceDefinition
 
+  const show = (pool: DiskPoolRecord, leases = store.poolLeases.get(pool.uuid)) =>
+    diskPoolToWire(pool, leases, haPools.canRevoke(pool.uuid))
   const find = (uuid: string) => getOr404(store.diskPools, 'disk pool', uuid)
 
   /** What has been done by the very commit that records it. */
@@ -76,7 +81,7 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
     return {
       changes: [change.operation(operation)],
       events: [{ ...event, data: { ...event.data, ...data } }],
-      response: { diskPool: diskPoolToWire(pool), operationUuid: operation.uuid },
+      response: { diskPool: show(pool), operationUuid: operation.uuid },
     }
   }
 
@@ -103,8 +108,14 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
         createdAtMs: now(),
       }
       for (const host of hosts) assertFolderFree(pool, host)
-      const { changes, ...rest } = done('disk_pool.create', pool, 'created')
-      return { ...rest, changes: [change.diskPool(pool), ...changes] }
+      const leases = leasesOfNew(pool, request.protection, request.slots)
+      const { changes, response, ...rest } = done('disk_pool.create', pool, 'created')
+      return {
+        ...rest,
+        // What its leases are set to comes first: blocks are given out when the pool is there.
+        changes: [...(leases ? [change.poolLeases(leases)] : []), change.diskPool(pool), ...changes],
+        response: { ...response, diskPool: show(pool, leases ?? undefined) },
+      }
     }),
     deleteDiskPool: whenTried(mutations.method(methods.deleteDiskPool, remove)),
     attachDiskPoolHost: mutations.method(methods.attachDiskPoolHost, (request) => {
@@ -129,11 +140,11 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
     detachDiskPoolHost: whenTried(mutations.method(methods.detachDiskPoolHost, detach)),
     async getDiskPool({ uuid }) {
       await store.durable()
-      return { diskPool: diskPoolToWire(find(uuid)) }
+      return { diskPool: show(find(uuid)) }
     },
     async listDiskPools({ name }) {
       await store.durable()
-      return { diskPools: listByName(store.diskPools, name).map(diskPoolToWire) }
+      return { diskPools: listByName(store.diskPools, name).map((pool) => show(pool)) }
     },
     async listOrphans({ uuid }) {
       await store.durable()
@@ -174,14 +185,14 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
       await keeper.settled(request.uuid)
       await store.durable()
       const pool = store.diskPools.get(request.uuid)
-      return pool ? { ...answer, diskPool: diskPoolToWire(pool) } : answer
+      return pool ? { ...answer, diskPool: show(pool) } : answer
     }
   }
 
   function remove({ uuid }: { readonly uuid: string }) {
     const pool = find(uuid)
     if (pool.deletionUuid !== null) {
-      const response = { diskPool: diskPoolToWire(pool), operationUuid: pool.deletionUuid }
+      const response = { diskPool: show(pool), operationUuid: pool.deletionUuid }
       return { changes: [], events: [], response }
     }
     assertPoolUnused(store, pool)
@@ -198,7 +209,7 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
     return {
       changes: [change.diskPool(next), change.operation(operation)],
       events: [resourceEvent('disk_pool', next, 'deleting')],
-      response: { diskPool: diskPoolToWire(next), operationUuid: operation.uuid },
+      response: { diskPool: show(next), operationUuid: operation.uuid },
     }
   }
 
@@ -207,7 +218,7 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
     assertDetachable(pool, hostUuid)
     const onHost = pool.hosts.find(({ hostId }) => hostId === hostUuid)
     if (onHost?.leavingBy) {
-      const response = { diskPool: diskPoolToWire(pool), operationUuid: onHost.leavingBy }
+      const response = { diskPool: show(pool), operationUuid: onHost.leavingBy }
       return { changes: [], events: [], response }
     }
     const operation = startOperation('disk_pool.detach', uuid, now())
@@ -216,7 +227,7 @@ export function diskPoolMethods(deps: DiskPoolServiceDeps): DiskPoolMethods {
     return {
       changes: [change.diskPool(next), change.operation(operation)],
       events: [],
-      response: { diskPool: diskPoolToWire(next), operationUuid: operation.uuid },
+      response: { diskPool: show(next), operationUuid: operation.uuid },
     }
   }
 

@@ -1,38 +1,28 @@
 // The call that empties a host; the HostDrainer does it.
 
-import {
-  DRAIN_PARALLEL,
-  DRAIN_PARALLEL_MAX,
-  type HostRecord,
-  type OvercommitPolicy,
-  VpeError,
-} from '@vpe/core'
+import { DRAIN_PARALLEL, DRAIN_PARALLEL_MAX, type HostRecord, VpeError } from '@vpe/core'
 import {
   ControllerServiceDefinition,
   type ControllerServiceImplementation,
   type DrainHostRequest,
+  type Host,
 } from '@vpe/proto'
 import { isRunning } from '../host-drainer.ts'
 import { hostEvent } from '../host-event.ts'
-import type { HostMonitor } from '../host-monitor.ts'
 import type { Store } from '../store/store.ts'
 import { change } from '../store/tables.ts'
-import { hostToWire } from '../wire.ts'
 import { type Mutations, startOperation } from './mutation.ts'
 import { assertBetween, getOr404 } from './references.ts'
 
 export interface DrainServiceDeps {
   readonly store: Store
   readonly mutations: Mutations
-  readonly monitor: HostMonitor
-  readonly policy: OvercommitPolicy
+  readonly showHost: (host: HostRecord) => Host
   readonly now: () => number
 }
 
 export function drainMethods(deps: DrainServiceDeps): Pick<ControllerServiceImplementation, 'drainHost'> {
-  const { store, mutations, monitor, policy, now } = deps
-
-  const show = (host: HostRecord) => hostToWire(store, policy, host, monitor.sightOf(host))
+  const { store, mutations, showHost, now } = deps
 
   /** While one goes on, asking again changes at most how much moves at once, and adds disks of its own to it. */
   function drain({ uuid, parallel, copyDisks }: DrainHostRequest) {
@@ -46,7 +36,11 @@ export function drainMethods(deps: DrainServiceDeps): Pick<ControllerServiceImpl
       const next = { ...host, drain: { ...host.drain, ...asked } }
       const isSame = asked.parallel === host.drain.parallel && asked.copyDisks === host.drain.copyDisks
       const changes = isSame ? [] : [change.host(next)]
-      return { changes, events: [], response: { host: show(next), operationUuid: host.drain.operationUuid } }
+      return {
+        changes,
+        events: [],
+        response: { host: showHost(next), operationUuid: host.drain.operationUuid },
+      }
     }
     if (host.state === 'down') {
       throw new VpeError(
@@ -81,7 +75,7 @@ export function drainMethods(deps: DrainServiceDeps): Pick<ControllerServiceImpl
         ...(host.schedulable ? [hostEvent(next, 'cordoned', {})] : []),
         hostEvent(next, 'drain_started', data),
       ],
-      response: { host: show(next), operationUuid: operation.uuid },
+      response: { host: showHost(next), operationUuid: operation.uuid },
     }
   }
 

@@ -1,13 +1,13 @@
 // Calls about one host that there is: its name and address, and whether it is fit.
 
-import { endOperation, type HostRecord, type OvercommitPolicy, VpeError } from '@vpe/core'
-import { ControllerServiceDefinition, type ControllerServiceImplementation } from '@vpe/proto'
+import { endOperation, type HostRecord, VpeError } from '@vpe/core'
+import { ControllerServiceDefinition, type ControllerServiceImplementation, type Host } from '@vpe/proto'
 import type { Agents } from '../agents.ts'
+import type { HaPoolKeeper } from '../ha/ha-pools.ts'
 import type { HostMonitor } from '../host-monitor.ts'
 import type { PeerProber } from '../peer-prober.ts'
 import type { Store } from '../store/store.ts'
 import { change } from '../store/tables.ts'
-import { hostToWire } from '../wire.ts'
 import { describeAgentAt } from './agent-call.ts'
 import { type Mutations, startOperation } from './mutation.ts'
 import { assertName, assertNameFree, getOr404 } from './references.ts'
@@ -20,15 +20,14 @@ export interface HostServiceDeps {
   readonly agents: Agents
   readonly monitor: HostMonitor
   readonly peers: PeerProber
-  readonly policy: OvercommitPolicy
+  readonly haPools: HaPoolKeeper
+  readonly showHost: (host: HostRecord) => Host
   readonly now: () => number
 }
 
 export function hostMethods(deps: HostServiceDeps): HostMethods {
-  const { store, mutations, agents, monitor, peers, policy, now } = deps
+  const { store, mutations, agents, monitor, peers, haPools, showHost, now } = deps
   const { methods } = ControllerServiceDefinition
-
-  const show = (host: HostRecord) => hostToWire(store, policy, host, monitor.sightOf(host))
 
   return {
     updateHost: mutations.method(methods.updateHost, async ({ uuid, name, address }) => {
@@ -53,16 +52,16 @@ export function hostMethods(deps: HostServiceDeps): HostMethods {
         return {
           changes: [...(isSame ? [] : [change.host(next)]), change.operation(operation)],
           events: isSame ? [] : [{ kind: 'host', id: uuid, what: 'updated', data }],
-          response: { host: show(next), operationUuid: operation.uuid },
+          response: { host: showHost(next), operationUuid: operation.uuid },
         }
       }
     }),
 
     async preflightHost({ uuid }) {
       const host = getOr404(store.hosts, 'host', uuid)
-      await Promise.all([monitor.descriptions.look(host), peers.look(host)])
+      await Promise.all([monitor.descriptions.look(host), peers.look(host), haPools.look(host, true)])
       await store.durable()
-      return { host: show(getOr404(store.hosts, 'host', uuid)) }
+      return { host: showHost(getOr404(store.hosts, 'host', uuid)) }
     },
   }
 }

@@ -14,7 +14,7 @@ import type {
 import { Instance } from '@vpe/proto'
 import { disksOf } from '../instance-disks.ts'
 import type { Store } from '../store/store.ts'
-import { instanceToWire } from '../wire.ts'
+import { instanceToWire, unprotectedBy } from '../wire.ts'
 
 interface Encoded {
   readonly flavor: FlavorRecord | undefined
@@ -22,6 +22,7 @@ interface Encoded {
   readonly pool: DiskPoolRecord | undefined
   readonly host: HostRecord | undefined
   readonly disks: readonly DiskRecord[]
+  readonly unprotected: string
   readonly listed: { readonly edition: number; readonly instance: Uint8Array }
 }
 
@@ -47,12 +48,14 @@ export class InstanceMessages {
     const host = hosts.get(instance.hostId)
     const hasDisks = diskIndex.ofInstance(instance.uuid).size > 0
     const disks = hasDisks ? disksOf(this.#store, instance.uuid) : NO_DISKS
+    const unprotected = unprotectedBy(this.#store, instance)
     const known = this.#encoded.get(instance)
     if (
       known?.flavor === flavor &&
       known?.image === image &&
       known?.pool === pool &&
       known?.host === host &&
+      known?.unprotected === unprotected &&
       known?.disks.length === disks.length &&
       known.disks.every((disk, at) => disk === disks[at])
     ) {
@@ -60,7 +63,7 @@ export class InstanceMessages {
     }
     const bytes = Instance.encode(instanceToWire(this.#store, instance)).finish()
     const listed = { edition: ++this.#lastEdition, instance: bytes }
-    this.#encoded.set(instance, { flavor, image, pool, host, disks, listed })
+    this.#encoded.set(instance, { flavor, image, pool, host, disks, unprotected, listed })
     return listed
   }
 }

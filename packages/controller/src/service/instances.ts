@@ -37,14 +37,18 @@ import {
   type UpdateInstanceRequest,
 } from '@vpe/proto'
 import { joinCommits } from '../disk-commit.ts'
+import type { HaShow } from '../ha/show.ts'
 import { reservationOf } from '../host-table-keeper.ts'
 import { commitOfDecision } from '../instance-commit.ts'
 import { disksOf } from '../instance-disks.ts'
 import type { Store } from '../store/store.ts'
 import { change, type PlacementRecord } from '../store/tables.ts'
-import { instanceToWire, resultToWire } from '../wire.ts'
+import { instanceToWire, poolsOfDisks, resultToWire } from '../wire.ts'
 import { attachToNew, disksForInstance, reachOf } from './disks.ts'
+import type { AssertFailoverRoom } from './failover-room.ts'
 import { generateName } from './generated-name.ts'
+import { assertProtectable, type HaReadiness } from './ha-admission.ts'
+import { haIsolationOf, haPriorityOf, haWishOf } from './ha-wish.ts'
 import { imageHomeOf, isAvailable } from './images.ts'
 import { listInstances } from './instance-list.ts'
 import { InstanceMessages } from './instance-messages.ts'
@@ -79,14 +83,24 @@ export interface InstanceServiceDeps {
   readonly hosts: HostTable
   /** Images that are being deleted. */
   readonly imagesGoing: ReadonlySet<string>
+  readonly assertFailoverRoom: AssertFailoverRoom
+  readonly show: HaShow
   readonly now: () => number
 }
 
-export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
-  const { store, mutations, hosts, imagesGoing, now } = deps
+export function instanceMethods(
+  deps: InstanceServiceDeps & { readonly haPools: HaReadiness },
+): InstanceMethods {
+  const { store, mutations, hosts, haPools, imagesGoing, assertFailoverRoom, show, now } = deps
   const { methods } = ControllerServiceDefinition
   const messages = new InstanceMessages(store)
   const carryOut = createCarryOut(store, now)
+
+  /** With what changes without its record: lists keep messages for as long as that is the same. */
+  const showWhole = (instance: InstanceRecord) => ({
+    ...instanceToWire(store, instance),
+    recovery: show.instance(instance.uuid),
+  })
 
   /** Everything about a new instance but where it goes. */
   function draw(request: CreateInstanceRequest) {
@@ -109,6 +123,8 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
     assertSeed(request)
     if (pool && image.hostId !== '' && pool.uuid !== image.diskPoolUuid)
       throw invalid('disk_pool', notThere(store, image))
+    const haWish = haWishOf(request)
+    assertFailoverRoom(null, { ha: request.ha, power: 'on', ...size })
     const hostIds = referHosts(store.hosts, 'host_ids', request.hostIds).map((host) => host.uuid)
     const result = place(
       {
@@ -125,13 +141,15 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
       },
       hosts,
     )
-    return { namespace, origin, disks, hostIds, result }
+    return { namespace, origin, disks, hostIds, haWish, result }
   }
 
   function create(request: CreateInstanceRequest) {
-    const { namespace, origin, disks, hostIds, result } = draw(request)
+    const { namespace, origin, disks, hostIds, haWish, result } = draw(request)
     const { image, size, source } = origin
     if (result.hostId === null) throw new VpeError('NO_HOST_FITS', result.refusal)
+    const poolUuids = new Set([result.diskPoolUuid, ...disks.map((disk) => disk.diskPoolUuid)])
+    if (request.ha) assertProtectable(store, haPools, poolUuids, hostIds)
     const uuid = randomUUID()
     const instance: InstanceRecord = {
       uuid,
@@ -149,6 +167,7 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
       shareStorage: request.shareStorage,
       tags: request.tags,
       ha: request.ha,
+      ...haWish,
       ...seedOf(request, uuid, source),
       power: 'on',
       locked: false,
@@ -191,6 +210,10 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
     }
   }
 
+  function assertInstanceProtectable(instance: InstanceRecord, hostIds: readonly string[]): void {
+    assertProtectable(store, haPools, poolsOfDisks(store, instance.uuid, instance.diskPoolUuid), hostIds)
+  }
+
   /** The instance that a request is about, by uuid or by what it is called. */
   function named({ uuid, called }: { uuid: string; called?: InstanceName | undefined }): InstanceRecord {
     if (uuid !== '' || !called) return getOr404(store.instances, 'instance', uuid)
@@ -210,15 +233,19 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
     const hostIds =
       request.hostIds && referHosts(store.hosts, 'host_ids', request.hostIds.values).map((host) => host.uuid)
     const isAllowed = !hostIds || hostIds.length === 0 || hostIds.includes(instance.hostId)
+    if (request.ha === true && !instance.ha) assertInstanceProtectable(instance, hostIds ?? instance.hostIds)
     const target = isAllowed ? null : chooseNewHost(deps, instance, hostIds)
     const decision = decideUpdate(instance, {
       ...(request.name !== undefined && { name: request.name }),
       ...(request.ha !== undefined && { ha: request.ha }),
+      ...(request.haPriority !== undefined && { haPriority: haPriorityOf(request.haPriority) }),
+      ...(request.haIsolation !== undefined && { haIsolation: haIsolationOf(request.haIsolation) }),
       ...(request.tags && { tags: request.tags.values }),
       ...(hostIds && { hostIds }),
       ...(image && { imageUuid: image.uuid }),
       ...(target && { move: { hostId: target.hostId, mode: 'auto', orCold: true, atMs: now() } }),
     })
+    if (decision?.next) assertFailoverRoom(instance, decision.next)
     return carryOut('instance.update', instance, decision, target?.placement)
   }
 
@@ -239,7 +266,10 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
     }),
     startInstance: mutations.method(methods.startInstance, ({ uuid }) => {
       const instance = getOr404(store.instances, 'instance', uuid)
-      return carryOut('instance.start', instance, decideStart(instance))
+      if (instance.ha) assertInstanceProtectable(instance, instance.hostIds)
+      const decision = decideStart(instance)
+      if (decision?.next) assertFailoverRoom(instance, decision.next)
+      return carryOut('instance.start', instance, decision)
     }),
     stopInstance: mutations.method(methods.stopInstance, ({ uuid }) => {
       const instance = getOr404(store.instances, 'instance', uuid)
@@ -252,11 +282,11 @@ export function instanceMethods(deps: InstanceServiceDeps): InstanceMethods {
     },
     async getInstance({ uuid }) {
       await store.durable()
-      return { instance: instanceToWire(store, getOr404(store.instances, 'instance', uuid)) }
+      return { instance: showWhole(getOr404(store.instances, 'instance', uuid)) }
     },
     async findInstance({ called }) {
       await store.durable()
-      return { instance: instanceToWire(store, named({ uuid: '', called })) }
+      return { instance: showWhole(named({ uuid: '', called })) }
     },
     async listInstances(request) {
       await store.durable()

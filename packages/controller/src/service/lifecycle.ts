@@ -35,7 +35,7 @@ type LifecycleMethods = Pick<
 >
 
 export function lifecycleMethods(deps: InstanceServiceDeps): LifecycleMethods {
-  const { store, mutations, imagesGoing, now } = deps
+  const { store, mutations, imagesGoing, assertFailoverRoom, now } = deps
   const { methods } = ControllerServiceDefinition
   const carryOut = createCarryOut(store, now)
   const instanceOf = ({ uuid }: { uuid: string }) => getOr404(store.instances, 'instance', uuid)
@@ -66,6 +66,7 @@ export function lifecycleMethods(deps: InstanceServiceDeps): LifecycleMethods {
       const size = sizeOf(flavor, instance)
       const decision = decideResize(instance, size, request.restart)
       if (decision) assertFits(deps, instance, flavor.name, size)
+      if (decision?.next) assertFailoverRoom(instance, decision.next)
       return carryOut('instance.resize', instance, decision)
     }),
     lockInstance: mutations.method(methods.lockInstance, (request) => {

@@ -2,15 +2,19 @@
 
 import { randomUUID } from 'node:crypto'
 import type { EventKind, VpeEvent } from '@vpe/bus'
-import { type DiskPoolHost, endOperation, type HostRecord, type OvercommitPolicy, VpeError } from '@vpe/core'
-import { ControllerServiceDefinition, type ControllerServiceImplementation, HostState } from '@vpe/proto'
+import { type DiskPoolHost, endOperation, type HostRecord, VpeError } from '@vpe/core'
+import {
+  ControllerServiceDefinition,
+  type ControllerServiceImplementation,
+  type Host,
+  HostState,
+} from '@vpe/proto'
 import type { Agents } from '../agents.ts'
 import { endDrainOperation } from '../host-drainer.ts'
-import type { HostMonitor } from '../host-monitor.ts'
 import { commitOfDeparted } from '../pool-departures.ts'
 import type { Store } from '../store/store.ts'
 import { type Change, change } from '../store/tables.ts'
-import { factsFromWire, flavorToWire, hostToWire } from '../wire.ts'
+import { factsFromWire, flavorToWire } from '../wire.ts'
 import { describeAgentAt } from './agent-call.ts'
 import { commitOfRemovedMember } from './members.ts'
 import { type Mutations, startOperation } from './mutation.ts'
@@ -29,20 +33,17 @@ export interface ResourceServiceDeps {
   readonly store: Store
   readonly mutations: Mutations
   readonly agents: Agents
-  readonly monitor: HostMonitor
-  readonly policy: OvercommitPolicy
+  readonly showHost: (host: HostRecord) => Host
   readonly now: () => number
 }
 
 export function resourceMethods(deps: ResourceServiceDeps): ResourceMethods {
-  const { store, mutations, agents, monitor, policy, now } = deps
+  const { store, mutations, agents, showHost, now } = deps
   const { methods } = ControllerServiceDefinition
 
   /** An operation that has succeeded by the very commit that records it. */
   const doneOperation = (kind: string, uuid: string) =>
     endOperation(startOperation(kind, uuid, now()), 'succeeded', now())
-
-  const showHost = (host: HostRecord) => hostToWire(store, policy, host, monitor.sightOf(host))
 
   /** Already so is as good: the operation has succeeded, and nothing happened. */
   function setSchedulable(uuid: string, schedulable: boolean) {

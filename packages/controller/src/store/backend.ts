@@ -16,6 +16,7 @@ export interface LoadedState {
   readonly rows: {
     readonly [Name in
       | 'flavors'
+      | 'hostFencing'
       | 'images'
       | 'diskPools'
       | 'disks'
@@ -23,10 +24,15 @@ export interface LoadedState {
       | 'instances'
       | 'joinTokens'
       | 'members'
+      | 'poolLeases'
       | 'rebalances'
       | 'revocations'
       | 'snapshots'
-      | 'webhooks']: Tables[Name][]
+      | 'webhooks'
+      | 'haHosts'
+      | 'haInstances'
+      | 'haDisarms'
+      | 'haFailovers']: Tables[Name][]
   }
   readonly runningOperations: OperationRecord[]
 }

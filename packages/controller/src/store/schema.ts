@@ -20,7 +20,25 @@ import {
   type RebalanceRunMove,
   SNAPSHOT_STATUSES,
 } from '@vpe/core'
+import {
+  DEFAULT_ISOLATION,
+  DEFAULT_PRIORITY,
+  type FailoverClock,
+  HA_INSTANCE_STATES,
+  type HaInstance,
+  HOST_PHASES,
+  type HostPool,
+  ISOLATIONS,
+  type LeaseSlot,
+  type LockTrial,
+  PRIORITIES,
+  type Proof,
+  type ProtectionSettings,
+  type Verdict,
+} from '@vpe/core/ha'
 import { blob, index, integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+import type { DisarmScope, Failover } from '../ha/ports.ts'
+import type { DrillResult, PowerSettings } from '../ha/records.ts'
 
 /** One row: who this store is, and which leader writes it. */
 export const meta = sqliteTable('meta', {
@@ -136,6 +154,8 @@ export const instances = sqliteTable(
     memoryMib: integer().notNull(),
     diskBytes: integer().notNull(),
     ha: integer({ mode: 'boolean' }).notNull(),
+    haPriority: text({ enum: PRIORITIES }).notNull().default(DEFAULT_PRIORITY),
+    haIsolation: text({ enum: ISOLATIONS }).notNull().default(DEFAULT_ISOLATION),
     hostname: text().notNull(),
     sshKeys: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
     userDataSha256: text().notNull(),
@@ -274,6 +294,85 @@ export const rebalances = sqliteTable('rebalances', {
   endedAtMs: integer(),
   isCancelled: integer({ mode: 'boolean' }).notNull(),
   moves: text({ mode: 'json' }).$type<readonly RebalanceRunMove[]>().notNull(),
+})
+
+/** What is believed of hosts; see ha/ha-keeper.ts. Times in proofs are times of day. */
+export const haHosts = sqliteTable('ha_hosts', {
+  hostId: text().primaryKey(),
+  pools: text({ mode: 'json' }).$type<readonly HostPool[]>().notNull(),
+  canPowerOff: integer({ mode: 'boolean' }).notNull(),
+  phase: text({ enum: HOST_PHASES }).notNull(),
+  why: text().notNull(),
+  bootId: text().notNull(),
+  verdict: text({ mode: 'json' }).$type<Verdict | null>(),
+  proofs: text({ mode: 'json' }).$type<readonly Proof[]>().notNull(),
+})
+
+/** Who has which instance. Times are times of day. */
+export const haInstances = sqliteTable('ha_instances', {
+  uuid: text().primaryKey(),
+  generation: integer().notNull(),
+  lastGeneration: integer().notNull(),
+  hostId: text().notNull(),
+  bootId: text().notNull(),
+  pools: text({ mode: 'json' }).$type<readonly HostPool[]>().notNull(),
+  priority: text({ enum: PRIORITIES }).notNull(),
+  memoryMib: integer().notNull(),
+  isolation: text({ enum: ['leave', 'restart'] }).notNull(),
+  isWanted: integer({ mode: 'boolean' }).notNull(),
+  isEnding: integer({ mode: 'boolean' }).notNull(),
+  state: text({ enum: HA_INSTANCE_STATES }).notNull(),
+  why: text().notNull(),
+  proofs: text({ mode: 'json' }).$type<readonly Proof[]>().notNull(),
+  startedBy: text({ mode: 'json' }).$type<readonly Proof[]>().notNull(),
+  relocations: integer().notNull(),
+  failedStarts: integer().notNull(),
+  avoid: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
+  migration: text({ mode: 'json' }).$type<HaInstance['migration']>(),
+  clock: text({ mode: 'json' }).$type<FailoverClock>().notNull(),
+})
+
+export const haDisarms = sqliteTable('ha_disarms', {
+  key: text().primaryKey(),
+  scope: text({ mode: 'json' }).$type<DisarmScope>().notNull(),
+  untilMs: integer().notNull(),
+  who: text().notNull(),
+  why: text().notNull(),
+})
+
+/** The latest ones; see FAILOVERS_KEPT. */
+export const haFailovers = sqliteTable('ha_failovers', {
+  key: text().primaryKey(),
+  uuid: text().notNull(),
+  instanceName: text().notNull(),
+  generation: integer().notNull(),
+  fromHostId: text().notNull(),
+  toHostId: text(),
+  why: text().notNull(),
+  clock: text({ mode: 'json' }).$type<FailoverClock>().notNull(),
+  proofs: text({ mode: 'json' }).$type<Failover['proofs']>().notNull(),
+  answeredMs: integer(),
+})
+
+/** What protects a shared pool from two writers, and who has which block in its lease files (ha/ha-pools.ts). */
+export const poolLeases = sqliteTable('pool_leases', {
+  diskPoolUuid: text().primaryKey(),
+  slots: integer().notNull(),
+  taken: text({ mode: 'json' }).$type<readonly LeaseSlot[]>().notNull(),
+  settings: text({ mode: 'json' }).$type<ProtectionSettings>().notNull(),
+  poolClass: text({ enum: ['E', 'T', 'N'] }).notNull(),
+  why: text().notNull(),
+  trial: text({ mode: 'json' }).$type<LockTrial>(),
+  triedAtMs: integer(),
+  triedOf: text().notNull(),
+})
+
+/** How a host is switched off, whether it has a watchdog, and what the last drill found. */
+export const hostFencing = sqliteTable('host_fencing', {
+  hostId: text().primaryKey(),
+  power: text({ mode: 'json' }).$type<PowerSettings>(),
+  hasWatchdog: integer({ mode: 'boolean' }),
+  drill: text({ mode: 'json' }).$type<DrillResult>(),
 })
 
 export const outbox = sqliteTable('outbox', {

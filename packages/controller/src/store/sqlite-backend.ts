@@ -109,7 +109,13 @@ export class SqliteBackend implements StoreBackend {
         members: this.#read(schema.members),
         revocations: this.#read(schema.revocations),
         rebalances: this.#read(schema.rebalances),
+        poolLeases: this.#read(schema.poolLeases),
+        hostFencing: this.#read(schema.hostFencing),
         snapshots: this.#read(schema.snapshots, 'order by created_at_ms'),
+        haHosts: this.#read(schema.haHosts),
+        haInstances: this.#read(schema.haInstances),
+        haDisarms: this.#read(schema.haDisarms),
+        haFailovers: this.#read(schema.haFailovers, 'order by rowid'),
       },
       runningOperations: this.#read(schema.operations, "where status = 'running'"),
     }

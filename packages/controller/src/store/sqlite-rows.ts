@@ -34,6 +34,12 @@ export const TABLES = {
   members: { table: schema.members, key: [schema.members.id] },
   revocations: { table: schema.revocations, key: [schema.revocations.keySha256] },
   rebalances: { table: schema.rebalances, key: [schema.rebalances.uuid] },
+  haHosts: { table: schema.haHosts, key: [schema.haHosts.hostId] },
+  haInstances: { table: schema.haInstances, key: [schema.haInstances.uuid] },
+  haDisarms: { table: schema.haDisarms, key: [schema.haDisarms.key] },
+  haFailovers: { table: schema.haFailovers, key: [schema.haFailovers.key] },
+  poolLeases: { table: schema.poolLeases, key: [schema.poolLeases.diskPoolUuid] },
+  hostFencing: { table: schema.hostFencing, key: [schema.hostFencing.hostId] },
 } satisfies Record<StoredTable, unknown>
 
 /** Null, a number, a text, or bytes. */

@@ -24,13 +24,15 @@ import {
   type SnapshotRecord,
   type WebhookRecord,
 } from '@vpe/core'
+import type { HostRecord as HaHostRecord, HaInstance } from '@vpe/core/ha'
+import type { HostFencingRecord, PoolLeasesRecord } from '../ha/records.ts'
 import type { StoreBackend } from './backend.ts'
 import { DiskIndex } from './disk-index.ts'
 import { InstanceOrder } from './instance-order.ts'
 import { NamedMap } from './named-map.ts'
 import { PoolHostIndex } from './pool-host-index.ts'
 import { SnapshotIndex } from './snapshot-index.ts'
-import type { Change } from './tables.ts'
+import type { Change, DisarmRecord, FailoverRecord } from './tables.ts'
 import { UsageIndex } from './usage-index.ts'
 
 interface Batch {
@@ -53,6 +55,8 @@ export interface StoreListener {
   onEvents?(entries: readonly StreamEntry[]): void
   onRebalance?(): void
   onRevocation?(): void
+  onPoolLeases?(poolUuid: string): void
+  onHostFencing?(hostId: string): void
 }
 
 export class Store {
@@ -69,9 +73,17 @@ export class Store {
   readonly members = new Map<string, MemberRecord>()
   readonly revocations = new Map<string, RevocationRecord>()
   readonly rebalances = new Map<string, RebalanceRecord>()
+  readonly poolLeases = new Map<string, PoolLeasesRecord>()
+  readonly hostFencing = new Map<string, HostFencingRecord>()
   /** Only those that run; ended ones are in the database. */
   readonly operations = new Map<string, OperationRecord>()
   readonly snapshots = new Map<string, SnapshotRecord>()
+  /** As they were when this controller started, and as it has written them since; see ha/ha-keeper.ts. */
+  readonly haHosts = new Map<string, HaHostRecord>()
+  readonly haInstances = new Map<string, HaInstance>()
+  readonly haDisarms = new Map<string, DisarmRecord>()
+  /** Oldest first. */
+  readonly haFailovers = new Map<string, FailoverRecord>()
   readonly usage = new UsageIndex()
   readonly diskIndex = new DiskIndex()
   readonly poolHosts = new PoolHostIndex()
@@ -111,7 +123,13 @@ export class Store {
     for (const row of loaded.rows.members) this.members.set(row.id, row)
     for (const row of loaded.rows.revocations) this.revocations.set(row.keySha256, row)
     for (const row of loaded.rows.rebalances) this.rebalances.set(row.uuid, row)
+    for (const row of loaded.rows.poolLeases) this.poolLeases.set(row.diskPoolUuid, row)
+    for (const row of loaded.rows.hostFencing) this.hostFencing.set(row.hostId, row)
     for (const row of loaded.rows.snapshots) this.#showSnapshot(row.uuid, row)
+    for (const row of loaded.rows.haHosts) this.haHosts.set(row.hostId, row)
+    for (const row of loaded.rows.haInstances) this.haInstances.set(row.uuid, row)
+    for (const row of loaded.rows.haDisarms) this.haDisarms.set(row.key, row)
+    for (const row of loaded.rows.haFailovers) this.haFailovers.set(row.key, row)
     for (const row of loaded.runningOperations) this.#showOperation(row)
   }
 
@@ -247,6 +265,18 @@ export class Store {
         if (row.status !== 'running') for (const listener of this.#listeners) listener.onOperationEnded?.(row)
         return
       }
+      case 'haHosts':
+        setOrDelete(this.haHosts, change.key, change.row)
+        return
+      case 'haInstances':
+        setOrDelete(this.haInstances, change.key, change.row)
+        return
+      case 'haDisarms':
+        setOrDelete(this.haDisarms, change.key, change.row)
+        return
+      case 'haFailovers':
+        setOrDelete(this.haFailovers, change.key, change.row)
+        return
       case 'joinTokens':
         setOrDelete(this.joinTokens, change.key, change.row)
         return
@@ -260,6 +290,14 @@ export class Store {
       case 'rebalances':
         setOrDelete(this.rebalances, change.key, change.row)
         for (const listener of this.#listeners) listener.onRebalance?.()
+        return
+      case 'poolLeases':
+        setOrDelete(this.poolLeases, change.key, change.row)
+        for (const listener of this.#listeners) listener.onPoolLeases?.(change.key)
+        return
+      case 'hostFencing':
+        setOrDelete(this.hostFencing, change.key, change.row)
+        for (const listener of this.#listeners) listener.onHostFencing?.(change.key)
         return
       case 'userData':
       case 'placements':

@@ -17,6 +17,10 @@ import type {
   SnapshotRecord,
   WebhookRecord,
 } from '@vpe/core'
+import type { HostRecord as HaHostRecord, HaInstance } from '@vpe/core/ha'
+import type { Disarm, Failover } from '../ha/ports.ts'
+
+import type { HostFencingRecord, PoolLeasesRecord } from '../ha/records.ts'
 
 export interface PlacementRecord {
   readonly uuid: string
@@ -40,6 +44,16 @@ export interface IdempotencyKeyRecord {
   readonly createdAtMs: number
 }
 
+/** A disarm, by what it is for: there is one of each scope. */
+export interface DisarmRecord extends Disarm {
+  readonly key: string
+}
+
+/** A failover, by instance and generation. */
+export interface FailoverRecord extends Failover {
+  readonly key: string
+}
+
 export interface Tables {
   readonly flavors: FlavorRecord
   readonly images: ImageRecord
@@ -57,6 +71,12 @@ export interface Tables {
   readonly members: MemberRecord
   readonly rebalances: RebalanceRecord
   readonly revocations: RevocationRecord
+  readonly haHosts: HaHostRecord
+  readonly haInstances: HaInstance
+  readonly haDisarms: DisarmRecord
+  readonly haFailovers: FailoverRecord
+  readonly poolLeases: PoolLeasesRecord
+  readonly hostFencing: HostFencingRecord
 }
 
 export type TableName = keyof Tables
@@ -83,5 +103,11 @@ export const change = {
   member: (row: MemberRecord): Change => ({ table: 'members', key: row.id, row }),
   revocation: (row: RevocationRecord): Change => ({ table: 'revocations', key: row.keySha256, row }),
   rebalance: (row: RebalanceRecord): Change => ({ table: 'rebalances', key: row.uuid, row }),
+  haHost: (row: HaHostRecord): Change => ({ table: 'haHosts', key: row.hostId, row }),
+  haInstance: (row: HaInstance): Change => ({ table: 'haInstances', key: row.uuid, row }),
+  haDisarm: (row: DisarmRecord): Change => ({ table: 'haDisarms', key: row.key, row }),
+  haFailover: (row: FailoverRecord): Change => ({ table: 'haFailovers', key: row.key, row }),
+  poolLeases: (row: PoolLeasesRecord): Change => ({ table: 'poolLeases', key: row.diskPoolUuid, row }),
+  hostFencing: (row: HostFencingRecord): Change => ({ table: 'hostFencing', key: row.hostId, row }),
   remove: (table: TableName, key: string): Change => ({ table, key, row: null }) as Change,
 }

@@ -11,9 +11,20 @@ export interface HostUsage {
   readonly tasks: number
   /** Instances that are kept highly available. */
   readonly ha: number
+  /** What those of them take that are to run. */
+  readonly haVcpus: number
+  readonly haMemoryMib: number
 }
 
-const NO_USAGE: HostUsage = { vcpus: 0, memoryMib: 0, instances: 0, tasks: 0, ha: 0 }
+const NO_USAGE: HostUsage = {
+  vcpus: 0,
+  memoryMib: 0,
+  instances: 0,
+  tasks: 0,
+  ha: 0,
+  haVcpus: 0,
+  haMemoryMib: 0,
+}
 
 export class UsageIndex {
   readonly #hosts = new Map<string, HostUsage>()
@@ -89,12 +100,15 @@ export class UsageIndex {
 
   #countOn(hostId: string, instance: InstanceRecord, sign: 1 | -1): void {
     const usage = this.ofHost(hostId)
+    const haSign = instance.ha && instance.power !== 'off' ? sign : 0
     this.#hosts.set(hostId, {
       vcpus: usage.vcpus + sign * instance.vcpus,
       memoryMib: usage.memoryMib + sign * instance.memoryMib,
       instances: usage.instances + sign,
       tasks: usage.tasks + (instance.task === null ? 0 : sign),
       ha: usage.ha + (instance.ha ? sign : 0),
+      haVcpus: usage.haVcpus + haSign * instance.vcpus,
+      haMemoryMib: usage.haMemoryMib + haSign * instance.memoryMib,
     })
     const onHost = this.#instancesOfHost.get(hostId) ?? new Set()
     if (sign === 1) this.#instancesOfHost.set(hostId, onHost.add(instance.uuid))

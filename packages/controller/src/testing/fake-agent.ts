@@ -20,6 +20,8 @@ import {
   refuseOtherHosts,
   StopCause,
 } from '@vpe/proto'
+import type { FakeGuard } from './fake-guard.ts'
+import { type FakePoolGuard, given } from './fake-pool-guard.ts'
 
 const IMPORTED = {
   sha256: 'ab'.repeat(32),
@@ -79,6 +81,9 @@ export class FakeAgent {
   descriptions = 0
   #looks = 0
   bootId = randomUUID()
+  isListening = false
+  /** What guards it, if anything does. */
+  guard: FakeGuard | null = null
   address = '127.0.0.1:0'
   /** Called before an apply is carried out; what it throws or waits for is what the caller sees. */
   onApply: (spec: InstanceSpec, signal: AbortSignal) => Promise<void> = async () => {}
@@ -116,6 +121,8 @@ export class FakeAgent {
   onImport: () => Promise<void> = async () => {}
   /** Told after each change of what it would report. */
   onChange: () => void = () => {}
+  /** What it says of pools; without one, it can guard none. */
+  poolGuard: FakePoolGuard | null = null
   /** How often it was asked for its inventory. */
   inventoriesRead = 0
   /** The generations at which instances have left. */
@@ -145,12 +152,27 @@ export class FakeAgent {
     server.add(AgentServiceDefinition, this.#service())
     this.#server = server
     const port = await server.listen(this.address)
+    this.isListening = true
     this.address = this.address.replace(/\d+$/, String(port))
   }
 
   /** Breaks every connection, as a crash does. What it runs, runs on. */
   stop(): void {
+    this.isListening = false
     this.#server?.forceShutdown()
+  }
+
+  /** The guest of a domain ends at once. */
+  pull(uuid: string): void {
+    const domain = this.domains.get(uuid)
+    if (domain) domain.report = { ...domain.report, power: Power.OFF, stopCause: StopCause.UNSPECIFIED }
+  }
+
+  /** Another boot of its host: guests are gone, definitions stay. */
+  reboot(): void {
+    this.bootId = randomUUID()
+    for (const uuid of this.domains.keys()) this.pull(uuid)
+    this.guard?.reboot()
   }
 
   /** Looks at itself, which makes for another digest. */
@@ -302,6 +324,7 @@ export class FakeAgent {
           converging: false,
           restarts: 0,
         }
+        agent.guard?.apply(spec.uuid, spec.power !== Power.OFF, spec.ownership)
         agent.domains.set(spec.uuid, { spec, report })
         agent.onChange()
         yield { update: { $case: 'report', value: report } }
@@ -309,6 +332,7 @@ export class FakeAgent {
       async removeInstance({ epoch, uuid }) {
         agent.#assertEpoch(epoch)
         await agent.onRemove(uuid)
+        agent.guard?.leave(uuid)
         agent.domains.delete(uuid)
         agent.onChange()
         return {}
@@ -319,6 +343,7 @@ export class FakeAgent {
         const domain = agent.domains.get(uuid)
         if (domain && domain.spec.generation >= generation)
           throw new VpeError('STALE_GENERATION', 'it has come back')
+        agent.guard?.leave(uuid)
         agent.domains.delete(uuid)
         agent.#departures.set(uuid, generation)
         agent.onChange()
@@ -374,6 +399,7 @@ export class FakeAgent {
         for (const { diskUuid } of copies) agent.diskFiles.set(diskUuid || (spec?.uuid ?? ''), Buffer.of(1))
         const target = { libvirtUri: agent.hostId, memoryUri: '', listenAddress: '', definitionXml: 'x' }
         if (spec) agent.#prepared.set(spec.uuid, spec)
+        if (spec) agent.guard?.expect(spec.uuid, spec.ownership)
         return { target }
       },
       async *migrateDomain({ epoch, uuid, generation, target }) {
@@ -390,6 +416,7 @@ export class FakeAgent {
         const there = agent.peers.find(({ hostId }) => hostId === target?.libvirtUri)
         const departure = await agent.onMigrate(uuid)
         if (departure === Departure.GONE) {
+          agent.guard?.leave(uuid)
           if (there) there.receive(uuid)
           agent.domains.delete(uuid)
         }
@@ -447,6 +474,30 @@ export class FakeAgent {
           digest: agent.inventoryDigest(),
         }
       },
+      async setLeases(request) {
+        if (agent.guard) return {}
+        return given(agent.poolGuard).setLeases(request)
+      },
+      async getHaReport() {
+        return agent.poolGuard ? agent.poolGuard.report(agent.bootId) : agent.#guard().report()
+      },
+      async orderHa(request) {
+        agent.#assertEpoch(request.epoch)
+        agent.#guard().order(request)
+        agent.onChange()
+        return {}
+      },
+      async sightLease({ poolUuid, hostUuid }) {
+        return agent.poolGuard
+          ? agent.poolGuard.sightLease(poolUuid, hostUuid)
+          : agent.#guard().sight(hostUuid)
+      },
+      async sendPill(request) {
+        return agent.poolGuard ? agent.poolGuard.sendPill(request) : { failure: '' }
+      },
+      async tryPoolLock(request) {
+        return given(agent.poolGuard).tryPoolLock(request)
+      },
       async getMetrics({ uuid, sinceMs, stepMs }) {
         const totals = { atMs: sinceMs + stepMs, vcpus: 1, cpuSeconds: 7, disks: [], nics: [] }
         return { metrics: { intervalMs: 5_000, ...(agent.domains.has(uuid) && { totals }), series: [] } }
@@ -459,7 +510,13 @@ export class FakeAgent {
     const spec = this.#prepared.get(uuid)
     if (!spec) throw new Error('nothing was prepared')
     const report = { ...RUNNING, uuid: spec.uuid, generation: spec.generation }
+    this.guard?.arrive(spec.uuid)
     this.domains.set(spec.uuid, { spec, report })
+  }
+
+  #guard(): FakeGuard {
+    if (!this.guard) throw new VpeError('UNAVAILABLE', 'this agent has no guard')
+    return this.guard
   }
 
   #facts() {

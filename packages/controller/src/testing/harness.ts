@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { NatsConnection } from '@nats-io/nats-core'
 import { connectBus } from '@vpe/bus'
 import { DEFAULT_WEBHOOK_POLICY, type VpeError, type WebhookPolicy } from '@vpe/core'
+import type { FailoverPolicy, HaTimings } from '@vpe/core/ha'
 import {
   type ControllerServiceClient,
   ControllerServiceDefinition,
@@ -22,6 +23,8 @@ import {
 import { type Channel, Metadata } from 'nice-grpc'
 import { pino } from 'pino'
 import { type Controller, createController } from '../controller.ts'
+import type { HaPoolSettings } from '../ha/ha-pools.ts'
+import type { HaPools, HaView } from '../ha/ports.ts'
 import type { RebalancePolicy } from '../rebalancer.ts'
 import { SqliteBackend } from '../store/sqlite-backend.ts'
 import { Store } from '../store/store.ts'
@@ -38,6 +41,13 @@ export class Harness {
   fatal: unknown = null
   webhookPolicy: WebhookPolicy = DEFAULT_WEBHOOK_POLICY
   rebalancePolicy: RebalancePolicy | undefined
+  haPools: ((store: Store) => HaPools) | undefined
+  haTimings: HaTimings | undefined
+  haPoolSettings: HaPoolSettings | undefined
+  /** In place of the keeper. */
+  haView: HaView | undefined
+  failoverPolicy: FailoverPolicy | undefined
+  #beats: NodeJS.Timeout | undefined
   #running: { controller: Controller; store: Store; channel: Channel; bus: NatsConnection | null } | null =
     null
   #client: ControllerServiceClient | null = null
@@ -60,6 +70,12 @@ export class Harness {
     return this.#running.store
   }
 
+  get ha(): HaView {
+    const ha = this.#running?.controller.ha
+    if (!ha) throw new Error('nothing guards anything here')
+    return ha
+  }
+
   async start(): Promise<void> {
     const onFatal = (error: unknown) => {
       this.fatal ??= error
@@ -71,7 +87,12 @@ export class Harness {
       log: pino({ level: 'silent' }),
       onFatal,
       webhookPolicy: this.webhookPolicy,
+      ...(this.haPools && { haPools: this.haPools(store) }),
+      ...(this.haTimings && { haTimings: this.haTimings }),
+      ...(this.haPoolSettings && { haPoolSettings: this.haPoolSettings }),
       ...(this.rebalancePolicy && { rebalancePolicy: this.rebalancePolicy }),
+      ...(this.haView && { haView: this.haView }),
+      ...(this.failoverPolicy && { failoverPolicy: this.failoverPolicy }),
     })
     const port = await controller.listen('127.0.0.1:0')
     const channel = createRpcChannel(`127.0.0.1:${port}`)
@@ -79,6 +100,15 @@ export class Harness {
     if (bus) controller.attachBus(bus)
     this.#running = { controller, store, channel, bus }
     this.#client = createRpcClientFactory().create(ControllerServiceDefinition, channel)
+  }
+
+  /** Heartbeats of agents that listen, from now on, as NATS would bring them. */
+  hear(agents: readonly FakeAgent[]): void {
+    this.#beats = setInterval(() => {
+      for (const agent of agents)
+        if (agent.isListening)
+          this.#running?.controller.ha.heard(agent.hostId, agent.bootId, agent.guard?.digest)
+    }, 250)
   }
 
   async stop(): Promise<void> {
@@ -94,6 +124,7 @@ export class Harness {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#beats)
     await this.stop()
     rmSync(this.dir, { recursive: true, force: true })
   }

@@ -43,6 +43,14 @@ export interface LocalInstance extends InstanceGeneration {
   readonly restartsAtMs: readonly number[]
   readonly offSinceMs: number
   readonly isIncoming: boolean
+  /** It has pools in which claim and lease are needed; of any other the guard is told nothing. */
+  readonly isGuarded: boolean
+  /** Somebody stops its guest on purpose, and says what comes then: nobody brings it back before. */
+  readonly isHeld: boolean
+  /** It was asked to be started: it is not one of the restarts that are counted. */
+  readonly isCommanded: boolean
+  /** Rises with each wish of a user: one that came after it was given up is a new beginning. */
+  readonly wish: number
   /** Counts the guests that were started for it here: news of one says nothing of the next. */
   readonly run: number
   /** Of the latest command about it. */
@@ -74,6 +82,10 @@ export interface StartCommand extends InstanceGeneration {
   readonly pools: readonly ArmedPool[]
   /** Its guest will be handed over by the host that has it. */
   readonly isIncoming: boolean
+  /** Its guest runs here already, unowned or in a generation before: it is armed and claimed as it runs. */
+  readonly hasGuest?: boolean
+  /** See LocalInstance. */
+  readonly wish?: number
 }
 
 export type AgentCommand =
@@ -104,11 +116,18 @@ export interface RunningGuest extends Arm {
   readonly run: number
   /** It waits to be handed over by another host. */
   readonly isIncoming: boolean
+  /** It went off while there was no agent, and may not be gone. */
+  readonly isOff?: boolean
+  /** See LocalInstance. */
+  readonly isHeld?: boolean
+  readonly wish?: number
 }
 
 export type AgentEvent =
-  /** After a start of the agent: what runs on this host. */
+  /** After a start of the agent: what runs on this host. Later: what turns out to. What is known already stays as it is. */
   | { readonly kind: 'start'; readonly running: readonly RunningGuest[] }
+  /** Its guest is about to be stopped on purpose, within its ownership; or it is to be kept on again. */
+  | { readonly kind: 'hold'; readonly instance: InstanceGeneration; readonly isHeld: boolean }
   | { readonly kind: 'tick' }
   | { readonly kind: 'command'; readonly command: AgentCommand }
   | { readonly kind: 'renewed'; readonly pool: string; readonly submittedMs: number }
@@ -129,7 +148,9 @@ export type AgentEvent =
   | {
       readonly kind: 'created'
       readonly instance: InstanceGeneration
-      readonly result: 'ok' | 'image-locked' | 'failed'
+      /** Busy: somebody else is at work on it. */
+      readonly result: 'ok' | 'image-locked' | 'failed' | 'busy'
+      readonly why?: string
     }
   /** libvirt has lost its guest, or has handed it over. */
   | {
@@ -149,11 +170,13 @@ export type AgentAction =
   | { readonly kind: 'claim'; readonly pool: string; readonly job: ClaimJob }
   | { readonly kind: 'forget-claim'; readonly pool: string; readonly uuid: InstanceId }
   /** Answered with the same time. */
-  | { readonly kind: 'arm'; readonly arm: Arm; readonly askedMs: number }
+  | { readonly kind: 'arm'; readonly arm: Arm; readonly askedMs: number; readonly isRunning: boolean }
   | { readonly kind: 'disarm'; readonly instance: InstanceGeneration }
   | { readonly kind: 'create'; readonly arm: Arm; readonly run: number; readonly isIncoming: boolean }
   | { readonly kind: 'kill'; readonly instance: InstanceGeneration; readonly why: AgentKillReason }
   | { readonly kind: 'look-at-cgroup'; readonly instance: InstanceGeneration }
+  /** Of one without pools: no other host is asked to take it, so that its own keeps the reason for people. */
+  | { readonly kind: 'give-up'; readonly instance: InstanceGeneration; readonly why: string }
 
 /** `silence` never happens: no guest ends because nobody is heard (I5). The simulator tries what if it did. */
 export type AgentKillReason = 'released' | 'newer-record' | 'not-recorded' | 'silence'
@@ -187,15 +210,12 @@ export function stepAgentHa(
     case 'start': {
       const instances = new Map(state.instances)
       for (const arm of event.running)
-        instances.set(arm.uuid, {
-          ...fresh(arm, arm.pools, nowMs),
-          phase: arm.isIncoming ? 'incoming' : 'running',
-          isIncoming: arm.isIncoming,
-          why: 'it ran when the agent came',
-          run: arm.run,
-          hasDomain: true,
-        })
+        if (!instances.has(arm.uuid)) instances.set(arm.uuid, found(arm, nowMs))
       return { state: { ...state, instances }, actions: [] }
+    }
+    case 'hold': {
+      const local = find(state, event.instance)
+      return local ? put(state, { ...local, isHeld: event.isHeld }) : { state, actions: [] }
     }
     case 'tick':
       return tick(state, nowMs, context)
@@ -215,7 +235,7 @@ export function stepAgentHa(
       if (event.refusal !== null) return put(state, failed(local, event.refusal))
       // The guard answers for a guest from when it was asked; an agent that was held up since asks again.
       if (nowMs - event.askedMs > context.timings.selfMs / 4) return armIt(state, local, nowMs)
-      return create(state, local)
+      return afterArming(state, local, nowMs)
     }
     case 'created': {
       const local = find(state, event.instance)
@@ -223,8 +243,17 @@ export function stepAgentHa(
       const hasDomain = event.result === 'ok'
       if (local.phase === 'closing') return close(state, { ...local, hasDomain, waitsFor: null })
       if (event.result === 'image-locked')
-        return put(state, failed(local, 'another process has its disk locked'))
-      if (event.result === 'failed') return put(state, failed(local, 'libvirt could not start it'))
+        return put(state, failed(local, event.why ?? 'another process has its disk locked'))
+      // The next tick tries again, or finds that it is not wanted any more.
+      if (event.result === 'busy')
+        return put(state, { ...local, waitsFor: 'arm', why: 'it is being changed' })
+      if (event.result === 'failed') {
+        // An attempt counts, and the next pause is counted from it.
+        const isCounted = local.phase === 'restarting' && !local.isCommanded
+        const restartsAtMs = isCounted ? counted(local, nowMs) : local.restartsAtMs
+        const why = event.why ?? 'libvirt could not start it'
+        return put(state, failed({ ...local, restartsAtMs, offSinceMs: nowMs }, why))
+      }
       return put(
         state,
         local.isIncoming ? { ...local, phase: 'incoming', hasDomain, waitsFor: null } : up(local),
@@ -278,20 +307,30 @@ function obey(
 ): AgentStep {
   switch (command.kind) {
     case 'start': {
-      const { uuid, generation, bootId, pools } = command
+      const { uuid, generation, bootId, pools, hasGuest = false } = command
       if (bootId !== state.bootId) return { state, actions: [] }
       if (generation <= (state.record.closed.get(uuid) ?? -1)) return { state, actions: [] }
       const local = state.instances.get(uuid)
       if (local && local.generation > generation) return { state, actions: [] }
-      if (local && local.generation < generation && !isAtRest(local))
-        // What is here of an older generation goes first.
+      const isTakenOver = hasGuest && (!local || (local.hasDomain && local.waitsFor === null))
+      const isLeft = local?.phase === 'failed' || (local && !isAtRest(local))
+      if (local && local.generation < generation && isLeft && !isTakenOver)
+        // What is here of an older generation goes first, and what is armed of it.
         return local.phase === 'closing' ? { state, actions: [] } : beginClosing(state, local, 'newer-record')
       if (local && local.generation === generation && local.phase !== 'failed' && local.phase !== 'gated')
-        return put(state, { ...local, askedMs: nowMs })
-      const next = { ...fresh(command, pools, nowMs), isIncoming: command.isIncoming }
+        return put(state, askedAgain(local, command, nowMs))
+      const next: LocalInstance = {
+        ...fresh(command, pools, nowMs),
+        isIncoming: command.isIncoming,
+        wish: command.wish ?? generation,
+        run: local?.run ?? 0,
+        hasDomain: isTakenOver,
+      }
       const late = pools.find(({ pool }) => !isLeaseFresh(state, pool, nowMs, timings.selfMs / 2))
+      // A guest that runs in a generation before stays in that until all is there.
+      if (late && isTakenOver && local) return { state, actions: [] }
       if (late) return put(state, failed(next, `this host's lease in pool ${late.pool} is not fresh`))
-      return command.isIncoming ? armIt(state, next, nowMs) : claimNext(state, next, nowMs)
+      return command.isIncoming || isTakenOver ? armIt(state, next, nowMs) : claimNext(state, next, nowMs)
     }
     case 'gate': {
       const { instance, pools, bootId } = command
@@ -345,8 +384,7 @@ function tick(before: AgentHaState, nowMs: number, context: HaContext): AgentSte
       step = local.phase === 'gated' ? gateNext(state, local) : claimNext(state, local, nowMs)
     else if (local.waitsFor === 'arm') step = armIt(state, local, nowMs)
     else if (local.waitsFor === 'release') step = close(state, local)
-    else if (local.phase === 'incoming' && local.waitsFor === null && !local.isIncoming)
-      step = claimNext(state, { ...local, poolIndex: 0 }, nowMs)
+    else if (isUnclaimed(local)) step = claimNext(state, { ...local, poolIndex: 0 }, nowMs)
     else if (local.waitsFor === 'gone')
       step = { state, actions: [{ kind: 'look-at-cgroup', instance: idOf(local) }] }
     else if (local.waitsFor === 'disarm')
@@ -441,7 +479,7 @@ function afterClaim(
   if (local.phase === 'restarting') return put(state, { ...next, poolIndex: 0, why: describe(result) })
   if (local.phase === 'gated') return ungate(state, next)
   // The guest has arrived and runs: the claim follows when it can be had.
-  if (local.hasDomain) return put(state, { ...next, phase: 'incoming', why: describe(result) })
+  if (local.hasDomain) return put(state, { ...next, why: describe(result) })
   return put(state, failed(local, describe(result)))
 }
 
@@ -459,7 +497,18 @@ function describe(result: ClaimResult): string {
 }
 
 function armIt(state: AgentHaState, local: LocalInstance, nowMs: number): AgentStep {
-  return put(state, { ...local, waitsFor: 'arm' }, [{ kind: 'arm', arm: armOf(local), askedMs: nowMs }])
+  if (!local.isGuarded) return afterArming(state, local, nowMs)
+  const { hasDomain: isRunning } = local
+  return put(state, { ...local, waitsFor: 'arm' }, [
+    { kind: 'arm', arm: armOf(local), askedMs: nowMs, isRunning },
+  ])
+}
+
+/** The guard answers for it: it may be started. One that runs already, or has yet to come, has its claims taken. */
+function afterArming(state: AgentHaState, local: LocalInstance, nowMs: number): AgentStep {
+  if (local.hasDomain) return claimNext(state, { ...local, waitsFor: null, poolIndex: 0 }, nowMs)
+  const isStopped = local.phase === 'restarting' && local.isHeld
+  return isStopped ? put(state, { ...local, waitsFor: null, poolIndex: 0 }) : create(state, local)
 }
 
 function create(state: AgentHaState, before: LocalInstance): AgentStep {
@@ -496,14 +545,31 @@ function restart(
   nowMs: number,
   context: HaContext,
 ): AgentStep | null {
-  const verdict = decideRestart(local, nowMs)
-  if (verdict.kind === 'give-up') return put(state, { ...local, phase: 'given-up', why: verdict.why })
-  if (verdict.kind === 'wait') return null
+  if (local.isHeld) return null
+  if (!local.isCommanded) {
+    const verdict = decideRestart(local, nowMs)
+    if (verdict.kind === 'give-up') return giveUp(state, local, `${local.why}; ${verdict.why}`)
+    if (verdict.kind === 'wait') return null
+  }
   const isFresh = local.pools.every(({ pool }) =>
     isLeaseFresh(state, pool, nowMs, context.timings.selfMs / 2),
   )
   if (!isFresh) return null
   return claimNext(state, { ...local, poolIndex: 0 }, nowMs)
+}
+
+function giveUp(state: AgentHaState, local: LocalInstance, why: string): AgentStep {
+  const actions: AgentAction[] = local.isGuarded ? [] : [{ kind: 'give-up', instance: idOf(local), why }]
+  return put(state, { ...local, phase: 'given-up', why }, actions)
+}
+
+/** A start of what is here: one that is off is started now, whatever it was off for. */
+function askedAgain(local: LocalInstance, command: StartCommand, nowMs: number): LocalInstance {
+  const wish = Math.max(local.wish, command.wish ?? local.wish)
+  const next = { ...local, wish, askedMs: nowMs, isHeld: false }
+  if (local.phase === 'restarting') return { ...next, isCommanded: local.isHeld || local.isCommanded }
+  if (local.phase !== 'given-up' || wish === local.wish) return next
+  return { ...next, phase: 'restarting', isCommanded: true, restartsAtMs: [], poolIndex: 0 }
 }
 
 /** Ends it here for good: written down first, so that no command that comes late starts it again. */
@@ -534,6 +600,7 @@ function close(state: AgentHaState, local: LocalInstance): AgentStep {
         job: { kind: 'release', uuid: local.uuid, generation: local.generation },
       },
     ])
+  if (!local.isGuarded) return put(state, { ...local, phase: 'closed', waitsFor: null })
   return put(state, { ...local, waitsFor: 'disarm' }, [{ kind: 'disarm', instance }])
 }
 
@@ -604,20 +671,43 @@ function fresh(
     restartsAtMs: [],
     offSinceMs: nowMs,
     isIncoming: false,
+    isGuarded: pools.length > 0,
+    isHeld: false,
+    isCommanded: false,
+    wish: generation,
     run: 0,
     askedMs: nowMs,
   }
 }
 
+function found(guest: RunningGuest, nowMs: number): LocalInstance {
+  const { pools, run, isIncoming, isOff = false, isHeld = false, wish = guest.generation } = guest
+  const local = { ...fresh(guest, pools, nowMs), isIncoming, isHeld, wish, run, hasDomain: true }
+  if (isOff) return { ...local, phase: 'restarting', waitsFor: 'gone', why: 'it was off when the agent came' }
+  return { ...local, phase: isIncoming ? 'incoming' : 'running', why: 'it ran when the agent came' }
+}
+
+/** Its guest runs here, and the claims follow. */
+function isUnclaimed({ phase, waitsFor, hasDomain, isIncoming }: LocalInstance): boolean {
+  if (waitsFor !== null || isIncoming) return false
+  return phase === 'incoming' || (phase === 'starting' && hasDomain)
+}
+
 function up(local: LocalInstance): LocalInstance {
-  const isBack = local.phase === 'restarting'
-  const restartsAtMs = isBack ? [...local.restartsAtMs, local.offSinceMs].slice(-8) : local.restartsAtMs
-  return { ...local, phase: 'running', why: '', waitsFor: null, hasDomain: true, restartsAtMs }
+  const isCounted = local.phase === 'restarting' && !local.isCommanded
+  const restartsAtMs = isCounted ? counted(local, local.offSinceMs) : local.restartsAtMs
+  const rest = { why: '', waitsFor: null, hasDomain: true, isCommanded: false, restartsAtMs }
+  return { ...local, ...rest, phase: 'running' }
+}
+
+function counted({ restartsAtMs }: LocalInstance, atMs: number): readonly number[] {
+  return [...restartsAtMs, atMs].slice(-8)
 }
 
 function failed(local: LocalInstance, why: string): LocalInstance {
   // A restart goes on trying by itself, and a guest that is here is not given up for a claim that could not be read.
-  if (local.phase === 'restarting') return { ...local, waitsFor: null, poolIndex: 0, why }
+  if (local.phase === 'restarting' && !local.isCommanded)
+    return { ...local, waitsFor: null, poolIndex: 0, why }
   return { ...local, phase: 'failed', waitsFor: null, poolIndex: 0, why }
 }
 

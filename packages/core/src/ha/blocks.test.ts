@@ -24,7 +24,10 @@ const pill = fc.record({
   epoch: count,
   nonce: count,
   targetIncarnation: fc.uuid(),
-  scope: fc.oneof(fc.constant('all' as const), fc.array(named, { maxLength: PILL_SCOPE_MAX })),
+  scope: fc.oneof(
+    fc.constantFrom('all' as const, 'none' as const),
+    fc.array(named, { maxLength: PILL_SCOPE_MAX }),
+  ),
 })
 const claim = fc.record({
   kind: fc.constant('claim' as const),
@@ -73,6 +76,28 @@ test('no bytes at all make it throw', () => {
       },
     ),
   )
+})
+
+const NOBODY = '00000000-0000-4000-8000-000000000000'
+
+/** A mailbox that says that of its scope, with a checksum that fits. */
+function withScopeByte(bytes: Uint8Array, flags: number): Uint8Array {
+  bytes[48] = flags
+  const header = new DataView(bytes.buffer)
+  const head = crc32c(bytes.subarray(0, 12))
+  header.setUint32(12, (crc32c(bytes.subarray(16, header.getUint32(8))) ^ head) >>> 0)
+  return bytes
+}
+
+test('who a pill is for is said, and never guessed', () => {
+  const of = (scope: 'all' | 'none') =>
+    encodeBlock({ kind: 'mailbox', epoch: 1, nonce: 1, targetIncarnation: NOBODY, scope })
+  const decoded = (bytes: Uint8Array) => {
+    const read = decodeBlock(bytes, 'mailbox')
+    return read.kind === 'block' ? read.block.scope : read.kind
+  }
+  expect([decoded(of('all')), decoded(of('none'))]).toEqual(['all', 'none'])
+  for (let flags = 3; flags < 256; flags++) expect(decoded(withScopeByte(of('all'), flags))).toBe('damaged')
 })
 
 test('never written is empty, and another kind or version is told', () => {

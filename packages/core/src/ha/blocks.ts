@@ -50,7 +50,8 @@ export interface Pill {
   readonly epoch: number
   readonly nonce: number
   readonly targetIncarnation: string
-  readonly scope: 'all' | readonly InstanceGeneration[]
+  /** 'none': it is read and answered, and ends nothing (a drill). Always said, never the outcome of an empty list. */
+  readonly scope: 'all' | 'none' | readonly InstanceGeneration[]
 }
 
 /** Who may run an instance, where hosts can read it without the controller. */
@@ -89,9 +90,9 @@ export function encodeBlock(block: Block): Uint8Array {
       break
     case 'mailbox': {
       out.count(block.epoch).count(block.nonce).uuid(block.targetIncarnation)
-      const named = block.scope === 'all' ? [] : block.scope
+      const named = typeof block.scope === 'string' ? [] : block.scope
       if (named.length > PILL_SCOPE_MAX) throw new RangeError(`a pill names ${named.length} instances`)
-      out.flags(block.scope === 'all').count(named.length)
+      out.flags(block.scope === 'all', block.scope === 'none').count(named.length)
       for (const { uuid, generation } of named) out.uuid(uuid).count(generation)
       break
     }
@@ -132,7 +133,7 @@ function decode(bytes: Uint8Array, kind: Block['kind']): Decoded {
   if (end < HEADER_BYTES || end > BLOCK_BYTES) return damaged(`its length is ${end}`)
   if (header.getUint32(12) !== checksum(bytes, end)) return damaged('its checksum is wrong')
   const block = readFields(new Reader(bytes, HEADER_BYTES, end), kind)
-  return block ? { kind: 'block', block } : damaged('its fields end too early')
+  return block ? { kind: 'block', block } : damaged('its fields end too early, or make no sense')
 }
 
 function readFields(fields: Reader, kind: Block['kind']): Block | null {
@@ -140,7 +141,8 @@ function readFields(fields: Reader, kind: Block['kind']): Block | null {
   return fields.isPastEnd ? null : block
 }
 
-function readBlock(fields: Reader, kind: Block['kind']): Block {
+/** Null where a field says what there is not. */
+function readBlock(fields: Reader, kind: Block['kind']): Block | null {
   switch (kind) {
     case 'lease': {
       const hostId = fields.uuid() as HostId
@@ -165,13 +167,15 @@ function readBlock(fields: Reader, kind: Block['kind']): Block {
     }
     case 'mailbox': {
       const [epoch, nonce, targetIncarnation] = [fields.count(), fields.count(), fields.uuid()]
-      const isAll = fields.byte() !== 0
+      const flags = fields.byte()
       const named = Math.min(fields.count(), PILL_SCOPE_MAX)
-      const scope = Array.from({ length: named }, () => ({
+      const instances = Array.from({ length: named }, () => ({
         uuid: fields.uuid() as InstanceId,
         generation: fields.count(),
       }))
-      return { kind, epoch, nonce, targetIncarnation, scope: isAll ? 'all' : scope }
+      const scope = ([instances, 'all', 'none'] as const)[flags]
+      if (scope === undefined || (scope !== instances && named > 0)) return null
+      return { kind, epoch, nonce, targetIncarnation, scope }
     }
     case 'claim': {
       const uuid = fields.uuid() as InstanceId

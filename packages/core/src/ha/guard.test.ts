@@ -101,6 +101,24 @@ test('a pill for another incarnation is nothing', () => {
   expect(play([...armed('E'), [2_000, mine]]).kinds).toEqual(['kill-cgroup'])
 })
 
+test.each(['E', 'T'] as const)('class %s: a drill is answered, and ends nothing', (poolClass) => {
+  const pill = { kind: 'mailbox', epoch: 1, nonce: 7, targetIncarnation: 'inc', scope: 'none' } as const
+  const event = { kind: 'pill', pool: 'p', pill, nextIncarnation: 'next' } as const
+  const { state, actions } = play([...armed(poolClass), [2_000, event]])
+  expect(actions).toEqual([{ kind: 'ack-pill', pool: 'p', ack: { epoch: 1, nonce: 7 } }])
+  expect(state).toMatchObject({ incarnation: 'next', arms: [{ ...instance, ending: null }] })
+  expect(state.leases[0]?.fence).toBeNull()
+})
+
+test('a drill leaves a fence that is under way as it is', () => {
+  const fencing = play([...armed('T'), [30_500, { kind: 'tick' }]]).state
+  const pill = { kind: 'mailbox', epoch: 1, nonce: 7, targetIncarnation: 'inc', scope: 'none' } as const
+  const drilled = play([[30_600, { kind: 'pill', pool: 'p', pill, nextIncarnation: 'next' }]], fencing)
+  expect(drilled.kinds).toEqual(['ack-pill'])
+  expect(drilled.state.leases).toEqual(fencing.leases)
+  expect(drilled.state.arms).toEqual(fencing.arms)
+})
+
 test('after an I/O error a guest goes on only as its owner, and one that has lost its locks is ended', () => {
   const paused = play([...armed('E'), [2_000, { kind: 'io-error', instance }]]).state
   expect(play([[2_500, { kind: 'tick' }]], paused).kinds).toContain('check-claim')
@@ -111,4 +129,16 @@ test('after an I/O error a guest goes on only as its owner, and one that has los
   expect(says('mine').kinds).toEqual(['resume-after-io-error'])
   const again = play([[2_700, { kind: 'io-error', instance }]], says('mine').state)
   expect(again.actions).toEqual([{ kind: 'kill-cgroup', instance, why: 'locks-lost' }])
+})
+
+test('a guest that runs goes to its next generation; nothing else takes the place of what is armed', () => {
+  const next: Arm = { ...armOf('E'), generation: 4 }
+  const ask = (isRunning: boolean) => ({ kind: 'arm', arm: next, askedMs: 1_190, isRunning }) as const
+  const refused = play([...armed('E'), [1_200, ask(false)]])
+  expect(refused.actions).toMatchObject([{ refusal: 'generation 3 of it is still here' }])
+  const taken = play([...armed('E'), [1_200, ask(true)]])
+  expect(taken.actions.at(-1)).toMatchObject({ kind: 'armed', refusal: null })
+  expect(taken.state.arms).toMatchObject([{ generation: 4, ending: null }])
+  const back = play([[1_300, { kind: 'arm', arm: armOf('E'), askedMs: 1_290, isRunning: true }]], taken.state)
+  expect(back.actions).toMatchObject([{ refusal: 'generation 4 of it is still here' }])
 })

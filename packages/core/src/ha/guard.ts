@@ -82,7 +82,13 @@ export type GuardEvent =
   | { readonly kind: 'petted' }
   | { readonly kind: 'opened'; readonly timeoutMs: number }
   | { readonly kind: 'renewed'; readonly pool: string; readonly submittedMs: number }
-  | { readonly kind: 'arm'; readonly arm: Arm; readonly askedMs: number }
+  | {
+      readonly kind: 'arm'
+      readonly arm: Arm
+      readonly askedMs: number
+      /** Its guest runs already: what was armed of it in a generation before is this one now. */
+      readonly isRunning?: boolean
+    }
   | { readonly kind: 'disarm'; readonly instance: InstanceGeneration; readonly isEmpty: boolean }
   | { readonly kind: 'pill'; readonly pool: string; readonly pill: Pill; readonly nextIncarnation: string }
   /** Answer to look-at-cgroup; also when a guest has ended by itself. */
@@ -349,7 +355,7 @@ function dropDrained(state: GuardState): GuardStep {
 /** A guest may be created once this is answered without a refusal: from then on the guard answers for it. */
 function arm(
   state: GuardState,
-  { arm, askedMs }: Extract<GuardEvent, { kind: 'arm' }>,
+  { arm, askedMs, isRunning = false }: Extract<GuardEvent, { kind: 'arm' }>,
   nowMs: number,
   { selfMs }: HaTimings,
 ): GuardStep {
@@ -361,7 +367,8 @@ function arm(
   if (state.phase !== 'guarding') return refuse('the guard is not ready')
   const known = state.arms.find(({ uuid }) => uuid === arm.uuid)
   if (known && (known.ending !== null || known.isLeaving)) return refuse('it is being ended')
-  if (known && known.generation !== arm.generation)
+  const isNewer = known !== undefined && isRunning && known.generation < arm.generation
+  if (known && known.generation !== arm.generation && !isNewer)
     return refuse(`generation ${known.generation} of it is still here`)
   let next = state
   for (const pool of arm.pools) {
@@ -386,6 +393,11 @@ function arm(
       ],
     }
   if (!known) next = { ...next, arms: [...next.arms, unguarded(arm)] }
+  else if (isNewer)
+    next = {
+      ...next,
+      arms: next.arms.map((other) => (other === known ? { ...known, ...armOf(arm) } : other)),
+    }
   else next = withArm(next, { ...known, emptyMs: null, needsCheck: false, resumedMs: null })
   return { state: next, actions: [save(next), { kind: 'armed', instance, askedMs, refusal: null }] }
 }
@@ -399,8 +411,8 @@ function takePill(
   if (context.rules.pillNamesIncarnation && pill.targetIncarnation !== state.incarnation)
     return { state, actions: [] }
   let next = state
-  if (!next.leases.some((lease) => lease.pool === pool)) {
-    // Nothing was ever armed there.
+  // A drill ends nothing, whatever the class; a fence that is under way goes on. Nor is there anything where nothing was ever armed.
+  if (pill.scope === 'none' || !next.leases.some((lease) => lease.pool === pool)) {
     const ack = { epoch: pill.epoch, nonce: pill.nonce }
     return {
       state: { ...next, incarnation: nextIncarnation },
@@ -439,6 +451,7 @@ function beginFence(
 
 /** In class T nothing but the whole pool can be drained, so that a pill for some is one for all of it. */
 function isNamed({ poolClass }: GuardedLease, pill: Pill | null, arm: GuardedArm): boolean {
+  if (pill?.scope === 'none') return false
   if (pill === null || pill.scope === 'all' || poolClass === 'T') return true
   return pill.scope.some(({ uuid, generation }) => uuid === arm.uuid && generation >= arm.generation)
 }
@@ -573,6 +586,10 @@ function isSame(a: InstanceGeneration, b: InstanceGeneration): boolean {
 
 function idOf({ uuid, generation }: InstanceGeneration): { uuid: InstanceId; generation: number } {
   return { uuid, generation }
+}
+
+function armOf({ uuid, generation, pools }: Arm): Arm {
+  return { uuid, generation, pools }
 }
 
 function kill(arm: InstanceGeneration, why: KillReason): GuardAction {

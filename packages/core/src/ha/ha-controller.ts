@@ -2,16 +2,19 @@
 // written down before anything is done about it; a controller that cannot write, because another has taken over, does nothing.
 
 import type { HostId } from '../ids.ts'
+import { type Disarms, NO_DISARMS } from './disarm.ts'
 import {
   admitHost,
   type HostRecord,
   type HostWatchAction,
   type HostWatchEvent,
   type HostWatchState,
+  isHostNews,
   recordOfHost,
   startHostWatch,
   stepHostWatch,
 } from './host-watch.ts'
+import type { Placer } from './placer.ts'
 import {
   type HaInstance,
   type RecoveryAction,
@@ -31,20 +34,23 @@ export interface HaControllerState {
 export interface HaRecord {
   readonly hosts: readonly HostRecord[]
   readonly instances: readonly HaInstance[]
-  /** Until when a person has disarmed it, on the clock of whoever reads this: the store keeps it as time of day. */
-  readonly disarmedUntilMs: number
+  /** On the clock of whoever reads this: a store keeps times of day. */
+  readonly disarms: Disarms
 }
 
 export type HaControllerEvent =
   | Exclude<HostWatchEvent, { kind: 'tick' }>
   | Exclude<RecoveryEvent, { kind: 'tick' }>
-  | { readonly kind: 'tick'; readonly freeMib: ReadonlyMap<HostId, number>; readonly jitter: number }
+  | { readonly kind: 'tick'; readonly placer: Placer; readonly jitter: number }
 
 export type HaControllerAction =
   /** Comes first. Refused where the epoch in the store is higher: then nothing that follows is done, and the controller ends. */
   | { readonly kind: 'commit'; readonly epoch: number; readonly record: HaRecord }
   | HostWatchAction
   | Exclude<RecoveryAction, { kind: 'admit-host' }>
+
+/** What the first controller of a cluster finds. */
+export const NO_HA_RECORD: HaRecord = Object.freeze({ hosts: [], instances: [], disarms: NO_DISARMS })
 
 /** `epoch` is higher than that of any controller before. */
 export function startHaController(
@@ -54,7 +60,7 @@ export function startHaController(
   context: HaContext,
 ): HaControllerState {
   return {
-    watch: { ...startHostWatch(record.hosts, nowMs, context), disarmedUntilMs: record.disarmedUntilMs },
+    watch: { ...startHostWatch(record.hosts, nowMs, context), disarms: record.disarms },
     recovery: startRecovery(epoch, record.instances, nowMs),
   }
 }
@@ -67,8 +73,10 @@ export function stepHaController(
 ): Step<HaControllerState, HaControllerAction> {
   const actions: HaControllerAction[] = []
   let { watch, recovery } = before
-  if (event.kind === 'add' || event.kind === 'migrate') {
-    recovery = stepRecovery(recovery, watch, event, nowMs, context).state
+  if (isOfInstance(event)) {
+    const step = stepRecovery(recovery, watch, event, nowMs, context)
+    recovery = step.state
+    actions.push(...step.actions.filter((action) => action.kind !== 'admit-host'))
   } else {
     const watched = event.kind === 'tick' ? ({ kind: 'tick', owners: ownersOf(recovery) } as const) : event
     const step = stepHostWatch(watch, watched, nowMs, context)
@@ -94,10 +102,27 @@ export function stepHaController(
   return { state, actions: [{ kind: 'commit', epoch: recovery.epoch, record }, ...actions] }
 }
 
+type OfInstance = Exclude<RecoveryEvent, { kind: 'tick' }>
+
+const OF_INSTANCE: ReadonlySet<string> = new Set<OfInstance['kind']>([
+  'add',
+  'want',
+  'strand',
+  'start-failed',
+  'migrate',
+  'cancel-migration',
+  'moved',
+  'gone',
+])
+
+function isOfInstance(event: HaControllerEvent): event is OfInstance {
+  return OF_INSTANCE.has(event.kind)
+}
+
 function ownersOf({ instances }: RecoveryState): Set<HostId> {
   const owners = new Set<HostId>()
   for (const { hostId, state, migration } of instances.values()) {
-    if (state !== 'error') owners.add(hostId)
+    if (state !== 'error' && state !== 'off') owners.add(hostId)
     if (migration) owners.add(migration.hostId)
   }
   return owners
@@ -105,19 +130,11 @@ function ownersOf({ instances }: RecoveryState): Set<HostId> {
 
 function isChanged(before: HaControllerState, after: HaControllerState): boolean {
   if (before.recovery.instances !== after.recovery.instances) return true
-  if (before.watch.disarmedUntilMs !== after.watch.disarmedUntilMs) return true
+  if (before.watch.disarms !== after.watch.disarms) return true
   if (before.watch.hosts === after.watch.hosts) return false
-  for (const [hostId, host] of after.watch.hosts) {
-    const old = before.watch.hosts.get(hostId)
-    if (old === host) continue
-    if (
-      old?.phase !== host.phase ||
-      old.bootId !== host.bootId ||
-      old.verdict !== host.verdict ||
-      old.proofs !== host.proofs
-    )
-      return true
-  }
+  if (before.watch.hosts.size !== after.watch.hosts.size) return true
+  for (const [hostId, host] of after.watch.hosts)
+    if (isHostNews(before.watch.hosts.get(hostId), host)) return true
   return false
 }
 
@@ -125,6 +142,6 @@ function recordOf({ watch, recovery }: HaControllerState): HaRecord {
   return {
     hosts: [...watch.hosts.values()].map(recordOfHost),
     instances: [...recovery.instances.values()],
-    disarmedUntilMs: watch.disarmedUntilMs,
+    disarms: watch.disarms,
   }
 }

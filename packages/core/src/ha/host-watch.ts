@@ -3,36 +3,43 @@
 // well, whoever cannot reach their host; one that is not renewed, where others renew theirs, is a verdict; where nobody can
 // renew, it is the pool. And where many hosts seem lost at once, it is probably us.
 
-import type { HostId } from '../ids.ts'
+import type { HostId, InstanceId } from '../ids.ts'
 import type { LocalPhase } from './agent-ha.ts'
 import type { InstanceGeneration } from './blocks.ts'
+import { type Disarms, isClusterDisarmed, isHostDisarmed, NO_DISARMS } from './disarm.ts'
 import type { PoolClass } from './pool-class.ts'
 import type { Sighting } from './pool-reader.ts'
 import { observersNeeded, type Proof, provesDeath } from './proofs.ts'
 import type { HaContext, Step } from './rules.ts'
 
-export type HostPhase =
-  | 'up'
+export const HOST_PHASES = [
+  'up',
   /** Not heard, and does not answer; or it says that it has lost a pool. */
-  | 'suspect'
+  'suspect',
   /** Not to be reached, but its leases are renewed: its guests run on. */
-  | 'isolated'
+  'isolated',
   /** Nobody's leases are renewed there: nothing follows for any host. */
-  | 'pool-outage'
+  'pool-outage',
   /** It would be a verdict, but too many hosts are lost for that. A person decides. */
-  | 'hold'
+  'hold',
   /** The verdict: proofs are sought. */
-  | 'stale'
+  'stale',
   /** Proven for all the pools of the verdict. */
-  | 'fenced'
+  'fenced',
   /** It is back, and first ends what others have now. */
-  | 'quarantined'
+  'quarantined',
+] as const
+export type HostPhase = (typeof HOST_PHASES)[number]
 
 export interface HostReport {
   readonly hostId: HostId
   readonly bootId: string
   readonly lostPools: readonly string[]
+  /** Why it can guard nothing; empty or left out where it can. */
+  readonly guardFault?: string
   readonly instances: readonly (InstanceGeneration & { readonly phase: LocalPhase; readonly why: string })[]
+  /** Instances that it has a domain of, running or not, which are none of `instances`, or closed there. */
+  readonly others?: readonly InstanceId[]
 }
 
 export interface HostPool {
@@ -84,7 +91,7 @@ export interface HostWatchState {
   readonly hosts: ReadonlyMap<HostId, WatchedHost>
   readonly settleUntilMs: number
   readonly tickedMs: number
-  readonly disarmedUntilMs: number
+  readonly disarms: Disarms
 }
 
 export type HostWatchEvent =
@@ -93,7 +100,18 @@ export type HostWatchEvent =
       /** Hosts that have something to lose: no other is shut out or switched off. */
       readonly owners: ReadonlySet<HostId>
     }
+  /** All hosts that take part. */
+  | {
+      readonly kind: 'hosts'
+      readonly hosts: readonly Pick<WatchedHost, 'hostId' | 'bootId' | 'pools' | 'canPowerOff'>[]
+    }
   | { readonly kind: 'report'; readonly report: HostReport }
+  /** What was heard in a while: of `heard` no more than that their latest reports still hold. */
+  | {
+      readonly kind: 'reports'
+      readonly heard: readonly HostId[]
+      readonly reports: readonly HostReport[]
+    }
   | { readonly kind: 'dialled'; readonly hostId: HostId; readonly isOk: boolean }
   | {
       readonly kind: 'sighting'
@@ -116,10 +134,11 @@ export type HostWatchEvent =
       readonly isOff: boolean
     }
   /** A person has powered it off. */
-  | { readonly kind: 'confirm-fenced'; readonly hostId: HostId }
+  | { readonly kind: 'confirm-fenced'; readonly hostId: HostId; readonly who?: string }
   /** The bus was gone: what was not heard says nothing. */
   | { readonly kind: 'deaf' }
-  | { readonly kind: 'disarm'; readonly untilMs: number }
+  /** All that is disarmed now. */
+  | { readonly kind: 'disarm'; readonly disarms: Disarms }
 
 export type HostWatchAction =
   | { readonly kind: 'dial'; readonly hostId: HostId }
@@ -143,11 +162,13 @@ const TOGETHER_MS = 120_000
 const DIAL_EVERY_MS = 2_000
 const ATTEMPT_EVERY_MS = 10_000
 const SIGHTING_FRESH_MS = 4_000
+/** More than need to agree: some may not know. */
+const OBSERVERS_ASKED = 6
 
 /** What is written down of a host, for the next controller. */
 export type HostRecord = Pick<
   WatchedHost,
-  'hostId' | 'pools' | 'canPowerOff' | 'phase' | 'bootId' | 'verdict' | 'proofs'
+  'hostId' | 'pools' | 'canPowerOff' | 'phase' | 'why' | 'bootId' | 'verdict' | 'proofs'
 >
 
 /** A controller that starts: it knows what is written, has heard nobody, and judges nobody until it has listened. */
@@ -160,25 +181,45 @@ export function startHostWatch(
     records.map((record) => [
       record.hostId,
       {
+        ...newcomer(record, nowMs),
         ...record,
-        why: 'as it was written down',
-        sinceMs: nowMs,
         lostMs: record.phase === 'up' ? null : nowMs,
-        suspectedMs: null,
+        // That there is a new controller does not bring a lost host back.
+        heardMs: record.phase === 'up' ? nowMs : nowMs - timings.suspectMs - 1,
         // The clock that they were noted by is gone: what has to wait waits anew.
         proofs: record.proofs.map((proof) => ({ ...proof, atMs: nowMs })),
-        report: null,
-        heardMs: nowMs,
-        dial: null,
-        dialledMs: Number.NEGATIVE_INFINITY,
-        sightings: [],
-        triedMs: new Map(),
-        guestNetworkLostMs: null,
-      } satisfies WatchedHost,
+      },
     ]),
   )
   const settleUntilMs = rules.settlesFirst ? nowMs + timings.settleMs : nowMs
-  return { hosts, settleUntilMs, tickedMs: nowMs, disarmedUntilMs: 0 }
+  return { hosts, settleUntilMs, tickedMs: nowMs, disarms: NO_DISARMS }
+}
+
+/** A host that nothing is known of yet: it gets the whole time to be heard. */
+function newcomer(
+  { hostId, bootId, pools, canPowerOff }: Pick<WatchedHost, 'hostId' | 'bootId' | 'pools' | 'canPowerOff'>,
+  nowMs: number,
+): WatchedHost {
+  return {
+    hostId,
+    pools,
+    canPowerOff,
+    phase: 'up',
+    why: '',
+    sinceMs: nowMs,
+    lostMs: null,
+    suspectedMs: null,
+    bootId,
+    verdict: null,
+    proofs: [],
+    report: null,
+    heardMs: nowMs,
+    dial: null,
+    dialledMs: Number.NEGATIVE_INFINITY,
+    sightings: [],
+    triedMs: new Map(),
+    guestNetworkLostMs: null,
+  }
 }
 
 /** One step; `nowMs` is the controller's monotonic clock. */
@@ -191,8 +232,12 @@ export function stepHostWatch(
   switch (event.kind) {
     case 'tick':
       return tick(state, event.owners, nowMs, context)
+    case 'hosts':
+      return { state: withHosts(state, event.hosts, nowMs), actions: [] }
     case 'report':
-      return afterReport(state, event.report, nowMs)
+      return afterReports(state, [], [event.report], nowMs)
+    case 'reports':
+      return afterReports(state, event.heard, event.reports, nowMs)
     case 'dialled': {
       const host = state.hosts.get(event.hostId)
       if (!host) return { state, actions: [] }
@@ -233,7 +278,8 @@ export function stepHostWatch(
     case 'confirm-fenced': {
       const host = state.hosts.get(event.hostId)
       if (!host || host.phase === 'up' || host.phase === 'quarantined') return { state, actions: [] }
-      const proven = prove(state, host.hostId, host.bootId, 'confirmed', null, 'a person confirmed it', nowMs)
+      const why = `${event.who || 'a person'} confirmed it`
+      const proven = prove(state, host.hostId, host.bootId, 'confirmed', null, why, nowMs)
       const confirmed = proven.state.hosts.get(event.hostId)
       if (!confirmed) return proven
       const moved = move(confirmed, 'fenced', 'a person has powered it off', nowMs)
@@ -255,14 +301,14 @@ export function stepHostWatch(
         actions: [],
       }
     case 'disarm':
-      return { state: { ...state, disarmedUntilMs: event.untilMs }, actions: [] }
+      return { state: { ...state, disarms: event.disarms }, actions: [] }
   }
 }
 
 /** Whether verdicts are made now, and if not, why. */
 export function whyNoVerdicts(state: HostWatchState, nowMs: number, { rules }: HaContext): string | null {
   if (nowMs < state.settleUntilMs) return 'the controller has not listened for long enough'
-  if (nowMs < state.disarmedUntilMs) return 'a person has disarmed it'
+  if (isClusterDisarmed(state.disarms, nowMs)) return 'a person has disarmed it'
   if (!rules.holdsAboveThreshold) return null
   const total = state.hosts.size
   let lost = 0
@@ -280,8 +326,41 @@ export function whyNoVerdicts(state: HostWatchState, nowMs: number, { rules }: H
 
 /** What is to be written down. */
 export function recordOfHost(host: WatchedHost): HostRecord {
-  const { hostId, pools, canPowerOff, phase, bootId, verdict, proofs } = host
-  return { hostId, pools, canPowerOff, phase, bootId, verdict, proofs }
+  const { hostId, pools, canPowerOff, phase, why, bootId, verdict, proofs } = host
+  return { hostId, pools, canPowerOff, phase, why, bootId, verdict, proofs }
+}
+
+/** Whether it has changed in what is to be written down, or in what was tried: who has been replaced shall find out before it tries anything. */
+export function isHostNews(before: WatchedHost | undefined, after: WatchedHost): boolean {
+  return (
+    before !== after &&
+    (before?.phase !== after.phase ||
+      before.bootId !== after.bootId ||
+      before.verdict !== after.verdict ||
+      before.proofs !== after.proofs ||
+      before.pools !== after.pools ||
+      before.canPowerOff !== after.canPowerOff ||
+      before.triedMs !== after.triedMs)
+  )
+}
+
+function withHosts(
+  state: HostWatchState,
+  wanted: Extract<HostWatchEvent, { kind: 'hosts' }>['hosts'],
+  nowMs: number,
+): HostWatchState {
+  const hosts = wanted.map((traits) => {
+    const { hostId, pools, canPowerOff } = traits
+    const known = state.hosts.get(hostId)
+    if (!known) return newcomer(traits, nowMs)
+    const isSame = known.canPowerOff === canPowerOff && isDeepEqual(known.pools, pools)
+    return isSame ? known : { ...known, pools, canPowerOff }
+  })
+  return { ...state, hosts: new Map(hosts.map((host) => [host.hostId, host])) }
+}
+
+function isDeepEqual(a: unknown, b: unknown): boolean {
+  return JSON.stringify(a) === JSON.stringify(b)
 }
 
 function tick(
@@ -302,18 +381,21 @@ function tick(
         : before.settleUntilMs,
   }
   const actions: HostWatchAction[] = []
+  const hosts = new Map(before.hosts)
   // First who is heard, then what follows: who is judged must not depend on the order of a list.
   for (const host of before.hosts.values()) {
     const step = listen(host, nowMs, context)
-    if (step.host !== host) state = put(state, step.host)
+    if (step.host !== host) hosts.set(host.hostId, step.host)
     actions.push(...step.actions)
   }
-  const observers = [...state.hosts.values()].filter(({ phase }) => phase === 'up')
+  state = { ...state, hosts }
+  const observers = [...hosts.values()].filter(({ phase }) => phase === 'up')
   for (const { hostId } of before.hosts.values()) {
-    const host = state.hosts.get(hostId)
+    const host = hosts.get(hostId)
     if (!host || host.phase === 'up') continue
+    // Each is judged in sight of what the former were.
     const step = look(state, host, { observers, isOwner: owners.has(hostId) }, nowMs, context)
-    if (step.host !== host) state = put(state, step.host)
+    if (step.host !== host) hosts.set(hostId, step.host)
     actions.push(...step.actions)
   }
   return { state, actions }
@@ -362,17 +444,29 @@ function look(
 ): HostStep {
   const actions: HostWatchAction[] = []
   if (host.phase !== 'quarantined')
-    for (const observer of observers)
-      for (const { pool, poolClass } of host.pools)
-        if (
-          poolClass !== 'N' &&
-          observer.hostId !== host.hostId &&
-          observer.pools.some((other) => other.pool === pool)
-        )
-          actions.push({ kind: 'ask-lease', observer: observer.hostId, hostId: host.hostId, pool })
+    for (const { pool, poolClass } of host.pools) {
+      if (poolClass === 'N') continue
+      for (const observer of observersOf(observers, host, pool))
+        actions.push({ kind: 'ask-lease', observer, hostId: host.hostId, pool })
+    }
   const management = { ...managementOf(host, nowMs, context.timings.suspectMs), isOwner }
   const next = judge(state, host, management, nowMs, context)
   return { host: next.host, actions: [...actions, ...next.actions] }
+}
+
+/** A few, the same ones from tick to tick: where all were asked, a thousand would be for each that is lost. */
+function observersOf(
+  observers: readonly WatchedHost[],
+  { hostId }: WatchedHost,
+  pool: string,
+): readonly HostId[] {
+  const ids: HostId[] = []
+  for (const observer of observers) {
+    if (observer.hostId === hostId || !observer.pools.some((other) => other.pool === pool)) continue
+    ids.push(observer.hostId)
+    if (ids.length === OBSERVERS_ASKED) break
+  }
+  return ids
 }
 
 function judge(
@@ -385,19 +479,22 @@ function judge(
   const isWell = !mgmt.isSilent && mgmt.lostPools.length === 0
   switch (host.phase) {
     case 'up':
-    case 'quarantined':
       return { host, actions: [] }
+    case 'quarantined':
+      return mgmt.isUnreachable ? move(host, 'suspect', 'it is silent again', nowMs) : { host, actions: [] }
     case 'suspect':
     case 'isolated':
     case 'pool-outage':
     case 'hold': {
+      // One that was judged has not shown yet that it has ended what is elsewhere.
+      if (isWell && host.verdict) return move(host, 'quarantined', 'it is back', nowMs)
       if (isWell) return move(cleared(host), 'up', 'it is heard again', nowMs)
       if (host.phase === 'hold') return { host, actions: [] }
       return judgeLeases(state, host, mgmt, nowMs, context)
     }
     case 'stale': {
       if (isWell) return move(host, 'quarantined', 'it is back', nowMs)
-      return seek(host, mgmt, nowMs, context)
+      return seek(state, host, mgmt, nowMs, context)
     }
     case 'fenced':
       if (isWell) return move(host, 'quarantined', 'it is back', nowMs)
@@ -421,14 +518,15 @@ function judgeLeases(
   const findings = pools.map(({ pool }) => ({ pool, finding: findingOf(host, pool, state, nowMs, context) }))
   const stale = findings.filter(({ finding }) => finding === 'stale').map(({ pool }) => pool)
   if (stale.length > 0) {
+    if (isHostDisarmed(state.disarms, host.hostId, nowMs)) return { host, actions: [] }
     const hindrance = whyNoVerdicts(state, nowMs, context)
     if (hindrance !== null) {
-      if (nowMs < state.settleUntilMs || nowMs < state.disarmedUntilMs) return { host, actions: [] }
+      if (nowMs < state.settleUntilMs) return { host, actions: [] }
       return move(host, 'hold', hindrance, nowMs)
     }
     const verdict: Verdict = { bootId: host.bootId, pools: stale, evidence: evidenceOf(host, stale, nowMs) }
     const moved = move({ ...host, verdict }, 'stale', `its lease in ${stale.join(', ')} is stale`, nowMs)
-    const sought = seek(moved.host, mgmt, nowMs, context)
+    const sought = seek(state, moved.host, mgmt, nowMs, context)
     return { host: sought.host, actions: [...moved.actions, ...sought.actions] }
   }
   if (findings.some(({ finding }) => finding === 'alive') && isUnreachable)
@@ -460,6 +558,7 @@ function findingOf(
 
 /** Seeks proofs, all kinds at once; those that do harm to a host only here, after the verdict. */
 function seek(
+  { disarms, settleUntilMs }: HostWatchState,
   before: WatchedHost,
   { isSilent, isOwner }: Management,
   nowMs: number,
@@ -481,8 +580,10 @@ function seek(
     const pools = [...verdict.pools, ...later.map(({ pool }) => pool)]
     host = { ...host, verdict: { ...verdict, pools, evidence: evidenceOf(host, pools, nowMs) } }
   }
+  // A controller that has just started has not listened whether the host is back.
+  const isHeldBack = nowMs < settleUntilMs || isHostDisarmed(disarms, hostId, nowMs)
   const isDue = (key: string) =>
-    nowMs - (host.triedMs.get(key) ?? Number.NEGATIVE_INFINITY) >= ATTEMPT_EVERY_MS
+    !isHeldBack && nowMs - (host.triedMs.get(key) ?? Number.NEGATIVE_INFINITY) >= ATTEMPT_EVERY_MS
   const mark = (key: string) => {
     host = { ...host, triedMs: new Map(host.triedMs).set(key, nowMs) }
   }
@@ -522,14 +623,35 @@ function seek(
   return { host: moved.host, actions: [...actions, ...moved.actions] }
 }
 
-function afterReport(state: HostWatchState, report: HostReport, nowMs: number): WatchStep {
-  const host = state.hosts.get(report.hostId)
-  if (!host) return { state, actions: [] }
+/** One copy for all that was heard: there may be thousands. */
+function afterReports(
+  state: HostWatchState,
+  heard: readonly HostId[],
+  reports: readonly HostReport[],
+  nowMs: number,
+): WatchStep {
+  const hosts = new Map(state.hosts)
+  const actions: HostWatchAction[] = []
+  for (const hostId of heard) {
+    const host = hosts.get(hostId)
+    if (host) hosts.set(hostId, { ...host, heardMs: nowMs })
+  }
+  for (const report of reports) {
+    const host = hosts.get(report.hostId)
+    if (!host) continue
+    const step = afterReport(host, report, nowMs)
+    hosts.set(report.hostId, step.host)
+    actions.push(...step.actions)
+  }
+  return { state: { ...state, hosts }, actions }
+}
+
+function afterReport(host: WatchedHost, report: HostReport, nowMs: number): HostStep {
   const heard = { ...host, report, heardMs: nowMs }
-  if (report.bootId === host.bootId) return { state: put(state, heard), actions: [] }
+  if (report.bootId === host.bootId) return { host: heard, actions: [] }
   // What is left of an older boot does not speak for a newer one.
   if (host.proofs.some((proof) => proof.kind === 'rebooted' && proof.bootId === report.bootId))
-    return { state, actions: [] }
+    return { host, actions: [] }
   const proof = hostProof(host, 'rebooted', null, `it has booted as ${report.bootId}`, nowMs)
   const moved = move(
     {
@@ -543,7 +665,7 @@ function afterReport(state: HostWatchState, report: HostReport, nowMs: number): 
     'it has booted anew',
     nowMs,
   )
-  return { state: put(state, moved.host), actions: [{ kind: 'host-proven', proof }, ...moved.actions] }
+  return { host: moved.host, actions: [{ kind: 'host-proven', proof }, ...moved.actions] }
 }
 
 /** A host in quarantine has shown that it has nothing any more that is another's. */

@@ -1,7 +1,14 @@
 // What keeps a pool from being written by two hosts: the storage itself (E), time and a watchdog (T), or nothing that vpe may
 // rely on (N). Two hosts try the locks on the very pool; what its type promises counts for nothing.
 
-export type PoolClass = 'E' | 'T' | 'N'
+/** The safest last. */
+export const POOL_CLASSES = ['N', 'T', 'E'] as const
+export type PoolClass = (typeof POOL_CLASSES)[number]
+
+/** An instance is as safe as the least of its pools; null where it has none. */
+export function leastClass(pools: readonly { readonly poolClass: PoolClass }[]): PoolClass | null {
+  return POOL_CLASSES.find((each) => pools.some(({ poolClass }) => poolClass === each)) ?? null
+}
 
 /** What two hosts found when they tried the locks. Null: not tried, or without an answer in time. */
 export interface PoolProbe {

@@ -8,23 +8,25 @@ import type { PoolClass } from './pool-class.ts'
 import type { HaRules } from './rules.ts'
 import { type HaTimings, leastDeadMs } from './timings.ts'
 
-export type ProofKind =
+export const PROOF_KINDS = [
   /** Its own host has let go of it: gone, drained, and never to be started there again. */
-  | 'released'
+  'released',
   /** P1: its locks were granted to another host. */
-  | 'lock-gate'
+  'lock-gate',
   /** P2: the storage has shut the host out. */
-  | 'revoked'
+  'revoked',
   /** P3: the host is powered off, and its power was read back as off. */
-  | 'powered-off'
+  'powered-off',
   /** P4: its lease is older than it can live. */
-  | 'lease-expired'
+  'lease-expired',
   /** P5: the host has booted since, and runs nothing of it. */
-  | 'rebooted'
+  'rebooted',
   /** P6: the host has ended what a pill named. */
-  | 'pill-obeyed'
+  'pill-obeyed',
   /** P7: a person says that the host is off. */
-  | 'confirmed'
+  'confirmed',
+] as const
+export type ProofKind = (typeof PROOF_KINDS)[number]
 
 export interface Proof {
   readonly kind: ProofKind

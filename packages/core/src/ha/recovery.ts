@@ -5,8 +5,16 @@
 import type { HostId, InstanceId } from '../ids.ts'
 import type { AgentCommand, LocalPhase } from './agent-ha.ts'
 import type { Pill } from './blocks.ts'
+import { isInstanceDisarmed } from './disarm.ts'
 import type { ArmedPool } from './guard.ts'
-import { freshOf, type HostPool, type HostWatchState, type WatchedHost } from './host-watch.ts'
+import {
+  freshOf,
+  type HostPool,
+  type HostReport,
+  type HostWatchState,
+  type WatchedHost,
+} from './host-watch.ts'
+import type { Placer } from './placer.ts'
 import { judgeProofs, type Proof, type ProofKind } from './proofs.ts'
 import type { HaContext, Step } from './rules.ts'
 
@@ -27,9 +35,13 @@ export const RECOVERY_LIMITS = Object.freeze({
   /** Time without guest network after which an isolated host's guests may be moved, where they want that. */
   networkPatienceMs: 30_000,
   gatePatienceMs: 10_000,
+  /** For so long the host that was given the locks is waited for; it lets go of them when it is not asked any more. */
+  gateHoldMs: 60_000,
   commandEveryMs: 2_000,
   /** Pause between two starts on one host: this, and up to as much again by chance. */
   staggerMs: 500,
+  /** After that it is looked anew for a host for what fitted none. */
+  placeAgainMs: 3_000,
 })
 
 /** When what happened in one failover, on the controller's clock (T0 to T4). */
@@ -41,6 +53,9 @@ export interface FailoverClock {
   readonly placedMs: number | null
   readonly runningMs: number | null
 }
+
+/** `off`: nobody has it. */
+export const HA_INSTANCE_STATES = ['starting', 'running', 'releasing', 'lost', 'error', 'off'] as const
 
 export interface HaInstance {
   readonly uuid: InstanceId
@@ -55,7 +70,12 @@ export interface HaInstance {
   readonly memoryMib: number
   /** What becomes of it when its host is only cut off, and its guests with it. */
   readonly isolation: 'leave' | 'restart'
-  readonly state: 'starting' | 'running' | 'releasing' | 'lost' | 'error'
+  /** Its user wants it on. One that is not is never started again: once it is proven gone, nobody has it. */
+  readonly isWanted: boolean
+  /** Its host was told to let go of it in order: by this generation it is not started again there. */
+  readonly isEnding: boolean
+  /** When it is off, `generation` is the last owner's, or that by which it was taken from it. */
+  readonly state: (typeof HA_INSTANCE_STATES)[number]
   readonly why: string
   /** For its present owner: why it may be started elsewhere. */
   readonly proofs: readonly Proof[]
@@ -81,6 +101,8 @@ interface Work {
   readonly failingSinceMs: number | null
   readonly gate: { readonly hostId: HostId; readonly sinceMs: number } | null
   readonly pill: { readonly nonce: number; readonly sentMs: number; readonly epoch: number } | null
+  /** When it fitted no host. */
+  readonly unplacedMs: number | null
 }
 
 export interface RecoveryState {
@@ -94,13 +116,43 @@ export interface RecoveryState {
 export type RecoveryEvent =
   | {
       readonly kind: 'tick'
-      /** Room on each host, beyond what the instances of this state take. */
-      readonly freeMib: ReadonlyMap<HostId, number>
+      readonly placer: Placer
       /** From 0 to 1, by chance. */
       readonly jitter: number
     }
+  /** It is given to a host: for the first time, or after nobody had it. */
   | { readonly kind: 'add'; readonly instance: HaInstance }
-  | { readonly kind: 'migrate'; readonly uuid: InstanceId; readonly hostId: HostId }
+  /** What its user wants of it; `generation` is the record's. */
+  | {
+      readonly kind: 'want'
+      readonly uuid: InstanceId
+      readonly isWanted: boolean
+      readonly isEnding: boolean
+      readonly generation: number
+      /** As before where it is left out. */
+      readonly wish?: Pick<HaInstance, 'priority' | 'isolation'>
+    }
+  /** Nobody has it, it is wanted on, and the host that it belongs to is lost. */
+  | { readonly kind: 'strand'; readonly uuid: InstanceId; readonly why: string }
+  /** Its host answers, and cannot do what a start takes. */
+  | {
+      readonly kind: 'start-failed'
+      readonly uuid: InstanceId
+      readonly generation: number
+      readonly why: string
+    }
+  /** It is to be handed over as it runs; without a generation, the next one. */
+  | {
+      readonly kind: 'migrate'
+      readonly uuid: InstanceId
+      readonly hostId: HostId
+      readonly generation?: number
+    }
+  | { readonly kind: 'cancel-migration'; readonly uuid: InstanceId }
+  /** Its old host says that it was handed over. */
+  | { readonly kind: 'moved'; readonly uuid: InstanceId }
+  /** It is no affair of recovery any more. */
+  | { readonly kind: 'gone'; readonly uuid: InstanceId }
 
 export type RecoveryAction =
   | { readonly kind: 'command'; readonly hostId: HostId; readonly command: AgentCommand }
@@ -143,18 +195,21 @@ export function startRecovery(epoch: number, instances: readonly HaInstance[], n
   }
 }
 
-/** A new instance, on its first host. */
+/** An instance that is given to a host. */
 export function newHaInstance(
   wanted: Pick<HaInstance, 'uuid' | 'pools' | 'priority' | 'memoryMib' | 'isolation'>,
   hostId: HostId,
   bootId: string,
+  generation = 1,
 ): HaInstance {
   return {
     ...wanted,
-    generation: 1,
-    lastGeneration: 1,
+    generation,
+    lastGeneration: generation,
     hostId,
     bootId,
+    isWanted: true,
+    isEnding: false,
     state: 'starting',
     why: 'it is new',
     proofs: [],
@@ -182,6 +237,7 @@ const NO_WORK = {
   failingSinceMs: null,
   gate: null,
   pill: null,
+  unplacedMs: null,
 }
 
 /** One step, in the light of what is believed of the hosts; `nowMs` is the controller's monotonic clock. */
@@ -194,24 +250,85 @@ export function stepRecovery(
 ): RecoveryStep {
   switch (event.kind) {
     case 'add':
-      return {
-        state: {
-          ...before,
-          instances: new Map(before.instances).set(event.instance.uuid, event.instance),
-        },
-        actions: [],
-      }
+      return { state: put(before, event.instance), actions: [] }
+    case 'gone': {
+      if (!before.instances.has(event.uuid)) return { state: before, actions: [] }
+      const [instances, work] = [new Map(before.instances), new Map(before.work)]
+      instances.delete(event.uuid)
+      work.delete(event.uuid)
+      return { state: { ...before, instances, work }, actions: [] }
+    }
+    case 'want':
+      return want(before, event)
     case 'migrate':
-      return migrate(before, watch, event.uuid, event.hostId)
+      return migrate(before, watch, event.uuid, event.hostId, event.generation ?? null)
+    case 'cancel-migration': {
+      const instance = before.instances.get(event.uuid)
+      if (!instance?.migration || instance.migration.isCancelled) return { state: before, actions: [] }
+      const migration = { ...instance.migration, isCancelled: true }
+      return { state: put(before, { ...instance, migration }), actions: [] }
+    }
+    case 'moved': {
+      const instance = before.instances.get(event.uuid)
+      if (!instance?.migration) return { state: before, actions: [] }
+      const { hostId, bootId, generation } = instance.migration
+      const why = 'its guest was handed over'
+      const moved = { ...instance, hostId, bootId, generation, migration: null, proofs: [], why }
+      return { state: put(before, { ...moved, state: 'starting' }), actions: [] }
+    }
+    case 'strand': {
+      const run = new Run(before, watch, nowMs, context)
+      run.strand(event.uuid, event.why)
+      return run.end()
+    }
+    case 'start-failed': {
+      const run = new Run(before, watch, nowMs, context)
+      run.failStart(event.uuid, event.generation, event.why)
+      return run.end()
+    }
     case 'tick': {
       const run = new Run(before, watch, nowMs, context)
       for (const { uuid } of before.instances.values()) run.look(uuid)
-      run.place(event.freeMib, event.jitter)
+      run.place(event.placer, event.jitter)
       run.order()
       run.settle()
-      return { state: run.state, actions: run.actions }
+      return run.end()
     }
   }
+}
+
+function put(state: RecoveryState, instance: HaInstance): RecoveryState {
+  return { ...state, instances: new Map(state.instances).set(instance.uuid, instance) }
+}
+
+function want(
+  state: RecoveryState,
+  { uuid, isWanted, isEnding, generation, wish }: Extract<RecoveryEvent, { kind: 'want' }>,
+): RecoveryStep {
+  const before = state.instances.get(uuid)
+  if (!before) return { state, actions: [] }
+  const isNews = generation > before.lastGeneration
+  const { priority, isolation } = wish ?? before
+  const isSame =
+    before.isWanted === isWanted &&
+    before.isEnding === isEnding &&
+    before.priority === priority &&
+    before.isolation === isolation
+  if (isSame && !isNews) return { state, actions: [] }
+  const lastGeneration = Math.max(before.lastGeneration, generation)
+  // A person who starts what was given up on has done something about it.
+  const isTriedAgain = before.state === 'error' && isWanted && isNews
+  const anew = { state: 'starting', why: 'its user starts it', relocations: 0, failedStarts: 0 } as const
+  const next: HaInstance = {
+    ...before,
+    priority,
+    isolation,
+    isWanted,
+    isEnding,
+    lastGeneration,
+    ...(isTriedAgain && { ...anew, avoid: [] }),
+  }
+  return { state: put(state, next), actions: [] }
 }
 
 function migrate(
@@ -219,6 +336,7 @@ function migrate(
   watch: HostWatchState,
   uuid: InstanceId,
   hostId: HostId,
+  wanted: number | null,
 ): RecoveryStep {
   const instance = state.instances.get(uuid)
   const target = watch.hosts.get(hostId)
@@ -229,31 +347,73 @@ function migrate(
     hostId !== instance.hostId &&
     watch.hosts.get(instance.hostId)?.phase === 'up'
   if (!isPossible || !target || !instance) return { state, actions: [] }
-  const generation = instance.lastGeneration + 1
+  const generation = wanted ?? instance.lastGeneration + 1
   const migration = { hostId, bootId: target.bootId, generation, isCancelled: false }
-  const next = { ...instance, lastGeneration: generation, migration }
-  return { state: { ...state, instances: new Map(state.instances).set(uuid, next) }, actions: [] }
+  const lastGeneration = Math.max(instance.lastGeneration, generation)
+  return { state: put(state, { ...instance, lastGeneration, migration }), actions: [] }
 }
 
 /** One look at everything: the steps of it, each on what the former has left. */
 class Run {
-  state: RecoveryState
-  readonly actions: RecoveryAction[] = []
+  readonly #before: RecoveryState
+  readonly #actions: RecoveryAction[] = []
   readonly #watch: HostWatchState
   readonly #nowMs: number
   readonly #context: HaContext
+  /** Those of the state before until the first change. */
+  #instances: ReadonlyMap<InstanceId, HaInstance>
+  #work: ReadonlyMap<InstanceId, Work>
+  #nonce: number
+  readonly #nextStartMs: Map<HostId, number>
 
   constructor(state: RecoveryState, watch: HostWatchState, nowMs: number, context: HaContext) {
-    this.state = state
+    this.#before = state
+    this.#instances = state.instances
+    this.#work = state.work
+    this.#nonce = state.nonce
+    this.#nextStartMs = new Map(state.nextStartMs)
     this.#watch = watch
     this.#nowMs = nowMs
     this.#context = context
   }
 
+  end(): RecoveryStep {
+    const state: RecoveryState = {
+      epoch: this.#before.epoch,
+      instances: this.#instances,
+      work: this.#work,
+      nonce: this.#nonce,
+      nextStartMs: this.#nextStartMs,
+    }
+    return { state, actions: this.#actions }
+  }
+
+  /** What nobody has is started on another host than its own. */
+  strand(uuid: InstanceId, why: string): void {
+    const instance = this.#instances.get(uuid)
+    if (instance?.state !== 'off' || !instance.isWanted) return
+    const { hostId, bootId, generation } = instance
+    const proof: Proof = {
+      ...{ kind: 'released', hostId, bootId, pool: null, uuid, generation, atMs: this.#nowMs },
+      why: 'nobody has it',
+    }
+    this.#update({ ...instance, proofs: [proof], clock: NO_CLOCK }, 'lost', why)
+  }
+
+  failStart(uuid: InstanceId, generation: number, why: string): void {
+    const instance = this.#instances.get(uuid)
+    if (instance?.generation !== generation || !instance.isWanted) return
+    if (instance.state === 'starting' || instance.state === 'running') this.#relocate(instance, why)
+  }
+
   /** What the hosts' reports and states mean for one instance. */
   look(uuid: InstanceId): void {
-    const instance = this.state.instances.get(uuid)
-    if (!instance || instance.state === 'error') return
+    const instance = this.#instances.get(uuid)
+    if (!instance || instance.state === 'off') return
+    if (instance.state === 'error') {
+      if (!instance.isWanted) this.#update(instance, 'releasing', 'its user does not want it on')
+      return
+    }
     if (instance.migration && this.#lookAtMigration(instance, instance.migration)) return
     const host = this.#watch.hosts.get(instance.hostId)
     if (!host) return
@@ -264,8 +424,12 @@ class Run {
     const local = localOf(host, uuid, instance.generation)
     if (local?.phase === 'closed') {
       const { generation, hostId, bootId } = instance
+      const why = `its host has let go of it: ${local.why}`
+      if (!instance.isWanted) {
+        this.#update({ ...instance, isEnding: false, proofs: [] }, 'off', why)
+        return
+      }
       if (!instance.proofs.some(({ kind }) => kind === 'released')) {
-        const why = `its host has let go of it: ${local.why}`
         const proof: Proof = {
           kind: 'released',
           hostId,
@@ -282,7 +446,8 @@ class Run {
     }
     const isJudged = (host.phase === 'stale' || host.phase === 'fenced') && host.verdict !== null
     if (isJudged && instance.pools.some(({ pool }) => host.verdict?.pools.includes(pool))) {
-      if (instance.state !== 'lost') this.#lose(instance, host, `its host: ${host.why}`)
+      if (instance.state !== 'lost' && !isInstanceDisarmed(this.#watch.disarms, instance, this.#nowMs))
+        this.#lose(instance, host, `its host: ${host.why}`)
       return
     }
     if (instance.state === 'lost') {
@@ -298,8 +463,7 @@ class Run {
   }
 
   #lookAtReport(instance: HaInstance, phase: LocalPhase | null, why: string): void {
-    const { timings } = this.#context
-    const work = this.#work(instance.uuid)
+    const work = this.#workOf(instance.uuid)
     if (phase === 'running') {
       if (work.absentSinceMs !== null || work.failingSinceMs !== null)
         this.#setWork(instance.uuid, { absentSinceMs: null, failingSinceMs: null })
@@ -309,6 +473,13 @@ class Run {
       return
     }
     if (instance.state === 'releasing') return
+    if (!instance.isWanted) {
+      // What stops in order shows its guest until it has let go of it.
+      const isOver = phase === null || phase === 'failed' || phase === 'given-up'
+      if (isOver && this.#isAbsentTooLong(instance, work))
+        this.#update(instance, 'releasing', 'its user does not want it on')
+      return
+    }
     if (phase === 'given-up') {
       if (instance.relocations >= RECOVERY_LIMITS.relocations)
         this.#update(instance, 'error', `it went off too often, also on other hosts: ${why}`)
@@ -325,22 +496,28 @@ class Run {
       this.#setWork(instance.uuid, { failingSinceMs: sinceMs })
       if (this.#nowMs - sinceMs > RECOVERY_LIMITS.startPatienceMs) {
         this.#setWork(instance.uuid, { failingSinceMs: null })
-        const failedStarts = instance.failedStarts + 1
-        const next = { ...instance, failedStarts, avoid: [instance.hostId] }
-        if (failedStarts < RECOVERY_LIMITS.failedStarts)
-          this.#update(next, 'releasing', `it does not start there: ${why}`)
-        else this.#update(next, 'error', `it does not start on ${failedStarts} hosts in turn: ${why}`)
+        this.#relocate(instance, why)
       }
       return
     }
-    if (phase === null && instance.state === 'running') {
-      const sinceMs = work.absentSinceMs ?? this.#nowMs
-      this.#setWork(instance.uuid, { absentSinceMs: sinceMs })
-      if (this.#nowMs - sinceMs > timings.suspectMs) {
-        this.#setWork(instance.uuid, { absentSinceMs: null })
-        this.#update(instance, 'releasing', 'its host does not know it any more')
-      }
-    }
+    if (phase === null && instance.state === 'running' && this.#isAbsentTooLong(instance, work))
+      this.#update(instance, 'releasing', 'its host does not know it any more')
+  }
+
+  #isAbsentTooLong({ uuid }: HaInstance, work: Work): boolean {
+    const sinceMs = work.absentSinceMs ?? this.#nowMs
+    const isTooLong = this.#nowMs - sinceMs > this.#context.timings.suspectMs
+    this.#setWork(uuid, { absentSinceMs: isTooLong ? null : sinceMs })
+    return isTooLong
+  }
+
+  /** A start that does not come about is tried on another host, a few times. */
+  #relocate(instance: HaInstance, why: string): void {
+    const failedStarts = instance.failedStarts + 1
+    const next = { ...instance, failedStarts, avoid: [instance.hostId] }
+    if (failedStarts < RECOVERY_LIMITS.failedStarts)
+      this.#update(next, 'releasing', `it does not start there: ${why}`)
+    else this.#update(next, 'error', `it does not start on ${failedStarts} hosts in turn: ${why}`)
   }
 
   /** True when there is nothing else to be looked at. */
@@ -378,7 +555,7 @@ class Run {
   #seekPill(instance: HaInstance, host: WatchedHost): void {
     const { guestNetworkLostMs } = host
     const { uuid, generation, hostId, bootId } = instance
-    const work = this.#work(uuid)
+    const work = this.#workOf(uuid)
     if (work.pill) {
       for (const { pool } of instance.pools) {
         const seen = freshOf(host, pool, this.#nowMs).find(({ sighting }) => {
@@ -404,19 +581,20 @@ class Run {
     }
     const isDue =
       guestNetworkLostMs !== null && this.#nowMs - guestNetworkLostMs >= RECOVERY_LIMITS.networkPatienceMs
+    if (isInstanceDisarmed(this.#watch.disarms, instance, this.#nowMs)) return
     if (!isDue || instance.pools.some(({ poolClass }) => poolClass === 'N')) return
     if (work.pill && this.#nowMs - work.pill.sentMs < 5_000) return
-    if (this.#nowMs < this.#watch.settleUntilMs || this.#nowMs < this.#watch.disarmedUntilMs) return
-    const onHost = [...this.state.instances.values()].filter(
+    if (this.#nowMs < this.#watch.settleUntilMs) return
+    const onHost = [...this.#instances.values()].filter(
       (other) => other.hostId === hostId && other.bootId === bootId,
     )
     // In class T all guests of a pool go together.
     const isWhole = instance.pools.some(({ poolClass }) => poolClass === 'T')
     if (isWhole && onHost.some(({ isolation }) => isolation === 'leave')) return
     // One pill for all of the host that are to go: there is one mailbox.
-    const shared = onHost.map(({ uuid }) => this.#work(uuid).pill).find((pill) => pill !== null)
-    const nonce = shared?.nonce ?? this.state.nonce + 1
-    const epoch = this.state.epoch
+    const shared = onHost.map(({ uuid }) => this.#workOf(uuid).pill).find((pill) => pill !== null)
+    const nonce = shared?.nonce ?? this.#nonce + 1
+    const { epoch } = this.#before
     const scope = isWhole
       ? 'all'
       : onHost
@@ -427,7 +605,7 @@ class Run {
       const seen = freshOf(host, pool, this.#nowMs).find(({ sighting }) => sighting.kind === 'alive')
       if (seen?.sighting.kind !== 'alive') continue
       const targetIncarnation = seen.sighting.lease.incarnation
-      this.actions.push({
+      this.#actions.push({
         kind: 'write-pill',
         via: seen.observer,
         hostId,
@@ -437,20 +615,19 @@ class Run {
       isSent = true
     }
     if (!isSent) return
-    this.state = { ...this.state, nonce: Math.max(this.state.nonce, nonce) }
+    this.#nonce = Math.max(this.#nonce, nonce)
     this.#setWork(uuid, { pill: { nonce, epoch, sentMs: this.#nowMs } })
     if (instance.state !== 'lost') this.#lose(instance, host, 'its host is cut off, and its guests with it')
   }
 
   /** Gives proven instances a new owner. */
-  place(freeMib: ReadonlyMap<HostId, number>, jitter: number): void {
+  place(placer: Placer, jitter: number): void {
     const { timings, rules } = this.#context
-    const room = new Map(freeMib)
-    for (const { hostId, memoryMib, state } of this.state.instances.values())
-      if (state !== 'lost' && state !== 'error') room.set(hostId, (room.get(hostId) ?? 0) - memoryMib)
-    const lost = [...this.state.instances.values()].filter(
+    const lost = [...this.#instances.values()].filter(
       ({ state, migration }) => state === 'lost' && !migration,
     )
+    if (lost.length === 0) return
+    const starting = new Starting(this.#instances.values())
     lost.sort((a, b) => PRIORITIES.indexOf(a.priority) - PRIORITIES.indexOf(b.priority))
     for (const instance of lost) {
       const verdicts = instance.pools.map((pool) => ({
@@ -465,6 +642,10 @@ class Run {
         ),
       }))
       const open = verdicts.filter(({ verdict }) => verdict.kind !== 'proven')
+      if (isInstanceDisarmed(this.#watch.disarms, instance, this.#nowMs)) {
+        this.#explain(instance, 'a person has disarmed it')
+        continue
+      }
       if (open.length > 0 && (rules.needsProofPerPool || open.length === verdicts.length)) {
         const canGate = open.every(
           ({ pool, verdict }) => pool.poolClass === 'E' && verdict.kind === 'unproven',
@@ -473,67 +654,80 @@ class Run {
           this.#gate(
             instance,
             open.map(({ pool }) => pool),
-            room,
+            placer,
           )
         continue
       }
-      if (rules.limitsStarts && !this.#mayStart(instance)) continue
-      const gated = this.#work(instance.uuid).gate?.hostId ?? null
-      const target = this.#choose(instance, room, gated, true)
-      if (!target) {
-        this.#explain(instance, 'no host has room for it now')
+      const proofs = verdicts.flatMap(({ verdict }) => (verdict.kind === 'proven' ? [verdict.proof] : []))
+      if (!instance.isWanted) {
+        // The next number says to its old host that it has it no more.
+        const generation = instance.lastGeneration + 1
+        this.#forgetWork(instance.uuid)
+        this.#update(
+          {
+            ...instance,
+            ...{ generation, lastGeneration: generation, isEnding: false, proofs: [], startedBy: [] },
+          },
+          'off',
+          `it is gone, and is not wanted on: ${listProofs(proofs)}`,
+        )
         continue
       }
-      room.set(target.hostId, (room.get(target.hostId) ?? 0) - instance.memoryMib)
-      this.state = {
-        ...this.state,
-        nextStartMs: new Map(this.state.nextStartMs).set(
-          target.hostId,
-          this.#nowMs + RECOVERY_LIMITS.staggerMs * (1 + jitter),
-        ),
-      }
-      const proofs = verdicts.flatMap(({ verdict }) => (verdict.kind === 'proven' ? [verdict.proof] : []))
-      const generation = instance.lastGeneration + 1
-      const clock: FailoverClock = {
-        ...instance.clock,
-        provenMs: Math.max(...proofs.map(({ atMs }) => atMs), 0),
-        provenBy: [...new Set(proofs.map(({ kind }) => kind))],
-        placedMs: this.#nowMs,
-        runningMs: null,
-      }
-      this.#forgetWork(instance.uuid)
-      this.#update(
-        {
-          ...instance,
-          generation,
-          lastGeneration: generation,
-          hostId: target.hostId,
-          bootId: target.bootId,
-          proofs: [],
-          startedBy: proofs,
-          clock,
-        },
-        'starting',
-        `generation ${generation} on another host: ${proofs.map(({ kind, why }) => `${kind} (${why})`).join(', ')}`,
-      )
+      this.#start(instance, proofs, starting, placer, jitter)
     }
   }
 
+  #start(
+    instance: HaInstance,
+    proofs: readonly Proof[],
+    starting: Starting,
+    placer: Placer,
+    jitter: number,
+  ): void {
+    const { uuid } = instance
+    if (this.#context.rules.limitsStarts && !starting.mayStart(instance, this.#nowMs)) return
+    const { gate } = this.#workOf(uuid)
+    const isHeld = gate !== null && this.#nowMs - gate.sinceMs < RECOVERY_LIMITS.gateHoldMs
+    const target = this.#choose(instance, placer, isHeld ? gate.hostId : null, starting)
+    if (!target) return
+    placer.take(instance, target.hostId)
+    this.#nextStartMs.set(target.hostId, this.#nowMs + RECOVERY_LIMITS.staggerMs * (1 + jitter))
+    const generation = instance.lastGeneration + 1
+    const clock: FailoverClock = {
+      ...instance.clock,
+      provenMs: Math.max(...proofs.map(({ atMs }) => atMs), 0),
+      provenBy: [...new Set(proofs.map(({ kind }) => kind))],
+      placedMs: this.#nowMs,
+      runningMs: null,
+    }
+    this.#forgetWork(uuid)
+    const next: HaInstance = {
+      ...instance,
+      generation,
+      lastGeneration: generation,
+      hostId: target.hostId,
+      bootId: target.bootId,
+      isEnding: false,
+      proofs: [],
+      startedBy: proofs,
+      clock,
+    }
+    starting.add(next)
+    this.#update(next, 'starting', `generation ${generation} on another host: ${listProofs(proofs)}`)
+  }
+
   /** Has a host try for the locks: that it gets them is the proof, and that it does not does no harm. */
-  #gate(instance: HaInstance, pools: readonly HostPool[], room: ReadonlyMap<HostId, number>): void {
+  #gate(instance: HaInstance, pools: readonly HostPool[], placer: Placer): void {
     const host = this.#watch.hosts.get(instance.hostId)
     if (host?.bootId === instance.bootId && host.phase !== 'stale' && host.phase !== 'fenced') return
-    const work = this.#work(instance.uuid)
-    const isPatient = work.gate && this.#nowMs - work.gate.sinceMs < RECOVERY_LIMITS.gatePatienceMs
-    const target = this.#choose(instance, room, isPatient && work.gate ? work.gate.hostId : null, false)
-    if (!target) {
-      this.#explain(instance, 'no host has room for it now')
-      return
-    }
-    if (work.gate?.hostId !== target.hostId)
+    const { gate } = this.#workOf(instance.uuid)
+    const isPatient = gate && this.#nowMs - gate.sinceMs < RECOVERY_LIMITS.gatePatienceMs
+    const target = this.#choose(instance, placer, isPatient && gate ? gate.hostId : null, null)
+    if (!target) return
+    if (gate?.hostId !== target.hostId)
       this.#setWork(instance.uuid, { gate: { hostId: target.hostId, sinceMs: this.#nowMs } })
     const { uuid, generation, hostId, bootId } = instance
-    const local = target.report?.instances.find((other) => other.uuid === uuid)
+    const local = target.report && instanceIn(target.report, uuid)
     if (target.report?.bootId === target.bootId && local?.phase === 'gated' && local.why === '') {
       const proofs = pools.map(
         ({ pool }): Proof => ({
@@ -552,68 +746,65 @@ class Run {
     }
     this.#command(target, uuid, {
       kind: 'gate',
-      epoch: this.state.epoch,
+      epoch: this.#before.epoch,
       bootId: target.bootId,
       instance: { uuid, generation },
       pools: armedPools(pools),
     })
   }
 
-  #mayStart(instance: HaInstance): boolean {
-    const starting = [...this.state.instances.values()].filter(({ state }) => state === 'starting')
-    if (starting.length >= RECOVERY_LIMITS.starts) return false
-    const rank = PRIORITIES.indexOf(instance.priority)
-    // Those before it come first, but not for ever.
-    return !starting.some(
-      (other) =>
-        PRIORITIES.indexOf(other.priority) < rank &&
-        this.#nowMs - (other.clock.placedMs ?? Number.NEGATIVE_INFINITY) < RECOVERY_LIMITS.classPatienceMs,
-    )
-  }
-
+  /** @param starting null where it is only tried for its locks */
   #choose(
     instance: HaInstance,
-    room: ReadonlyMap<HostId, number>,
+    placer: Placer,
     preferred: HostId | null,
-    isStart: boolean,
+    starting: Starting | null,
   ): WatchedHost | null {
     const { rules } = this.#context
-    const fits = [...this.#watch.hosts.values()].filter(
+    const { unplacedMs } = this.#workOf(instance.uuid)
+    if (unplacedMs !== null && this.#nowMs - unplacedMs < RECOVERY_LIMITS.placeAgainMs) return null
+    const able = [...this.#watch.hosts.values()].filter(
       (host) =>
         host.phase === 'up' &&
         this.#nowMs - host.heardMs <= this.#context.timings.suspectMs &&
-        (room.get(host.hostId) ?? 0) >= instance.memoryMib &&
+        (host.report?.guardFault ?? '') === '' &&
         instance.pools.every(({ pool }) => host.pools.some((other) => other.pool === pool)) &&
-        !host.report?.lostPools.some((pool) => instance.pools.some((other) => other.pool === pool)) &&
-        (!isStart ||
-          !rules.limitsStarts ||
-          (this.#startsOn(host.hostId) < RECOVERY_LIMITS.startsPerHost &&
-            this.#nowMs >= (this.state.nextStartMs.get(host.hostId) ?? 0))),
+        !host.report?.lostPools.some((pool) => instance.pools.some((other) => other.pool === pool)),
     )
-    const pinned = fits.find(({ hostId }) => hostId === preferred)
-    if (pinned) return pinned
-    if (preferred !== null && isStart) return null
-    const wanted = fits.filter(({ hostId }) => !instance.avoid.includes(hostId))
+    const fits = able.filter(
+      ({ hostId }) =>
+        !starting ||
+        !rules.limitsStarts ||
+        (starting.on(hostId) < RECOVERY_LIMITS.startsPerHost &&
+          this.#nowMs >= (this.#nextStartMs.get(hostId) ?? 0)),
+    )
+    const pick = (hosts: readonly WatchedHost[]) => {
+      if (hosts.length === 0) return null
+      const hostIds = hosts.map(({ hostId }) => hostId)
+      return placer.choose(instance, hostIds)
+    }
+    if (preferred !== null) {
+      const pinned = pick(fits.filter(({ hostId }) => hostId === preferred))
+      if (pinned?.hostId) return this.#watch.hosts.get(pinned.hostId) ?? null
+      // Another would have to wait for the locks that this one holds; it lets go of them in time.
+      if (starting) return null
+    }
+    const others = pick(fits.filter(({ hostId }) => !instance.avoid.includes(hostId)))
     // Where there is no other, the one to be avoided is better than none.
-    const pool = wanted.length > 0 ? wanted : fits
-    return pool.reduce<WatchedHost | null>(
-      (best, host) =>
-        best === null || (room.get(host.hostId) ?? 0) > (room.get(best.hostId) ?? 0) ? host : best,
-      null,
-    )
-  }
-
-  #startsOn(hostId: HostId): number {
-    let count = 0
-    for (const instance of this.state.instances.values())
-      if (instance.state === 'starting' && instance.hostId === hostId) count++
-    return count
+    const choice = others?.hostId ? others : pick(fits)
+    if (choice?.hostId) return this.#watch.hosts.get(choice.hostId) ?? null
+    // Those that are only busy with other starts are free again soon.
+    if (fits.length < able.length) return null
+    const why = choice?.hostId === null ? choice.why : 'no host fits: none that reaches its pools is up'
+    this.#explain(instance, why)
+    this.#setWork(instance.uuid, { unplacedMs: this.#nowMs })
+    return null
   }
 
   /** Says what is wanted to those who are to do it. */
   order(): void {
-    const { epoch } = this.state
-    for (const instance of this.state.instances.values()) {
+    const { epoch } = this.#before
+    for (const instance of this.#instances.values()) {
       const { uuid, generation, bootId } = instance
       const host = this.#watch.hosts.get(instance.hostId)
       if (instance.migration) this.#orderMigration(instance, instance.migration)
@@ -646,12 +837,12 @@ class Run {
     const target = this.#watch.hosts.get(hostId)
     if (!target || target.bootId !== bootId) return
     const { uuid } = instance
-    const { epoch } = this.state
+    const { epoch } = this.#before
     const pools = armedPools(instance.pools)
     if (isCancelled)
       this.#command(target, uuid, { kind: 'release', epoch, instance: { uuid, generation }, pools })
     else if (localOf(target, uuid, generation)?.phase === 'incoming')
-      this.actions.push({
+      this.#actions.push({
         kind: 'hand-over',
         hostId: instance.hostId,
         uuid,
@@ -668,7 +859,7 @@ class Run {
       const { report } = host
       if (!report || report.bootId !== host.bootId || host.heardMs < host.sinceMs) continue
       const older = report.instances.filter(({ uuid, generation, phase }) => {
-        const record = this.state.instances.get(uuid)
+        const record = this.#instances.get(uuid)
         const isIncoming = record?.migration?.hostId === host.hostId
         return (
           record && !isIncoming && record.generation > generation && phase !== 'closed' && phase !== 'gated'
@@ -676,29 +867,35 @@ class Run {
       })
       // What waits for a guest that nobody will hand over any more is let go of.
       for (const { uuid, generation, phase } of report.instances) {
-        const record = this.state.instances.get(uuid)
+        const record = this.#instances.get(uuid)
         if (phase !== 'incoming' || !record || record.generation === generation) continue
         if (record.migration?.hostId === host.hostId && record.migration.generation === generation) continue
         const pools = armedPools(record.pools)
         this.#command(host, uuid, {
           kind: 'release',
-          epoch: this.state.epoch,
+          epoch: this.#before.epoch,
           instance: { uuid, generation },
           pools,
         })
       }
+      // Definitions that it has kept of what went elsewhere while it was off.
+      const leftBehind = (report.others ?? []).filter((uuid) => {
+        const record = this.#instances.get(uuid)
+        return record && record.hostId !== host.hostId && record.migration?.hostId !== host.hostId
+      })
       const isQuarantined = host.phase === 'quarantined'
-      if (isQuarantined && older.length === 0 && this.#nowMs - host.sinceMs > 1_000)
-        this.actions.push({ kind: 'admit-host', hostId: host.hostId })
-      else if (older.length > 0 || isQuarantined) {
-        const records = report.instances.flatMap(({ uuid }) => {
-          const record = this.state.instances.get(uuid)
+      const isAdmitted = isQuarantined && older.length === 0 && this.#nowMs - host.sinceMs > 1_000
+      if (isAdmitted) this.#actions.push({ kind: 'admit-host', hostId: host.hostId })
+      if (older.length > 0 || leftBehind.length > 0 || (isQuarantined && !isAdmitted)) {
+        const shown = [...report.instances.map(({ uuid }) => uuid), ...leftBehind]
+        const records = shown.flatMap((uuid) => {
+          const record = this.#instances.get(uuid)
           return record ? [{ uuid, generation: record.generation, hostId: record.hostId }] : []
         })
-        this.actions.push({
+        this.#actions.push({
           kind: 'command',
           hostId: host.hostId,
-          command: { kind: 'settle', epoch: this.state.epoch, records },
+          command: { kind: 'settle', epoch: this.#before.epoch, records },
         })
       }
     }
@@ -714,7 +911,7 @@ class Run {
   }
 
   #update(instance: HaInstance, state: HaInstance['state'], why: string): void {
-    const from = this.state.instances.get(instance.uuid)?.state ?? state
+    const from = this.#instances.get(instance.uuid)?.state ?? state
     const next = { ...instance, state, why }
     this.#replace(next)
     if (from !== state) {
@@ -722,7 +919,7 @@ class Run {
         sinceMs: this.#nowMs,
         commandedMs: Number.NEGATIVE_INFINITY,
       })
-      this.actions.push({ kind: 'instance-changed', instance: next, from })
+      this.#actions.push({ kind: 'instance-changed', instance: next, from })
     }
   }
 
@@ -731,33 +928,73 @@ class Run {
   }
 
   #replace(instance: HaInstance): void {
-    this.state = {
-      ...this.state,
-      instances: new Map(this.state.instances).set(instance.uuid, instance),
-    }
+    // One copy for all changes of a run: there may be a hundred thousand.
+    const instances =
+      this.#instances === this.#before.instances
+        ? new Map(this.#instances)
+        : (this.#instances as Map<InstanceId, HaInstance>)
+    this.#instances = instances.set(instance.uuid, instance)
   }
 
   #command(host: WatchedHost, uuid: InstanceId, command: AgentCommand): void {
-    const work = this.#work(uuid)
-    if (this.#nowMs - work.commandedMs < RECOVERY_LIMITS.commandEveryMs) return
+    const { commandedMs } = this.#workOf(uuid)
+    if (this.#nowMs - commandedMs < RECOVERY_LIMITS.commandEveryMs) return
     this.#setWork(uuid, { commandedMs: this.#nowMs })
-    this.actions.push({ kind: 'command', hostId: host.hostId, command })
+    this.#actions.push({ kind: 'command', hostId: host.hostId, command })
   }
 
-  #work(uuid: InstanceId): Work {
-    return this.state.work.get(uuid) ?? { ...NO_WORK, sinceMs: this.#nowMs }
+  #workOf(uuid: InstanceId): Work {
+    return this.#work.get(uuid) ?? { ...NO_WORK, sinceMs: this.#nowMs }
   }
 
   #setWork(uuid: InstanceId, change: Partial<Work>): void {
-    const work = { ...this.#work(uuid), ...change }
-    this.state = { ...this.state, work: new Map(this.state.work).set(uuid, work) }
+    this.#work = this.#ownWork().set(uuid, { ...this.#workOf(uuid), ...change })
   }
 
   #forgetWork(uuid: InstanceId): void {
-    const work = new Map(this.state.work)
+    const work = this.#ownWork()
     work.delete(uuid)
-    this.state = { ...this.state, work }
+    this.#work = work
   }
+
+  #ownWork(): Map<InstanceId, Work> {
+    return this.#work === this.#before.work ? new Map(this.#work) : (this.#work as Map<InstanceId, Work>)
+  }
+}
+
+/** Restarts that are under way. */
+class Starting {
+  readonly #instances: HaInstance[] = []
+  readonly #onHost = new Map<HostId, number>()
+
+  constructor(instances: Iterable<HaInstance>) {
+    for (const instance of instances)
+      if (instance.state === 'starting' && instance.startedBy.length > 0) this.add(instance)
+  }
+
+  add(instance: HaInstance): void {
+    this.#instances.push(instance)
+    this.#onHost.set(instance.hostId, this.on(instance.hostId) + 1)
+  }
+
+  on(hostId: HostId): number {
+    return this.#onHost.get(hostId) ?? 0
+  }
+
+  mayStart(instance: HaInstance, nowMs: number): boolean {
+    if (this.#instances.length >= RECOVERY_LIMITS.starts) return false
+    const rank = PRIORITIES.indexOf(instance.priority)
+    // Those before it come first, but not for ever.
+    return !this.#instances.some(
+      (other) =>
+        PRIORITIES.indexOf(other.priority) < rank &&
+        nowMs - (other.clock.placedMs ?? Number.NEGATIVE_INFINITY) < RECOVERY_LIMITS.classPatienceMs,
+    )
+  }
+}
+
+function listProofs(proofs: readonly Proof[]): string {
+  return proofs.map(({ kind, why }) => `${kind} (${why})`).join(', ')
 }
 
 function localOf(
@@ -767,7 +1004,20 @@ function localOf(
 ): { readonly phase: LocalPhase; readonly why: string } | null {
   const { report } = host
   if (!report || report.bootId !== host.bootId) return null
-  return report.instances.find((local) => local.uuid === uuid && local.generation === generation) ?? null
+  const local = instanceIn(report, uuid)
+  return local?.generation === generation ? local : null
+}
+
+/** Reports never change: each is gone through once. */
+const indexes = new WeakMap<HostReport, ReadonlyMap<InstanceId, HostReport['instances'][number]>>()
+
+function instanceIn(report: HostReport, uuid: InstanceId): HostReport['instances'][number] | null {
+  let index = indexes.get(report)
+  if (!index) {
+    index = new Map(report.instances.map((local) => [local.uuid, local]))
+    indexes.set(report, index)
+  }
+  return index.get(uuid) ?? null
 }
 
 function armedPools(pools: readonly HostPool[]): ArmedPool[] {

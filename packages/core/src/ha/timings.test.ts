@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { HA_PROFILES, leastDeadMs, refuseTimings, worstDetectionMs } from './timings.ts'
+import { HA_PROFILES, leastDeadMs, profileOf, refuseTimings, worstDetectionMs } from './timings.ts'
 
 test.each(Object.entries(HA_PROFILES))('the profile %s is safe', (_name, timings) => {
   expect(refuseTimings(timings)).toBeNull()
@@ -22,4 +22,10 @@ test.each([
   [{ flightMs: Number.NaN }, /flightMs is NaN/],
 ])('unsafe timings are refused, with the figures: %o', (change, why) => {
   expect(refuseTimings({ ...HA_PROFILES.default, ...change })).toMatch(why)
+})
+
+test('a profile is known by its times, in whatever order they are given', () => {
+  const { deadMs, ...rest } = HA_PROFILES.fast
+  expect(profileOf({ deadMs, ...rest })).toBe('fast')
+  expect(profileOf({ ...rest, deadMs: deadMs + 1 })).toBeNull()
 })

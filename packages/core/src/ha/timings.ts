@@ -73,6 +73,13 @@ export const HA_PROFILES = Object.freeze({
 
 export type HaProfile = keyof typeof HA_PROFILES
 
+/** What these timings are called; null where they are nobody's profile. */
+export function profileOf(timings: HaTimings): HaProfile | null {
+  const names = Object.keys(HA_PROFILES) as HaProfile[]
+  const asText = JSON.stringify(Object.entries(timings).sort())
+  return names.find((name) => JSON.stringify(Object.entries(HA_PROFILES[name]).sort()) === asText) ?? null
+}
+
 /** The least age of a lease that proves its host dead, whatever the two clocks do. */
 export function leastDeadMs(
   timings: Pick<HaTimings, 'selfMs' | 'watchdogMs' | 'flightMs' | 'watchdogLateMs'>,

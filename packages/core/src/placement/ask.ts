@@ -10,6 +10,7 @@ import { filterHostIds } from './filter-host-ids.ts'
 import { filterHostState } from './filter-host-state.ts'
 import { filterImage } from './filter-image.ts'
 import { filterMaintenance } from './filter-maintenance.ts'
+import { filterUnreliable } from './filter-unreliable.ts'
 import type { HostTable } from './host-table.ts'
 import { usablePools } from './pool-choice.ts'
 import type { MarkingFilter, PlacementRequest } from './rules.ts'
@@ -26,6 +27,7 @@ export const MARKING_FILTERS: readonly MarkingFilter[] = [
   filterDataDisks,
   filterAffinity,
   filterAntiAffinity,
+  filterUnreliable,
 ]
 
 export interface Ask {

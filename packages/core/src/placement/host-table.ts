@@ -32,7 +32,7 @@ export class HostTable {
   // By row.
   ids: HostId[] = []
   names: string[] = []
-  /** MARK.down and MARK.cordoned. */
+  /** MARK.down, MARK.cordoned and MARK.unreliable. */
   blocked = new Uint16Array(0)
   cpus = new Float64Array(0)
   memoryMib = new Float64Array(0)
@@ -45,6 +45,7 @@ export class HostTable {
   haInstances = new Int32Array(0)
   featureSet = new Int32Array(0)
   readonly #rowOf = new Map<string, number>()
+  readonly #unreliable = new Map<HostId, string>()
   readonly #freeRows: number[] = []
   #rows = 0
   readonly #changedRows = new Int32Array(this.changesKept)
@@ -119,13 +120,29 @@ export class HostTable {
     const row = this.#rowOf.get(id) ?? this.#addRow(id)
     const { vcpuRatio, memoryRatio, hostReservedMib } = this.policy
     this.names[row] = name
-    this.blocked[row] = (state === 'up' ? 0 : MARK.down) | (schedulable ? 0 : MARK.cordoned)
+    const unreliable = this.#unreliable.has(id) ? MARK.unreliable : 0
+    this.blocked[row] = (state === 'up' ? 0 : MARK.down) | (schedulable ? 0 : MARK.cordoned) | unreliable
     this.cpus[row] = cpus
     this.memoryMib[row] = memoryMib
     this.vcpusTotal[row] = cpus * vcpuRatio
     this.memoryTotal[row] = Math.max(0, (memoryMib - hostReservedMib) * memoryRatio)
     this.featureSet[row] = this.features.intern(cpuFeatures)
     this.#touch(row)
+  }
+
+  /** Says why a host gets nothing new, whatever its state; null where it may. It holds for one that is yet to come, too. */
+  setUnreliable(id: HostId, why: string | null): void {
+    if (why === null) this.#unreliable.delete(id)
+    else this.#unreliable.set(id, why)
+    const row = this.rowOf(id)
+    if (row < 0) return
+    const blocked = (this.blocked[row] as number) & ~MARK.unreliable
+    this.blocked[row] = blocked | (why === null ? 0 : MARK.unreliable)
+    this.#touch(row)
+  }
+
+  whyUnreliable(row: number): string {
+    return this.#unreliable.get(this.ids[row] ?? '') ?? ''
   }
 
   removeHost(id: HostId): void {

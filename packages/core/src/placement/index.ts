@@ -38,7 +38,7 @@ export function explainMisfit(
   const ask = prepareAsk(table, request)
   const row = table.rowOf(hostId)
   const marks = ask.marks.slice()
-  marks[row] = (marks[row] as number) & ~(MARK.cordoned | (mayBeDown ? MARK.down : 0))
+  marks[row] = (marks[row] as number) & ~(MARK.cordoned | MARK.unreliable | (mayBeDown ? MARK.down : 0))
   const filter = FILTERS[judge(table, { ...ask, marks }, row)]
   return filter?.explain(table, ask, row) ?? null
 }

@@ -11,6 +11,7 @@ export const MARK = {
   dataDisks: 1 << 6,
   affinity: 1 << 7,
   antiAffinity: 1 << 8,
+  unreliable: 1 << 9,
 } as const
 
 /** Marks every row but some. */

@@ -1,0 +1,197 @@
+// What happens to hosts, storage and guests, one at a time, and what has to come of it. Each case leaves everything mended; whether all is
+// as it should be afterwards is for the stage to say.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { JournalingGuest } from './journaling-guest.ts'
+import type { Stage } from './stage.ts'
+
+export interface Case {
+  readonly name: string
+  readonly weight: number
+  /** It makes a guest go off without its host, which is done only so often before the guest is taken for broken. */
+  readonly endsGuest?: boolean
+  /** Only a lab with watchdogs comes out of it. */
+  readonly needsWatchdog?: boolean
+  /**
+   * @returns for each guest that had to run elsewhere, how long it took until it did, in ms
+   */
+  readonly play: (stage: Stage, victim: Victim) => Promise<readonly number[]>
+}
+
+export interface Victim {
+  readonly host: string
+  readonly guest: JournalingGuest
+}
+
+/** The storage is down for longer than any time of HA but those of slow filers. */
+const OUTAGE_MS = 60_000
+
+export const CASES: readonly Case[] = [
+  { name: 'host-kill', weight: 4, play: hostKill },
+  { name: 'partition', weight: 2, play: partition },
+  { name: 'isolate', weight: 2, play: (stage, victim) => cut(stage, victim, { storageOnly: false }) },
+  { name: 'storage-hang', weight: 2, play: (stage, victim) => cut(stage, victim, { storageOnly: true }) },
+  { name: 'pool-outage', weight: 1, play: poolOutage },
+  { name: 'agent-kill', weight: 1, play: agentKill },
+  { name: 'agent-stop', weight: 1, play: agentStop },
+  { name: 'guard-kill', weight: 2, play: guardKill },
+  { name: 'guard-stop', weight: 2, needsWatchdog: true, play: guardStop },
+  { name: 'guest-crash', weight: 2, endsGuest: true, play: guestCrash },
+  { name: 'guest-poweroff', weight: 1, endsGuest: true, play: guestPoweroff },
+  { name: 'controller-down-guest-crash', weight: 1, endsGuest: true, play: guestCrashUncontrolled },
+  { name: 'controller-down-host-kill', weight: 1, play: hostKillUncontrolled },
+]
+
+/** Its guests run elsewhere while it is off. */
+async function hostKill(stage: Stage, { host }: Victim): Promise<readonly number[]> {
+  const guests = stage.guestsOn(host)
+  const killedMs = performance.now()
+  await stage.lab.kill(host)
+  const tookMs = await stage.elsewhere(guests, host, killedMs)
+  await stage.lab.start(host)
+  return tookMs
+}
+
+/** Its leases say that it lives: nothing is started anywhere, however long it takes. */
+async function partition(stage: Stage, { host }: Victim): Promise<readonly number[]> {
+  const before = stage.standing()
+  await stage.lab.partition(host)
+  await stage.until(`${host} is missed`, async () => {
+    return (await stage.cluster.hostState(host)) === 'down' ? undefined : 'it is up'
+  })
+  await sleep(stage.timings.deadMs)
+  await stage.expectUndisturbed(before)
+  await stage.lab.heal(host)
+  return []
+}
+
+/**
+ * Its guests run elsewhere, once the storage takes nothing from it any more; those that it has end by then, or when it is back. Which
+ * of them it still runs meanwhile does no harm.
+ */
+async function cut(
+  stage: Stage,
+  { host }: Victim,
+  { storageOnly }: { readonly storageOnly: boolean },
+): Promise<readonly number[]> {
+  const guests = stage.guestsOn(host)
+  stage.runs.excuse(host)
+  const cutMs = performance.now()
+  await stage.lab.isolate(host, { storageOnly })
+  const tookMs = await stage.elsewhere(guests, host, cutMs)
+  await stage.lab.heal(host)
+  return tookMs
+}
+
+/** All stand still, and go on: nothing is restarted or ended. Where only time protects the pool every host has to end its guests instead. */
+async function poolOutage(stage: Stage): Promise<readonly number[]> {
+  const before = stage.standing()
+  await stage.lab.setPool('outage')
+  await sleep(OUTAGE_MS)
+  await stage.lab.setPool('whole')
+  if (stage.lab.choices.hasLocks || OUTAGE_MS < stage.timings.selfMs) await stage.expectUndisturbed(before)
+  return []
+}
+
+async function agentKill(stage: Stage, { host }: Victim): Promise<readonly number[]> {
+  const before = stage.standing()
+  stage.lab.signal(host, 'agent', 'SIGKILL')
+  await stage.expectUndisturbed(before)
+  // Returns when the next one listens.
+  await stage.lab.start(host)
+  return []
+}
+
+/** It is as good as cut off from management. */
+async function agentStop(stage: Stage, { host }: Victim): Promise<readonly number[]> {
+  const before = stage.standing()
+  stage.lab.signal(host, 'agent', 'SIGSTOP')
+  await stage.until(`${host} is missed`, async () => {
+    return (await stage.cluster.hostState(host)) === 'down' ? undefined : 'it is up'
+  })
+  await sleep(stage.timings.tryMs)
+  await stage.expectUndisturbed(before)
+  stage.lab.signal(host, 'agent', 'SIGCONT')
+  return []
+}
+
+/** The next one takes over before anybody minds. */
+async function guardKill(stage: Stage, { host }: Victim): Promise<readonly number[]> {
+  const before = stage.standing()
+  stage.lab.signal(host, 'guard', 'SIGKILL')
+  await stage.until('another guard runs', () =>
+    stage.lab.host(host).pidsOf('guard').length > 0 ? undefined : 'none',
+  )
+  await stage.expectUndisturbed(before)
+  return []
+}
+
+/** Nobody pets the watchdog: the host is reset, and its guests live anew, here or elsewhere. */
+async function guardStop(stage: Stage, { host }: Victim): Promise<readonly number[]> {
+  const guests = stage.guestsOn(host).map((guest) => ({ guest, life: guest.life() }))
+  const resets = stage.lab.host(host).resets()
+  stage.lab.signal(host, 'guard', 'SIGSTOP')
+  await stage.until(`${host} is reset`, () =>
+    stage.lab.host(host).resets() > resets ? undefined : 'not yet',
+  )
+  for (const { guest, life } of guests) await stage.livesAnew(guest, life)
+  return []
+}
+
+async function guestCrash(stage: Stage, { guest }: Victim): Promise<readonly number[]> {
+  await livesAnewOnItsHost(stage, guest, () => crash(stage, guest))
+  return []
+}
+
+async function guestPoweroff(stage: Stage, { guest }: Victim): Promise<readonly number[]> {
+  const host = stage.hostOf(guest)
+  await livesAnewOnItsHost(stage, guest, async () => {
+    const said = await stage.lab.host(host).virsh(['shutdown', guest.uuid], 60_000)
+    if (said === undefined) throw new Error(`libvirt of ${host} did not shut ${guest.name} down`)
+  })
+  return []
+}
+
+/** Its agent needs nobody for it. */
+async function guestCrashUncontrolled(stage: Stage, { guest }: Victim): Promise<readonly number[]> {
+  killController(stage)
+  await livesAnewOnItsHost(stage, guest, () => crash(stage, guest))
+  await stage.lab.startServices()
+  return []
+}
+
+/** Nothing happens until there is a controller again, which listens first, and then finds the host gone. */
+async function hostKillUncontrolled(stage: Stage, { host }: Victim): Promise<readonly number[]> {
+  const guests = stage.guestsOn(host)
+  killController(stage)
+  const killedMs = performance.now()
+  await stage.lab.kill(host)
+  await sleep(stage.timings.suspectMs)
+  await stage.lab.startServices()
+  await stage.elsewhere(guests, host, killedMs)
+  await stage.lab.start(host)
+  return []
+}
+
+async function livesAnewOnItsHost(
+  stage: Stage,
+  guest: JournalingGuest,
+  end: () => Promise<void>,
+): Promise<void> {
+  const host = stage.hostOf(guest)
+  const life = guest.life()
+  await end()
+  await stage.livesAnew(guest, life)
+  if (stage.hostOf(guest) !== host)
+    throw new Error(`${guest.name} was on ${host}, and is on ${stage.hostOf(guest)}`)
+}
+
+async function crash(stage: Stage, guest: JournalingGuest): Promise<void> {
+  const pid = stage.lab.host(stage.hostOf(guest)).pidOfGuest(guest.uuid)
+  if (pid === undefined) throw new Error(`${guest.name} has no process`)
+  process.kill(pid, 'SIGKILL')
+}
+
+function killController(stage: Stage): void {
+  for (const service of ['controller', 'nats'] as const) process.kill(stage.lab.pidOf(service), 'SIGKILL')
+}
