@@ -21,6 +21,7 @@ const EXTENSIONS = [
   'hostname',
   'ssh_keys',
   'user_data_sha256',
+  'unprotected',
   'ha_priority',
   'ha_isolation',
 ]
@@ -54,7 +55,6 @@ describe('List instances', () => {
           flavor_uuid: bed.ids.flavor,
           flavor: 'default',
           ha: false,
-          unprotected: null,
           tags: ['private', 'production'],
           created_at: '2016-11-22 10:22:32',
           disks: [],
@@ -67,6 +67,7 @@ describe('List instances', () => {
           hostname: null,
           ssh_keys: [],
           user_data_sha256: null,
+          unprotected: null,
           ha_priority: 'medium',
           ha_isolation: 'leave',
         },

@@ -36,10 +36,6 @@ export const InstanceView = z
     flavor_uuid: Uuid,
     flavor: z.string(),
     ha: z.boolean(),
-    unprotected: z.string().nullable().openapi({
-      description:
-        'Why it stays down when its host is lost, until a person acts; null where it is started elsewhere by itself, and where ha is false',
-    }),
     tags: z.array(z.string()),
     created_at: Moment,
     disks: Disks,
@@ -55,6 +51,10 @@ export const InstanceView = z
       .string()
       .nullable()
       .openapi({ description: 'The user data themselves are not shown' }),
+    unprotected: z.string().nullable().openapi({
+      description:
+        'Why it stays down when its host is lost, until a person acts; null where it is started elsewhere by itself, and where ha is false',
+    }),
     ha_priority: HaPriority,
     ha_isolation: HaIsolation,
   })
