@@ -3,6 +3,7 @@
 import { parseArgs } from 'node:util'
 import { HA_PROFILES, type HaProfile } from '@vpe/core/ha'
 import { LabCluster } from '../e2e/lab-cluster.ts'
+import { asCount, onLab } from '../e2e/lab-command.ts'
 import { CASES } from './cases.ts'
 import { nemesis } from './nemesis.ts'
 
@@ -52,23 +53,10 @@ if (values.help) {
     print,
   }
   print(`seed ${options.seed}, lab ${cluster.home}`)
-  try {
-    if (home === undefined) await cluster.up(asCount('hosts', values.hosts))
-    else cluster.connect()
+  await onLab(cluster, home === undefined ? values : null, async () => {
     await nemesis(cluster, options)
     print(`seed ${options.seed}: everything is as it should be`)
-  } catch (error) {
-    process.exitCode = 1
-    process.stderr.write(`\n${error instanceof Error ? error.message : error}\n`)
-  }
-  if (home === undefined && !(values.keep && process.exitCode === 1)) await cluster[Symbol.asyncDispose]()
-}
-
-function asCount(name: string, text: string): number {
-  const value = Number(text)
-  if (!Number.isSafeInteger(value) || value < 1)
-    throw new Error(`--${name} ${text}: expected a number from 1 on`)
-  return value
+  })
 }
 
 function asProfile(text: string): HaProfile {

@@ -2,6 +2,7 @@
 
 import { parseArgs } from 'node:util'
 import { LabCluster } from '../e2e/lab-cluster.ts'
+import { asCount, onLab } from '../e2e/lab-command.ts'
 import { soak } from './soak.ts'
 
 const HELP = `test/soak [options]
@@ -37,28 +38,15 @@ if (values.help) {
   const home = process.env.VPE_LAB_HOME
   const cluster = new LabCluster(home)
   const options = {
-    operations: asCount('operations'),
-    seed: asCount('seed'),
-    parallel: asCount('parallel'),
+    operations: asCount('operations', values.operations),
+    seed: asCount('seed', values.seed),
+    parallel: asCount('parallel', values.parallel),
     faults: values.faults,
     print,
   }
   print(`seed ${options.seed}, lab ${cluster.home}`)
-  try {
-    if (home === undefined) await cluster.up(asCount('hosts'))
-    else cluster.connect()
+  await onLab(cluster, home === undefined ? values : null, async () => {
     await soak(cluster, options)
     print(`${options.operations} operations of seed ${options.seed}: everything is as it should be`)
-  } catch (error) {
-    process.exitCode = 1
-    process.stderr.write(`\n${error instanceof Error ? error.message : error}\n`)
-  }
-  if (home === undefined && !(values.keep && process.exitCode === 1)) await cluster[Symbol.asyncDispose]()
-}
-
-function asCount(name: 'operations' | 'seed' | 'hosts' | 'parallel'): number {
-  const value = Number(values[name])
-  if (!Number.isSafeInteger(value) || value < 1)
-    throw new Error(`--${name} ${values[name]}: expected a number from 1 on`)
-  return value
+  })
 }

@@ -142,17 +142,24 @@ const stopGraceMs = z
 
 const releaseSchema = z.object({ uuid, generation, stopGraceMs })
 
+/** Of a pool that has leases: no other class has. */
+export const leasedClass = z.enum([PoolClass.ENFORCED, PoolClass.TIMED])
+
+export function classFromWire(poolClass: PoolClass): ArmedPool['poolClass'] {
+  return poolClass === PoolClass.ENFORCED ? 'E' : 'T'
+}
+
 /** A pool in which a guest needs claim and lease. */
 export const armedPoolSchema = z
   .object({
     poolUuid: uuid,
-    poolClass: z.enum([PoolClass.ENFORCED, PoolClass.TIMED]),
+    poolClass: leasedClass,
     canUnmount: z.boolean(),
   })
   .transform(
     ({ poolUuid, poolClass, canUnmount }): ArmedPool => ({
       pool: poolUuid,
-      poolClass: poolClass === PoolClass.ENFORCED ? 'E' : 'T',
+      poolClass: classFromWire(poolClass),
       canUnmount,
     }),
   )

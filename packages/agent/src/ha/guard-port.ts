@@ -21,7 +21,6 @@ import {
   type GetArmsResponse,
   type GuardServiceClient,
   GuardServiceDefinition,
-  PoolClass,
   type SendPillRequest,
   type SendPillResponse,
   type SightLeaseRequest,
@@ -30,6 +29,7 @@ import {
   type TryPoolLockResponse,
 } from '@vpe/proto'
 import { z } from 'zod'
+import { classFromWire } from '../wire.ts'
 
 /** What a guest may do, and what becomes of it. */
 export interface GuardedArm extends Arm {
@@ -170,7 +170,7 @@ function viewOf(message: GetArmsResponse): GuardView {
   const { profile, fenced } = viewSchema.parse(message)
   const leases = message.leases.map(({ poolUuid, poolClass, canUnmount, renewedMs, isStalled }) => ({
     pool: poolUuid,
-    poolClass: poolClass === PoolClass.ENFORCED ? ('E' as const) : ('T' as const),
+    poolClass: classFromWire(poolClass),
     canUnmount,
     renewedMs: renewedMs ?? null,
     isStalled,

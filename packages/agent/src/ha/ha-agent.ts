@@ -288,9 +288,10 @@ export class HaAgent {
     await this.#saved
     const { hostId, bootId, upMs } = this.#deps
     const nowMs = upMs()
+    const lost = this.#lost()
     const leases = (this.#view?.leases ?? []).map(({ pool, renewedMs }) => ({
       poolId: pool,
-      isLost: this.#lost().includes(pool),
+      isLost: lost.includes(pool),
       ageMs: renewedMs === null ? 0 : Math.max(0, Math.round(nowMs - renewedMs)),
     }))
     return { hostId, bootId, digest: this.digest ?? '', leases, ...this.#standing() }

@@ -2,15 +2,9 @@
 
 import { VpeError } from '@vpe/core'
 import type { AgentCommand, LocalPhase } from '@vpe/core/ha'
-import {
-  type AttachPoolRequest,
-  GetHaReportResponse,
-  HaPhase,
-  type OrderHaRequest,
-  PoolClass,
-} from '@vpe/proto'
+import { type AttachPoolRequest, GetHaReportResponse, HaPhase, type OrderHaRequest } from '@vpe/proto'
 import { z } from 'zod'
-import { armedPoolSchema, parse } from '../wire.ts'
+import { armedPoolSchema, leasedClass, parse } from '../wire.ts'
 import type { HaReport } from './ha-agent.ts'
 
 const uuid = z.uuid()
@@ -26,7 +20,7 @@ const leaseSchema = z.object({
   clusterUuid: uuid,
   slot: z.int().nonnegative(),
   slots: z.int().positive(),
-  poolClass: z.enum([PoolClass.ENFORCED, PoolClass.TIMED]),
+  poolClass: leasedClass,
   canUnmount: z.boolean(),
 })
 

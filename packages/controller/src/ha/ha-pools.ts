@@ -13,15 +13,9 @@ import {
   judgePool,
   judgeReadiness,
   LEASE_SLOTS,
-  type PoolClass,
   type PoolClassVerdict,
 } from '@vpe/core/ha'
-import {
-  type AttachPoolRequest,
-  fromClientError,
-  type GetHaReportResponse,
-  PoolClass as PoolClassMessage,
-} from '@vpe/proto'
+import { type AttachPoolRequest, fromClientError, type GetHaReportResponse, PoolClass } from '@vpe/proto'
 import type { Logger } from 'pino'
 import type { Agents } from '../agents.ts'
 import type { HostDescriptions } from '../host-descriptions.ts'
@@ -30,6 +24,7 @@ import { changedHosts } from '../store/pool-host-index.ts'
 import type { Store } from '../store/store.ts'
 import { type Change, change } from '../store/tables.ts'
 import { FenceAgents } from './fence-agents.ts'
+import { CLASS_TO_WIRE } from './ha-wire.ts'
 import {
   areOthers,
   changesOfFreed,
@@ -297,7 +292,7 @@ export class HaPoolKeeper implements HaPools {
       const slot = this.slotOf(pool.uuid, hostId)
       const { poolClass } = this.classOf(pool.uuid)
       if (slot === null || poolClass === 'N') return []
-      return [{ ...this.#place(pool), slot, poolClass: CLASS_MESSAGE[poolClass] }]
+      return [{ ...this.#place(pool), slot, poolClass: CLASS_TO_WIRE[poolClass] }]
     })
   }
 
@@ -308,7 +303,7 @@ export class HaPoolKeeper implements HaPools {
       clusterUuid: this.#store.storeId,
       slot: 0,
       slots: this.#store.poolLeases.get(pool.uuid)?.slots ?? LEASE_SLOTS,
-      poolClass: PoolClassMessage.UNSPECIFIED,
+      poolClass: PoolClass.UNSPECIFIED,
       canUnmount: canUnmount(pool),
     }
   }
@@ -399,11 +394,6 @@ export class HaPoolKeeper implements HaPools {
 }
 
 const NOT_ASKED: Look = { report: null, fault: 'it was not asked yet' }
-
-const CLASS_MESSAGE: Readonly<Record<Exclude<PoolClass, 'N'>, PoolClassMessage>> = {
-  E: PoolClassMessage.ENFORCED,
-  T: PoolClassMessage.TIMED,
-}
 
 export function noFencing(hostId: HostId): HostFencingRecord {
   return { hostId, power: null, hasWatchdog: null, drill: null }

@@ -143,10 +143,16 @@ export function pillToWire(
   }
 }
 
+/** Pools of class N have no leases, and no claims. */
+export const CLASS_TO_WIRE: Readonly<Record<ArmedPool['poolClass'], PoolClass>> = {
+  E: PoolClass.ENFORCED,
+  T: PoolClass.TIMED,
+}
+
 function armedPoolToWire({ pool, poolClass, canUnmount }: ArmedPool): ArmedPoolMessage {
   return {
     poolUuid: pool,
-    poolClass: poolClass === 'E' ? PoolClass.ENFORCED : PoolClass.TIMED,
+    poolClass: CLASS_TO_WIRE[poolClass],
     canUnmount,
   }
 }
