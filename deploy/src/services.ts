@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path'
 import { imageFolder } from './demo-image.ts'
+import { nodeFlags } from './node-flags.ts'
 import { isListening, type Ports } from './ports.ts'
 import {
   killLeftGuests,
@@ -235,7 +236,7 @@ export function nodeProcess(
   name: string,
 ): { command: string; args: readonly string[]; cwd: string } {
   const main = join(root, 'packages', name, 'src/main.ts')
-  return { command: process.execPath, args: ['--disable-warning=ExperimentalWarning', main], cwd: root }
+  return { command: process.execPath, args: [...nodeFlags(name), main], cwd: root }
 }
 
 async function isReady(url: string): Promise<string | undefined> {

@@ -43,7 +43,7 @@ async function startOnce(dir: string, instances: number): Promise<Sample> {
   const logFile = join(dir, 'controller.log')
   const listen = `127.0.0.1:${7_800 + (process.pid % 2_000)}`
   const controller = new ProbedProcess(
-    join(import.meta.dirname, '../../packages/controller/src/main.ts'),
+    'controller',
     // No bus either: events, of which there are none, would wait in the outbox.
     { VPE_CONTROLLER_LISTEN: listen, VPE_CONTROLLER_STATE_DIR: dir, VPE_NATS_URL: 'nats://127.0.0.1:9' },
     logFile,

@@ -4,6 +4,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { nodeFlags } from '@vpe/deploy/node-flags'
 
 export interface ProbeQuestion {
   readonly id: number
@@ -18,6 +19,7 @@ export interface ProbeAnswer {
   readonly loopDelayMs: { readonly p50: number; readonly p99: number; readonly max: number }
 }
 
+const PACKAGES = join(import.meta.dirname, '../../packages')
 const TICKS_PER_SECOND = 100
 
 export class ProbedProcess {
@@ -26,11 +28,11 @@ export class ProbedProcess {
   #lastId = 0
 
   /** @param logFile what it says goes there, after what is there already */
-  constructor(main: string, env: Record<string, string>, logFile: string) {
+  constructor(name: 'controller' | 'api', env: Record<string, string>, logFile: string) {
     const output = openSync(logFile, 'a')
-    this.#child = fork(main, [], {
+    this.#child = fork(join(PACKAGES, name, 'src/main.ts'), [], {
       env: { ...process.env, ...env },
-      execArgv: ['--disable-warning=ExperimentalWarning', '--import', join(import.meta.dirname, 'probe.ts')],
+      execArgv: [...nodeFlags(name), '--import', join(import.meta.dirname, 'probe.ts')],
       stdio: ['ignore', output, output, 'ipc'],
     })
     closeSync(output)

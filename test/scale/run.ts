@@ -13,6 +13,7 @@ const HELP = `pnpm scale [options]
 
   --hosts N        simulated hosts (200)
   --instances N    instances on them (2000)
+  --warm-up N      instances that are created before, and not counted (half as many)
   --callers N      creations asked for at a time (256)
   --rest-share N   the part of them that is made through REST (0.05)
   --processes N    over how many processes the hosts are spread (2, or one for each 2500 hosts)
@@ -25,6 +26,7 @@ const { values } = parseArgs({
   options: {
     hosts: { type: 'string' },
     instances: { type: 'string' },
+    'warm-up': { type: 'string' },
     callers: { type: 'string', default: '256' },
     'rest-share': { type: 'string', default: '0.05' },
     processes: { type: 'string' },
@@ -41,9 +43,11 @@ if (values.help) {
 }
 
 const hosts = Number(values.hosts ?? (values.full ? 10_000 : 200))
+const instances = Number(values.instances ?? (values.full ? 100_000 : 2_000))
 const size = {
   hosts,
-  instances: Number(values.instances ?? (values.full ? 100_000 : 2_000)),
+  instances,
+  warmUp: Number(values['warm-up'] ?? (values.full ? 0 : instances / 2)),
   callers: Number(values.callers),
   restShare: Number(values['rest-share']),
   processes: Number(values.processes ?? Math.max(2, Math.ceil(hosts / 2_500))),
@@ -55,7 +59,9 @@ if (profiles) mkdirSync(profiles, { recursive: true })
 await using cluster = await ScaleCluster.start()
 const bus = await connectBus(cluster.nats.url, 'scale')
 const scenario = new Scenario(cluster, bus, size, showProgress)
-print(`${hosts} hosts, ${size.instances} instances, ${size.callers} callers; logs in ${cluster.dir}`)
+print(
+  `${hosts} hosts, ${size.instances} instances after ${size.warmUp}, ${size.callers} callers; logs in ${cluster.dir}`,
+)
 
 const registered = await profiled('register', () => scenario.register())
 print(
@@ -65,8 +71,11 @@ showUsage('registering', registered.usage)
 
 showUsage('at rest, empty', await profiled('empty', () => scenario.rest(seconds)))
 
+if (size.warmUp > 0) await scenario.create(size.warmUp)
 const created = await profiled('create', () => scenario.create(size.instances))
-print(`accepted:   ${created.acceptedPerSecond.toFixed(0)}/s, ${show(created.acceptMs, 'ms')}`)
+print(
+  `accepted:   ${created.acceptedPerSecond.toFixed(0)}/s, ${show(created.acceptMs, 'ms')}; ${created.running} ran by then`,
+)
 print(`active:     ${created.activePerSecond.toFixed(0)}/s, ${show(created.activeMs, 'ms')}`)
 const spentMs = (part: keyof Usage['cpu']) => {
   const { usage, usageAfter } = created

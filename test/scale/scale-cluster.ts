@@ -23,7 +23,6 @@ import {
 } from './probed-process.ts'
 import type { HostSummary } from './simulated-hosts.ts'
 
-const packages = join(import.meta.dirname, '../../packages')
 const START_MS = 600_000
 
 /** What was used from one reading to the next. */
@@ -71,7 +70,7 @@ export class ScaleCluster {
     const cluster = new ScaleCluster(await TestNatsServer.start(), await freePort(), await freePort())
     await cluster.startController()
     cluster.#api = new ProbedProcess(
-      join(packages, 'api/src/main.ts'),
+      'api',
       {
         VPE_API_LISTEN: new URL(cluster.apiUrl).host,
         VPE_CONTROLLER_ADDRESS: cluster.#controllerAddress,
@@ -96,7 +95,7 @@ export class ScaleCluster {
   /** Starts it, or starts it again. Resolves when it answers a question about its instances. */
   async startController(): Promise<void> {
     const controller = new ProbedProcess(
-      join(packages, 'controller/src/main.ts'),
+      'controller',
       {
         VPE_CONTROLLER_LISTEN: this.#controllerAddress,
         VPE_CONTROLLER_STATE_DIR: this.dir,

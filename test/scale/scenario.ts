@@ -28,6 +28,8 @@ const UNDER_WAY = 100
 export interface Size {
   readonly hosts: number
   readonly instances: number
+  /** How many are created before: processes that have just started compile their code as they go. */
+  readonly warmUp: number
   /** How many creations are asked for at a time. */
   readonly callers: number
   /** The part of the instances that is made through REST. */
@@ -47,6 +49,8 @@ export interface Registered {
 }
 
 export interface Created {
+  /** How many ran already when the last was accepted. */
+  readonly running: number
   readonly acceptedPerSecond: number
   readonly acceptMs: Distribution
   /** From the request to the event that says that it runs. */
@@ -104,7 +108,8 @@ export class Scenario {
   /** Starts the hosts and registers them, with a flavor, an image, and a pool that belongs to every host. */
   async register(): Promise<Registered> {
     const { client } = this.#cluster
-    const { hosts: count, instances, processes } = this.#size
+    const { hosts: count, processes } = this.#size
+    const instances = this.#size.warmUp + this.#size.instances
     // Room for half as many again, so that placement has a choice and nothing fails for want of it.
     const each = Math.ceil((1.5 * instances) / count) + 8
     const size = { cpus: Math.ceil(each / 4), memoryMib: each * 256 + 1024 }
@@ -164,6 +169,7 @@ export class Scenario {
     })
     const acceptedSeconds = (performance.now() - fromMs) / 1_000
     const usage = await meter()
+    const running = uuids.filter((uuid) => this.#startedMs.has(uuid)).length
     const meterAfter = await this.#cluster.meter()
     await this.#allRun(uuids)
     const activeSeconds = (performance.now() - fromMs) / 1_000
@@ -171,6 +177,7 @@ export class Scenario {
     const { instances } = await client.listInstances({ limit: 1 })
     if (instances.length === 0) throw new Error('the instances that were created are not listed')
     return {
+      running,
       acceptedPerSecond: count / acceptedSeconds,
       acceptMs: distribution(acceptMs),
       activeMs: distribution(uuids.map((uuid) => this.#activeMs(uuid))),

@@ -43,16 +43,31 @@ test('behind a crowd of callers a share begins for each that is answered, and al
   const begun = arrive(turnstile, 100)
   for (let turn = 0; turn < 100; turn++) await nextTurn()
   expect(begun).toHaveLength(0)
-  callers.answered += 80
+  callers.answered += 160
   await expect.poll(() => begun.length).toBe(10)
   callers.waiting = 0
   await expect.poll(() => begun.length).toBe(100)
 })
 
+test('while a crowd has only been answered, and may be about to ask again, they begin one at a time', async () => {
+  const callers = { waiting: 256, answered: 0 }
+  const turnstile = new Turnstile(callers)
+  const begun = arrive(turnstile, 5_000)
+  await nextTurn()
+  callers.waiting = 0
+  const counts: number[] = []
+  while (begun.length < 5) {
+    counts.push(begun.length)
+    await nextTurn()
+  }
+  expect(Math.max(...counts.map((count, n) => count - (counts[n - 1] ?? 0)))).toBe(1)
+  turnstile.close()
+})
+
 test('the share grows with the queue, so that as many begin as come', async () => {
   const callers = { waiting: 256, answered: 0 }
   const turnstile = new Turnstile(callers)
-  const begun = arrive(turnstile, 32_768)
+  const begun = arrive(turnstile, 65_536)
   callers.answered += 100
   await expect.poll(() => begun.length).toBe(200)
   turnstile.close()

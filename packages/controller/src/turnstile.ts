@@ -7,12 +7,17 @@
 /** More callers than this who wait for their answers are a crowd. */
 const CROWD = 16
 /** What begins for each caller of a crowd that is answered, at least; and how many wait when it is one for one. */
-const LEAST_SHARE = 1 / 8
-const WAITING_WHEN_EVEN = 16_384
+const LEAST_SHARE = 1 / 16
+const WAITING_WHEN_EVEN = 32_768
 /** Without a crowd: for so many that wait, one more begins in each turn. */
 const WAITING_PER_ENTRY = 512
 /** How long it is before a turn in which nothing may begin is followed by the next. */
 const PAUSE_MS = 5
+/**
+ * A crowd is not gone before nobody has seen it for so long: all of it are answered at once when what they wait for is written, and
+ * ask again as soon as their own process has its turn. Meanwhile one piece begins after each pause.
+ */
+const LULL_MS = 500
 
 /** Who waits for an answer of this process. */
 export interface Callers {
@@ -28,6 +33,7 @@ export class Turnstile {
   #isClosed = false
   #seenAnswered = 0
   #credit = 0
+  #crowdSeenMs = Number.NEGATIVE_INFINITY
 
   constructor(callers: Callers) {
     this.#callers = callers
@@ -62,22 +68,23 @@ export class Turnstile {
       this.#isTurning = false
       return
     }
-    const entering = this.#waiting.splice(0, this.#entries())
-    for (const begin of entering) begin()
-    if (entering.length > 0) setImmediate(() => this.#turn())
+    const nowMs = performance.now()
+    const isCrowd = this.#callers.waiting > CROWD
+    if (isCrowd) this.#crowdSeenMs = nowMs
+    const isCalm = nowMs - this.#crowdSeenMs >= LULL_MS
+    const share = this.#share()
+    const calm = 1 + Math.floor(this.#waiting.length / WAITING_PER_ENTRY)
+    for (const begin of this.#waiting.splice(0, isCalm ? calm : Math.max(share, isCrowd ? 0 : 1))) begin()
+    if (isCalm) setImmediate(() => this.#turn())
     else setTimeout(() => this.#turn(), PAUSE_MS)
   }
 
-  /** How many may begin now. */
-  #entries(): number {
-    const { waiting, answered } = this.#callers
-    const news = answered - this.#seenAnswered
+  /** How many may begin for those who were answered since it was asked for last. */
+  #share(): number {
+    const { answered } = this.#callers
+    const each = Math.max(LEAST_SHARE, this.#waiting.length / WAITING_WHEN_EVEN)
+    this.#credit += (answered - this.#seenAnswered) * each
     this.#seenAnswered = answered
-    if (waiting <= CROWD) {
-      this.#credit = 0
-      return 1 + Math.floor(this.#waiting.length / WAITING_PER_ENTRY)
-    }
-    this.#credit += news * Math.max(LEAST_SHARE, this.#waiting.length / WAITING_WHEN_EVEN)
     const count = Math.floor(this.#credit)
     this.#credit -= count
     return count
