@@ -2,6 +2,7 @@
 // as it should be afterwards is for the stage to say.
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import { seconds } from './figures.ts'
 import type { JournalingGuest } from './journaling-guest.ts'
 import type { Stage } from './stage.ts'
 
@@ -12,6 +13,8 @@ export interface Case {
   readonly endsGuest?: boolean
   /** Only a lab with watchdogs comes out of it. */
   readonly needsWatchdog?: boolean
+  /** Guests of its host may run elsewhere afterwards; in all other cases, and for all other guests, that would be a fault. */
+  readonly mayMoveGuests?: boolean
   /**
    * @returns for each guest that had to run elsewhere, how long it took until it did, in ms
    */
@@ -23,23 +26,23 @@ export interface Victim {
   readonly guest: JournalingGuest
 }
 
-/** The storage is down for longer than any time of HA but those of slow filers. */
+/** The storage, or controller and NATS, are down for longer than any time of HA but those of slow filers. */
 const OUTAGE_MS = 60_000
 
 export const CASES: readonly Case[] = [
-  { name: 'host-kill', weight: 4, play: hostKill },
+  { name: 'host-kill', weight: 4, mayMoveGuests: true, play: hostKill },
   { name: 'partition', weight: 2, play: partition },
-  { name: 'isolate', weight: 2, play: (stage, victim) => cut(stage, victim, { storageOnly: false }) },
-  { name: 'storage-hang', weight: 2, play: (stage, victim) => cut(stage, victim, { storageOnly: true }) },
+  { name: 'isolate', weight: 2, mayMoveGuests: true, play: isolate },
+  { name: 'storage-hang', weight: 2, mayMoveGuests: true, play: storageHang },
   { name: 'pool-outage', weight: 1, play: poolOutage },
   { name: 'agent-kill', weight: 1, play: agentKill },
   { name: 'agent-stop', weight: 1, play: agentStop },
   { name: 'guard-kill', weight: 2, play: guardKill },
-  { name: 'guard-stop', weight: 2, needsWatchdog: true, play: guardStop },
+  { name: 'guard-stop', weight: 2, needsWatchdog: true, mayMoveGuests: true, play: guardStop },
   { name: 'guest-crash', weight: 2, endsGuest: true, play: guestCrash },
   { name: 'guest-poweroff', weight: 1, endsGuest: true, play: guestPoweroff },
   { name: 'controller-down-guest-crash', weight: 1, endsGuest: true, play: guestCrashUncontrolled },
-  { name: 'controller-down-host-kill', weight: 1, play: hostKillUncontrolled },
+  { name: 'controller-down-host-kill', weight: 1, mayMoveGuests: true, play: hostKillUncontrolled },
 ]
 
 /** Its guests run elsewhere while it is off. */
@@ -63,6 +66,14 @@ async function partition(stage: Stage, { host }: Victim): Promise<readonly numbe
   await stage.expectUndisturbed(before)
   await stage.lab.heal(host)
   return []
+}
+
+function isolate(stage: Stage, victim: Victim): Promise<readonly number[]> {
+  return cut(stage, victim, { storageOnly: false })
+}
+
+function storageHang(stage: Stage, victim: Victim): Promise<readonly number[]> {
+  return cut(stage, victim, { storageOnly: true })
 }
 
 /**
@@ -152,10 +163,15 @@ async function guestPoweroff(stage: Stage, { guest }: Victim): Promise<readonly 
   return []
 }
 
-/** Its agent needs nobody for it. */
+/** Its agent needs nobody for it, and all others run on. */
 async function guestCrashUncontrolled(stage: Stage, { guest }: Victim): Promise<readonly number[]> {
+  const before = stage.standing()
+  const downMs = performance.now()
   killController(stage)
   await livesAnewOnItsHost(stage, guest, () => crash(stage, guest))
+  await sleep(downMs + OUTAGE_MS - performance.now())
+  before.delete(guest.uuid)
+  await stage.expectUndisturbed(before)
   await stage.lab.startServices()
   return []
 }
@@ -166,11 +182,13 @@ async function hostKillUncontrolled(stage: Stage, { host }: Victim): Promise<rea
   killController(stage)
   const killedMs = performance.now()
   await stage.lab.kill(host)
-  await sleep(stage.timings.suspectMs)
+  await sleep(OUTAGE_MS)
+  const backMs = performance.now()
   await stage.lab.startServices()
-  await stage.elsewhere(guests, host, killedMs)
+  const tookMs = await stage.elsewhere(guests, host, killedMs)
+  stage.say(`    controller and NATS were back ${seconds(backMs - killedMs)} after ${host} was killed`)
   await stage.lab.start(host)
-  return []
+  return tookMs
 }
 
 async function livesAnewOnItsHost(

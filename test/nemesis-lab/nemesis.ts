@@ -7,7 +7,7 @@ import { History } from '../soak-lab/history.ts'
 import { Random } from '../soak-lab/random.ts'
 import { CASES, type Case } from './cases.ts'
 import { DomainWatch } from './domain-watch.ts'
-import { figures } from './figures.ts'
+import { figures, seconds } from './figures.ts'
 import { JournalingGuest } from './journaling-guest.ts'
 import { Stage } from './stage.ts'
 
@@ -46,9 +46,11 @@ export async function nemesis(cluster: LabCluster, options: NemesisOptions): Pro
       guests.push(await JournalingGuest.create(cluster, `n${number}-${seed}-${Date.now() % 100_000}`))
     await stage.settle()
     history.end(begun, 'all write')
-    const tookMs = await play(stage, options, history)
-    tell(stage, tookMs, print)
+    const played = await play(stage, options, history)
+    tell(stage, played, print)
     for (const guest of guests) await guest.remove()
+    if (played.uncalled.length > 0)
+      throw new Error(`guests were moved for no reason:\n${played.uncalled.join('\n')}`)
   } catch (error) {
     const doubles = watch.runs.doubles.map((double) => JSON.stringify(double))
     throw new Error([`seed ${seed}: ${String(error)}`, ...doubles, '', `${history}`].join('\n'), {
@@ -57,9 +59,19 @@ export async function nemesis(cluster: LabCluster, options: NemesisOptions): Pro
   }
 }
 
-async function play(stage: Stage, options: NemesisOptions, history: History): Promise<Map<string, number[]>> {
+/** What came of all cases. */
+interface Played {
+  /** By case, until each of its guests ran elsewhere. */
+  readonly tookMs: Map<string, number[]>
+  readonly failovers: FailoverSeen[]
+  /** Those of guests that had no reason to move. */
+  readonly uncalled: string[]
+}
+
+async function play(stage: Stage, options: NemesisOptions, history: History): Promise<Played> {
   const { cases, durationMs = Number.POSITIVE_INFINITY } = options
-  const tookMs = new Map<string, number[]>()
+  const played: Played = { tookMs: new Map(), failovers: [], uncalled: [] }
+  const { tookMs } = played
   const ends = new Map<string, number[]>()
   const begunMs = performance.now()
   const count = typeof cases === 'number' ? cases : cases.length
@@ -86,10 +98,16 @@ async function play(stage: Stage, options: NemesisOptions, history: History): Pr
       entry,
       took.length > 0 ? `runs elsewhere after ${took.map(seconds).join(', ')}` : 'as it should be',
     )
-    for (const failover of await failovers(stage))
-      if (!known.has(keyOf(failover))) stage.say(`    ${describe(failover)}`)
+    for (const failover of (await failovers(stage)).filter((each) => !known.has(keyOf(each)))) {
+      stage.say(`    ${describe(failover)}`)
+      played.failovers.push(failover)
+      if (!one.mayMoveGuests || failover.from_host !== host) {
+        stage.say('    nothing that was done called for it')
+        played.uncalled.push(`${one.name} at ${host}: ${describe(failover)}`)
+      }
+    }
   }
-  return tookMs
+  return played
 }
 
 function chosen(stage: Stage, cases: NemesisOptions['cases'], number: number, mayEndGuest: boolean): Case {
@@ -116,11 +134,7 @@ function expectSound(stage: Stage): void {
   if (faults.length > 0) throw new Error(faults.join('\n'))
 }
 
-function tell(
-  stage: Stage,
-  tookMs: ReadonlyMap<string, readonly number[]>,
-  print: (line: string) => void,
-): void {
+function tell(stage: Stage, { tookMs, failovers }: Played, print: (line: string) => void): void {
   for (const guest of stage.guests) {
     const { lives, gapsS } = guest.check()
     const records = lives.reduce((sum, life) => sum + life.records, 0)
@@ -132,6 +146,11 @@ function tell(
   const excused = stage.runs.doubles.length
   print(`guests that ran twice and could write: 0; beside one that was cut off from its storage: ${excused}`)
   for (const [name, took] of tookMs) print(`${name}, until a guest runs elsewhere: ${figures(took)}`)
+  const parts = new Set(failovers.flatMap(({ durations }) => Object.keys(durations)))
+  for (const part of parts) {
+    const known = failovers.map(({ durations }) => durations[part] ?? null).filter((ms) => ms !== null)
+    if (known.length > 0) print(`failover clock, ${part.replace('_ms', '')}: ${figures(known)}`)
+  }
 }
 
 interface FailoverSeen {
@@ -160,8 +179,4 @@ async function failovers(stage: Stage): Promise<readonly FailoverSeen[]> {
 
 function keyOf({ instance_uuid, generation }: FailoverSeen): string {
   return `${instance_uuid} ${generation}`
-}
-
-function seconds(ms: number): string {
-  return `${(ms / 1_000).toFixed(1)} s`
 }

@@ -21,7 +21,7 @@ export interface StageParts {
 const BOUND_MS = 400_000
 
 /** What each guest is at a time: nothing must have happened to those of which it stays the same. */
-type Standing = ReadonlyMap<string, { readonly host: string; readonly life: string | undefined }>
+type Standing = Map<string, { readonly host: string; readonly life: string | undefined }>
 
 export class Stage {
   readonly cluster: LabCluster
@@ -95,9 +95,9 @@ export class Stage {
     )
   }
 
-  /** Waits until all guests write, which they do where they were, in the life that they had. */
+  /** Waits until all of these guests write, which they do where they were, in the life that they had. */
   async expectUndisturbed(before: Standing): Promise<void> {
-    for (const guest of this.guests) {
+    for (const guest of this.guests.filter(({ uuid }) => before.has(uuid))) {
       const written = guest.written()
       await this.until(`${guest.name} writes`, () =>
         guest.written() > written ? undefined : 'nothing new in its journal',

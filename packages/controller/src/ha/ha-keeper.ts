@@ -28,6 +28,7 @@ import {
   type HostPool,
   isGuardedLess,
   isHostNews,
+  isInDoubt,
   judgeOwnership,
   type OwnedRecord,
   type Ownership,
@@ -56,6 +57,8 @@ import { RecordKeeper } from './record-keeper.ts'
 import { StorePlacer } from './store-placer.ts'
 
 const TICK_MS = 1_000
+/** While something is in doubt: four or five looks follow each other until a guest runs elsewhere. */
+const DOUBT_TICK_MS = 200
 /** A loop that was held up for longer has not heard what was said meanwhile. */
 const LAG_MS = 1_000
 /** So many running guests are taken into guard at a time, of so many that are looked at. */
@@ -90,6 +93,7 @@ export class HaKeeper implements HaView, Ownerships {
   #state: HaControllerState
   #timer: NodeJS.Timeout | null = null
   #tickedMs: number
+  #syncedMs = Number.NEGATIVE_INFINITY
   #inTurn: Iterator<string>
 
   constructor(deps: HaKeeperDeps) {
@@ -122,18 +126,20 @@ export class HaKeeper implements HaView, Ownerships {
     })
   }
 
-  /** Looks at everything each second from now on. */
+  /** Looks at everything from now on: each second, and more often while something is in doubt. */
   start(): void {
     this.#syncHosts()
     for (const uuid of this.#state.recovery.instances.keys()) this.#follow(uuid)
     this.#tickedMs = this.#clock()
     this.#timer = setInterval(() => {
+      const nowMs = this.#clock()
+      if (nowMs - this.#tickedMs < TICK_MS - DOUBT_TICK_MS / 2 && !isInDoubt(this.#state.watch, nowMs)) return
       try {
         this.tick()
       } catch (error) {
         this.#deps.onFatal(error)
       }
-    }, TICK_MS)
+    }, DOUBT_TICK_MS)
   }
 
   close(): void {
@@ -157,7 +163,7 @@ export class HaKeeper implements HaView, Ownerships {
     const nowMs = this.#clock()
     const isLate = nowMs - this.#tickedMs > TICK_MS + LAG_MS
     this.#tickedMs = nowMs
-    this.#syncHosts()
+    if (nowMs - this.#syncedMs >= TICK_MS - DOUBT_TICK_MS / 2) this.#syncHosts()
     const placer = new StorePlacer(this.#store, this.#deps.table)
     const tick: HaControllerEvent = { kind: 'tick', placer, jitter: Math.random() }
     const news: HaControllerEvent = { kind: 'reports', ...this.#reports.take() }
@@ -290,6 +296,7 @@ export class HaKeeper implements HaView, Ownerships {
 
   /** Those that use guarded pools, have something that is highly available, or may get such a thing from another. */
   #syncHosts(): void {
+    this.#syncedMs = this.#clock()
     const { pools } = this.#deps
     const owners = new Set<HostId>()
     const used = new Set<string>()

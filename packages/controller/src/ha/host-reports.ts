@@ -30,7 +30,7 @@ export class HostReports {
   readonly #log: Logger
   readonly #hosts = new Map<HostId, Heard>()
   readonly #slots = new Slots(READS_AT_ONCE)
-  #heard = new Set<HostId>()
+  #heard = new Map<HostId, number>()
   #reports = new Map<HostId, HostReport>()
 
   /** @param clock monotonic */
@@ -46,7 +46,7 @@ export class HostReports {
     const heard = this.#of(hostId)
     const isSameBoot = heard.bootId === null || heard.bootId === bootId
     // What an earlier boot has said does not hold.
-    if (isSameBoot) this.#heard.add(hostId)
+    if (isSameBoot) this.#heard.set(hostId, this.#clock())
     if (heard.isReading || (isSameBoot && heard.digest !== null && heard.digest === digest)) return
     const isDue = this.#clock() - heard.readMs >= READ_AGAIN_MS
     const isNews = digest !== undefined && (!isSameBoot || heard.digest !== null)
@@ -58,10 +58,10 @@ export class HostReports {
     return this.#read(hostId, this.#of(hostId))
   }
 
-  /** What was heard since this was last called. */
-  take(): { readonly heard: readonly HostId[]; readonly reports: readonly HostReport[] } {
-    const taken = { heard: [...this.#heard], reports: [...this.#reports.values()] }
-    this.#heard = new Set()
+  /** What was heard since this was last called, and when. */
+  take(): { readonly heard: ReadonlyMap<HostId, number>; readonly reports: readonly HostReport[] } {
+    const taken = { heard: this.#heard, reports: [...this.#reports.values()] }
+    this.#heard = new Map()
     this.#reports = new Map()
     return taken
   }

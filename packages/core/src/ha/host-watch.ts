@@ -106,10 +106,10 @@ export type HostWatchEvent =
       readonly hosts: readonly Pick<WatchedHost, 'hostId' | 'bootId' | 'pools' | 'canPowerOff'>[]
     }
   | { readonly kind: 'report'; readonly report: HostReport }
-  /** What was heard in a while: of `heard` no more than that their latest reports still hold. */
+  /** What was heard in a while: of `heard` no more than that their latest reports still hold, and when, on the controller's clock. */
   | {
       readonly kind: 'reports'
-      readonly heard: readonly HostId[]
+      readonly heard: ReadonlyMap<HostId, number>
       readonly reports: readonly HostReport[]
     }
   | { readonly kind: 'dialled'; readonly hostId: HostId; readonly isOk: boolean }
@@ -160,6 +160,8 @@ type WatchStep = Step<HostWatchState, HostWatchAction>
 /** Lost hosts that count together. */
 const TOGETHER_MS = 120_000
 const DIAL_EVERY_MS = 2_000
+/** After that nothing is lost by looking less often: what is still open waits for a person, or for a lease to run out. */
+const DOUBT_MS = 60_000
 const ATTEMPT_EVERY_MS = 10_000
 const SIGHTING_FRESH_MS = 4_000
 /** More than need to agree: some may not know. */
@@ -235,7 +237,7 @@ export function stepHostWatch(
     case 'hosts':
       return { state: withHosts(state, event.hosts, nowMs), actions: [] }
     case 'report':
-      return afterReports(state, [], [event.report], nowMs)
+      return afterReports(state, new Map(), [event.report], nowMs)
     case 'reports':
       return afterReports(state, event.heard, event.reports, nowMs)
     case 'dialled': {
@@ -322,6 +324,18 @@ export function whyNoVerdicts(state: HostWatchState, nowMs: number, { rules }: H
   if (lost > limit) return `${lost} of ${total} hosts were lost within two minutes, and ${limit} is the limit`
   if (total - gone < total / 2) return `only ${total - gone} of ${total} hosts are left`
   return null
+}
+
+/**
+ * Whether something hangs in the air that the next look may decide: a host is being asked whether it is there, or was lost a moment ago.
+ * Each look that comes late then makes an outage longer.
+ */
+export function isInDoubt({ hosts }: HostWatchState, nowMs: number): boolean {
+  for (const { phase, lostMs, dialledMs, heardMs } of hosts.values()) {
+    if (phase === 'quarantined') continue
+    if (phase === 'up' ? dialledMs > heardMs : lostMs !== null && nowMs - lostMs < DOUBT_MS) return true
+  }
+  return false
 }
 
 /** What is to be written down. */
@@ -626,15 +640,15 @@ function seek(
 /** One copy for all that was heard: there may be thousands. */
 function afterReports(
   state: HostWatchState,
-  heard: readonly HostId[],
+  heard: ReadonlyMap<HostId, number>,
   reports: readonly HostReport[],
   nowMs: number,
 ): WatchStep {
   const hosts = new Map(state.hosts)
   const actions: HostWatchAction[] = []
-  for (const hostId of heard) {
+  for (const [hostId, heardMs] of heard) {
     const host = hosts.get(hostId)
-    if (host) hosts.set(hostId, { ...host, heardMs: nowMs })
+    if (host && heardMs > host.heardMs) hosts.set(hostId, { ...host, heardMs })
   }
   for (const report of reports) {
     const host = hosts.get(report.hostId)
