@@ -36,6 +36,7 @@ export const CASES: readonly Case[] = [
   { name: 'storage-hang', weight: 2, mayMoveGuests: true, play: storageHang },
   { name: 'pool-outage', weight: 1, play: poolOutage },
   { name: 'agent-kill', weight: 1, play: agentKill },
+  { name: 'agent-upgrade', weight: 1, play: agentUpgrade },
   { name: 'agent-stop', weight: 1, play: agentStop },
   { name: 'guard-kill', weight: 2, play: guardKill },
   { name: 'guard-stop', weight: 2, needsWatchdog: true, mayMoveGuests: true, play: guardStop },
@@ -110,6 +111,20 @@ async function agentKill(stage: Stage, { host }: Victim): Promise<readonly numbe
   await stage.expectUndisturbed(before)
   // Returns when the next one listens.
   await stage.lab.start(host)
+  return []
+}
+
+/** It is ended in order, as for an upgrade in place, and the next one finds everything as it was. */
+async function agentUpgrade(stage: Stage, { host }: Victim): Promise<readonly number[]> {
+  const before = stage.standing()
+  const pids = stage.lab.host(host).pidsOf('agent')
+  stage.lab.signal(host, 'agent', 'SIGTERM')
+  await stage.until('another agent runs', () => {
+    const now = stage.lab.host(host).pidsOf('agent')
+    return now.length > 0 && !now.some((pid) => pids.includes(pid)) ? undefined : 'none'
+  })
+  await stage.lab.start(host)
+  await stage.expectUndisturbed(before)
   return []
 }
 

@@ -432,8 +432,10 @@ interface HostStep {
 function listen(before: WatchedHost, nowMs: number, { timings }: HaContext): HostStep {
   let host = before
   const actions: HostWatchAction[] = []
-  const { isSilent, isUnreachable, lostPools } = managementOf(host, nowMs, timings.suspectMs)
-  if (isSilent && nowMs - host.dialledMs >= DIAL_EVERY_MS) {
+  const { isUnreachable, lostPools } = managementOf(host, nowMs, timings.suspectMs)
+  // A call that is not answered takes its time: asked only when the silence is long enough, it would make the outage longer.
+  const isQuiet = nowMs - host.heardMs > timings.suspectMs / 2
+  if (isQuiet && nowMs - host.dialledMs >= DIAL_EVERY_MS) {
     host = { ...host, dialledMs: nowMs }
     actions.push({ kind: 'dial', hostId: host.hostId })
   }
@@ -543,7 +545,10 @@ function judgeLeases(
     const sought = seek(state, moved.host, mgmt, nowMs, context)
     return { host: sought.host, actions: [...moved.actions, ...sought.actions] }
   }
-  if (findings.some(({ finding }) => finding === 'alive') && isUnreachable)
+  // Before that, one that died as it fell silent would be taken for one that is cut off.
+  const { tryMs, readMs } = context.timings
+  const wouldBeStale = nowMs - host.heardMs > tryMs + 3 * readMs
+  if (findings.some(({ finding }) => finding === 'alive') && isUnreachable && wouldBeStale)
     return move(host, 'isolated', 'its leases are renewed', nowMs)
   if (findings.some(({ finding }) => finding === 'outage'))
     return move(host, 'pool-outage', 'nobody can renew leases there', nowMs)
