@@ -122,7 +122,11 @@ export class HaKeeper implements HaView, Ownerships {
     this.#inTurn = store.instances.keys()
     for (const hostId of this.#state.watch.hosts.keys()) this.#showPhaseOf(hostId)
     store.listen({
-      onInstance: (before, after) => this.#follow(after?.uuid ?? before?.uuid ?? ''),
+      onInstance: (before, after) => {
+        if (after && after.addresses !== before?.addresses && after.addresses.length > 0)
+          this.#records.noteAnswer(this.#state.recovery.instances.get(after.uuid))
+        this.#follow(after?.uuid ?? before?.uuid ?? '')
+      },
     })
   }
 

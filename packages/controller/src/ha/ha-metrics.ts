@@ -30,6 +30,8 @@ const PHASES = {
   placement: 'placementMs',
   start: 'startMs',
   total: 'totalMs',
+  /** Known only later, and not of every guest. */
+  answer: 'answerMs',
 } as const satisfies Record<string, keyof FailoverDurations>
 
 export class HaMetrics {
@@ -87,14 +89,19 @@ export class HaMetrics {
   })
   /** By host: the boot of which a verdict was counted, and the phase, as they were last seen. */
   readonly #seenHosts = new Map<HostId, { readonly judgedBoot: string | null; readonly phase: HostPhase }>()
-  /** Failovers that were counted, of those that are still shown. */
+  /** Parts of failovers that were counted, of those that are still shown. */
   #counted: ReadonlySet<string>
   #timer: NodeJS.Timeout | null = null
 
   constructor(deps: HaMetricsDeps) {
     this.#deps = deps
     // What had ended before this process began was counted by the one before.
-    this.#counted = new Set([...deps.view.failovers()].filter(hasEnded).map(keyOf))
+    this.#counted = new Set(
+      deps.view
+        .failovers()
+        .flatMap(partsOf)
+        .map(({ key }) => key),
+    )
     for (const scope of ['cluster', 'host', 'instance'] as const) this.#disarms.inc({ scope }, 0)
   }
 
@@ -121,10 +128,10 @@ export class HaMetrics {
     }
     const counted = new Set<string>()
     for (const failover of this.#deps.view.failovers()) {
-      if (!hasEnded(failover)) continue
-      const key = keyOf(failover)
-      counted.add(key)
-      if (!this.#counted.has(key)) this.#count(failover)
+      for (const { key, phase, ms } of partsOf(failover)) {
+        counted.add(key)
+        if (!this.#counted.has(key)) this.#seconds.observe({ phase, ...this.#labelsOf(failover) }, ms / 1_000)
+      }
     }
     this.#counted = counted
   }
@@ -150,26 +157,30 @@ export class HaMetrics {
     return await this.#registry.metrics()
   }
 
-  #count({ uuid, clock, proofs, answeredMs }: Failover): void {
+  #labelsOf({ uuid, clock, proofs }: Failover): { proof: string; pool_class: string } {
     const kinds = clock.provenBy.length > 0 ? clock.provenBy : proofs.map(({ kind }) => kind)
-    const labels = {
+    return {
       proof: [...new Set(kinds)].sort().join('+') || 'none',
       pool_class: leastClass(this.#deps.view.instance(uuid)?.pools ?? []) ?? 'none',
-    }
-    const durations = failoverDurations(clock, answeredMs)
-    for (const [phase, name] of Object.entries(PHASES)) {
-      const ms = durations[name]
-      if (ms !== null) this.#seconds.observe({ phase, ...labels }, ms / 1_000)
     }
   }
 }
 
-function hasEnded({ clock }: Failover): boolean {
-  return clock.runningMs !== null
+interface FailoverPart {
+  /** One for each part of each failover. */
+  readonly key: string
+  readonly phase: keyof typeof PHASES
+  readonly ms: number
 }
 
-function keyOf({ uuid, generation }: Failover): string {
-  return `${uuid}/${generation}`
+/** What is known of one that has ended. */
+function partsOf({ uuid, generation, clock, answeredMs }: Failover): FailoverPart[] {
+  if (clock.runningMs === null) return []
+  const durations = failoverDurations(clock, answeredMs)
+  return (Object.keys(PHASES) as FailoverPart['phase'][]).flatMap((phase) => {
+    const ms = durations[PHASES[phase]]
+    return ms === null ? [] : [{ key: `${uuid}/${generation} ${phase}`, phase, ms }]
+  })
 }
 
 /** How many there are of each word. */

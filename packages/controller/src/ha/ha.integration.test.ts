@@ -104,6 +104,13 @@ describe('a host dies', () => {
     expect(failover?.clock.runningMs).toBeGreaterThan(failover?.clock.placedMs ?? Infinity)
     const told = (await harness.store.backend.readOutbox(0, 1_000)).map(({ event }) => event.what)
     expect(told).toEqual(expect.arrayContaining(['suspect', 'stale', 'lost', 'recovering', 'recovered']))
+    expect(failover?.answeredMs).toBeNull()
+    agent?.addresses.set(uuid, ['192.0.2.7'])
+    agent?.onChange()
+    await until('its guest has answered', () => harness.ha.failovers()[0]?.answeredMs !== null)
+    expect(harness.ha.failovers()[0]?.answeredMs).toBeGreaterThanOrEqual(
+      failover?.clock.runningMs ?? Infinity,
+    )
 
     await comeBack(at(0))
     await phase(at(0), 'up')

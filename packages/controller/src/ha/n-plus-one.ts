@@ -75,9 +75,12 @@ export class NPlusOne {
     let tookMs = 0
     let sliceMs = performance.now()
     const hosts: HostAtRisk[] = []
+    let unmoved = 0
     for (const { uuid, state } of [...store.hosts.values()]) {
       if (state !== 'up' || store.usage.ofHost(uuid).ha === 0) continue
-      const left = this.#deps.fatesOnLossOf(uuid).filter(({ outcome }) => outcome === 'no-room')
+      const fates = this.#deps.fatesOnLossOf(uuid)
+      unmoved += fates.filter(({ outcome }) => outcome === 'stays' || outcome === 'by-hand').length
+      const left = fates.filter(({ outcome }) => outcome === 'no-room')
       if (left.length > 0) hosts.push({ hostId: uuid, left })
       if (performance.now() - sliceMs < SLICE_MS) continue
       tookMs += performance.now() - sliceMs
@@ -89,7 +92,7 @@ export class NPlusOne {
     this.#restUntilMs = performance.now() + REST * tookMs
     this.#isLooking = false
     const verdict = judgeNPlusOne(hosts)
-    this.#turn({ ...verdict, why: this.#explain(verdict), atMs: now() })
+    this.#turn({ ...verdict, why: this.#explain(verdict, unmoved), atMs: now() })
   }
 
   #turn(next: NPlusOneState): void {
@@ -102,8 +105,13 @@ export class NPlusOne {
     void store.commit([], [this.#event(next)])
   }
 
-  #explain({ worst, hostsAtRisk }: NPlusOneVerdict): string {
-    if (worst === null) return 'whatever host is lost, all that is highly available has room elsewhere'
+  /** @param unmoved how many no room would help */
+  #explain({ worst, hostsAtRisk }: NPlusOneVerdict, unmoved: number): string {
+    if (worst === null) {
+      const room = 'whatever host is lost, all that is highly available has room elsewhere'
+      if (unmoved === 0) return room
+      return `${room}; but ${unmoved} such instance(s) would not be moved by themselves: see their unprotected`
+    }
     const name = this.#deps.store.hosts.get(worst.hostId)?.name ?? worst.hostId
     const others = hostsAtRisk > 1 ? `; there are ${hostsAtRisk} hosts of which that is true` : ''
     const [first] = worst.left

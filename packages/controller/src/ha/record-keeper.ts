@@ -119,6 +119,13 @@ export class RecordKeeper {
       this.#commit(record, decideCutOff(record, this.#lostText(ha, watch)), { what: 'lost' })
   }
 
+  /** Its guest has an address on the network: the first sign of itself after a failover is its answer (T5). */
+  noteAnswer(ha: HaInstance | undefined): void {
+    const failover = ha && this.#store.haFailovers.get(failoverKey(ha))
+    if (!failover || failover.clock.runningMs === null || failover.answeredMs !== null) return
+    void this.#store.commit([change.haFailover({ ...failover, answeredMs: this.#now() })])
+  }
+
   /** Has its host told that it can be guarded; false where something else is under way. */
   guard(record: InstanceRecord): boolean {
     const decision = record.power === 'on' ? decideGuard(record) : null

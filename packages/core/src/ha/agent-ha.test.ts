@@ -6,6 +6,8 @@ import {
   type AgentAction,
   type AgentEvent,
   type AgentHaState,
+  CLOSED_REMEMBERED,
+  CLOSED_SHOWN,
   reportInstances,
   type StartCommand,
   startAgentHa,
@@ -220,4 +222,21 @@ test('what went off while no agent looked is brought back once nothing of it is 
   expect(kinds(play.tick(1_000))).toEqual(['look-at-cgroup'])
   play.do({ kind: 'cgroup', instance: { uuid, generation: 1 }, isEmpty: true })
   expect(play.tick(1_000)).toMatchObject([{ kind: 'claim', job: { kind: 'check' } }])
+})
+
+test('what was let go of is remembered and shown as far as it can still matter', () => {
+  const play = new Play()
+  const release = (n: number) => {
+    const instance = { uuid: `i${n}` as InstanceId, generation: 1 }
+    play.do({ kind: 'command', command: { kind: 'release', epoch: 1, instance, pools: [] } })
+    play.do({ kind: 'disarmed', instance })
+  }
+  const count = CLOSED_REMEMBERED + 10
+  for (let n = 0; n < count; n++) release(n)
+  play.tick(1_000)
+  expect(play.state.record.closed.size).toBe(CLOSED_REMEMBERED)
+  expect(play.state.record.closed.has(`i${count - 1}` as InstanceId)).toBe(true)
+  const shown = reportInstances(play.state)
+  expect(shown).toHaveLength(CLOSED_SHOWN)
+  expect(shown.at(-1)).toMatchObject({ uuid: `i${count - 1}`, phase: 'closed' })
 })

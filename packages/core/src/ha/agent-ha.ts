@@ -183,6 +183,14 @@ export type AgentKillReason = 'released' | 'newer-record' | 'not-recorded' | 'si
 
 type AgentStep = Step<AgentHaState, AgentAction>
 
+/**
+ * So many that were let go of are remembered on disk: far more than can be let go of while a command is on its way. A command of a
+ * controller that has been replaced is refused by its epoch.
+ */
+export const CLOSED_REMEMBERED = 4_096
+/** And so many of them are in reports. */
+export const CLOSED_SHOWN = 256
+
 export function startAgentHa(
   hostId: HostId,
   bootId: string,
@@ -372,10 +380,10 @@ function obey(
 
 function tick(before: AgentHaState, nowMs: number, context: HaContext): AgentStep {
   const { timings, rules } = context
-  let state = before
+  let state = forgetClosed(before)
   const actions: AgentAction[] = []
   const isDeaf = nowMs - state.controllerHeardMs > timings.deadMs
-  for (const local of before.instances.values()) {
+  for (const local of state.instances.values()) {
     let step: AgentStep | null = null
     if (!rules.survivesControllerLoss && isDeaf && local.phase === 'running')
       step = { state, actions: [{ kind: 'kill', instance: idOf(local), why: 'silence' }] }
@@ -637,11 +645,32 @@ function fenced(
 function remember(step: AgentStep, uuid: InstanceId, generation: number): AgentStep {
   const { record } = step.state
   if ((record.closed.get(uuid) ?? -1) >= generation) return step
-  const next = { ...record, closed: new Map(record.closed).set(uuid, generation) }
+  const closed = new Map(record.closed)
+  closed.delete(uuid)
+  closed.set(uuid, generation)
+  const next = { ...record, closed: withoutOldest(closed, CLOSED_REMEMBERED) }
   return {
     state: { ...step.state, record: next },
     actions: [{ kind: 'save', record: next }, ...step.actions],
   }
+}
+
+/** What was put in first goes first. */
+function withoutOldest<Key, Value>(map: Map<Key, Value>, most: number): Map<Key, Value> {
+  for (const key of map.keys()) {
+    if (map.size <= most) break
+    map.delete(key)
+  }
+  return map
+}
+
+/** What was let go of is shown until the controller has surely seen it; one that has not asks, and is told again. */
+function forgetClosed(state: AgentHaState): AgentHaState {
+  const closed = [...state.instances.values()].filter(({ phase }) => phase === 'closed')
+  if (closed.length <= CLOSED_SHOWN) return state
+  const instances = new Map(state.instances)
+  for (const { uuid } of closed.slice(0, closed.length - CLOSED_SHOWN)) instances.delete(uuid)
+  return { ...state, instances }
 }
 
 function isLeaseFresh(state: AgentHaState, pool: string, nowMs: number, maxMs: number): boolean {

@@ -32,7 +32,9 @@ export interface HaTimings {
 /** How far a clock may run fast or slow: 500 ppm of slewing, and the crystal. */
 export const CLOCK_RATE_ERROR = 0.001
 
-const profile = (timings: Omit<HaTimings, 'readMs' | 'guardMs' | 'watchdogLateMs' | 'settleMs'>): HaTimings =>
+type Chosen = Omit<HaTimings, 'readMs' | 'guardMs' | 'watchdogLateMs' | 'settleMs'> & Partial<HaTimings>
+
+const profile = (timings: Chosen): HaTimings =>
   Object.freeze({
     readMs: 1_000,
     guardMs: 500,
@@ -44,6 +46,8 @@ const profile = (timings: Omit<HaTimings, 'readMs' | 'guardMs' | 'watchdogLateMs
 export const HA_PROFILES = Object.freeze({
   fast: profile({
     writeMs: 1_000,
+    // Both the last renewal and its age are seen up to one read late.
+    readMs: 500,
     suspectMs: 5_000,
     tryMs: 6_000,
     selfMs: 12_000,

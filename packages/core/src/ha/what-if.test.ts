@@ -131,7 +131,7 @@ test('the time is that of the quickest proof for the slowest pool', () => {
   expect(ms([pool({ canRevoke: true }), pool({ poolClass: 'T' })])).toBe(58_000)
   expect(ms([pool({ poolClass: 'N', canRevoke: true })])).toBeNull()
   expect(ms([pool({ poolClass: 'N' })], true)).toBe(25_000)
-  expect(fencingMs([pool({ poolClass: 'T' })], false, HA_PROFILES.fast)).toBe(30_000)
+  expect(fencingMs([pool({ poolClass: 'T' })], false, HA_PROFILES.fast)).toBe(28_500)
 })
 
 test('the worst host is the one that would leave most', () => {
