@@ -6,6 +6,7 @@ import { Cluster } from '../e2e/cluster.ts'
 import { measureAcceptedCreates } from './accepted-creates.ts'
 import { measureCreateToRunning } from './create-to-running.ts'
 import { show } from './figures.ts'
+import { measureHaLooks } from './ha-looks.ts'
 import { measureList } from './list.ts'
 import { measurePlacements } from './placement.ts'
 import { measureStart } from './start.ts'
@@ -23,6 +24,11 @@ for (const [what, count, isSingled] of [
     `  ${what}: ${perSecond.toFixed(0)}/s, ${perCpuSecond.toFixed(0)} a CPU second, ${show(latencyUs, 'µs')}`,
   )
 }
+
+print('looks of HA at 10,000 hosts with 100,000 highly available instances:')
+const { restMs, lossMs } = measureHaLooks(10_000, 10, 100)
+print(`  at rest: ${show(restMs, 'ms')}`)
+print(`  from the silence of a host until its instances are given to others: ${show(lossMs, 'ms')}`)
 
 print('start of the controller, until its first answer about an instance:')
 for (const [hosts, instances] of [

@@ -13,8 +13,6 @@ export interface Case {
   readonly endsGuest?: boolean
   /** Only a lab with watchdogs comes out of it. */
   readonly needsWatchdog?: boolean
-  /** Guests of its host may run elsewhere afterwards; in all other cases, and for all other guests, that would be a fault. */
-  readonly mayMoveGuests?: boolean
   /**
    * @returns for each guest that had to run elsewhere, how long it took until it did, in ms
    */
@@ -28,32 +26,59 @@ export interface Victim {
 
 /** The storage, or controller and NATS, are down for longer than any time of HA but those of slow filers. */
 const OUTAGE_MS = 60_000
+/** A live migration between two hosts of a lab takes about as long. */
+const MIGRATION_MS = 3_000
+/** Longer than guests take to write, and shorter than two renewals of a lease with any profile. */
+const BLIP_MS = 1_500
 
 export const CASES: readonly Case[] = [
-  { name: 'host-kill', weight: 4, mayMoveGuests: true, play: hostKill },
+  { name: 'host-kill', weight: 4, play: hostKill },
+  { name: 'migration-kill', weight: 1, play: migrationKill },
   { name: 'partition', weight: 2, play: partition },
-  { name: 'isolate', weight: 2, mayMoveGuests: true, play: isolate },
-  { name: 'storage-hang', weight: 2, mayMoveGuests: true, play: storageHang },
+  { name: 'isolate', weight: 2, play: isolate },
+  { name: 'storage-hang', weight: 2, play: storageHang },
+  { name: 'storage-fail', weight: 1, play: storageFail },
+  { name: 'storage-blip', weight: 1, play: storageBlip },
   { name: 'pool-outage', weight: 1, play: poolOutage },
   { name: 'agent-kill', weight: 1, play: agentKill },
   { name: 'agent-upgrade', weight: 1, play: agentUpgrade },
   { name: 'agent-stop', weight: 1, play: agentStop },
   { name: 'guard-kill', weight: 2, play: guardKill },
-  { name: 'guard-stop', weight: 2, needsWatchdog: true, mayMoveGuests: true, play: guardStop },
+  { name: 'guard-stop', weight: 2, needsWatchdog: true, play: guardStop },
   { name: 'guest-crash', weight: 2, endsGuest: true, play: guestCrash },
   { name: 'guest-poweroff', weight: 1, endsGuest: true, play: guestPoweroff },
   { name: 'controller-down-guest-crash', weight: 1, endsGuest: true, play: guestCrashUncontrolled },
-  { name: 'controller-down-host-kill', weight: 1, mayMoveGuests: true, play: hostKillUncontrolled },
+  { name: 'controller-down-host-kill', weight: 1, play: hostKillUncontrolled },
 ]
 
 /** Its guests run elsewhere while it is off. */
 async function hostKill(stage: Stage, { host }: Victim): Promise<readonly number[]> {
   const guests = stage.guestsOn(host)
+  stage.lose(host)
   const killedMs = performance.now()
   await stage.lab.kill(host)
   const tookMs = await stage.elsewhere(guests, host, killedMs)
   await stage.lab.start(host)
   return tookMs
+}
+
+/** Either host of a live migration is killed in the middle of it: whoever has the guest then, it runs once. */
+async function migrationKill(stage: Stage, { guest }: Victim): Promise<readonly number[]> {
+  const from = stage.hostOf(guest)
+  const others = stage.lab.hosts.map(({ name }) => name).filter((name) => name !== from)
+  const to = stage.random.pick(others) ?? ''
+  const killed = stage.random.pick([from, to]) ?? from
+  await stage.cluster.ok('POST', `/instances/${guest.uuid}/migrate`, {
+    migrate: { host_uuid: to, mode: 'live' },
+  })
+  await sleep(stage.random.below(MIGRATION_MS))
+  stage.lose(killed)
+  stage.say(`    ${guest.name} goes from ${from} to ${to}; ${killed} is killed`)
+  const killedMs = performance.now()
+  await stage.lab.kill(killed)
+  await stage.elsewhere(stage.guests, killed, killedMs)
+  await stage.lab.start(killed)
+  return []
 }
 
 /** Its leases say that it lives: nothing is started anywhere, however long it takes. */
@@ -77,6 +102,21 @@ function storageHang(stage: Stage, victim: Victim): Promise<readonly number[]> {
   return cut(stage, victim, { storageOnly: true })
 }
 
+/** The storage answers with errors: guests are paused by them, and none of them goes on once another has its place. */
+function storageFail(stage: Stage, victim: Victim): Promise<readonly number[]> {
+  return cut(stage, victim, { storageOnly: true, fail: true })
+}
+
+/** Errors for less time than counts: guests that they have paused go on where they are. */
+async function storageBlip(stage: Stage, { host }: Victim): Promise<readonly number[]> {
+  const before = stage.standing()
+  await stage.lab.isolate(host, { storageOnly: true, fail: true })
+  await sleep(BLIP_MS)
+  await stage.lab.heal(host)
+  await stage.expectUndisturbed(before)
+  return []
+}
+
 /**
  * Its guests run elsewhere, once the storage takes nothing from it any more; those that it has end by then, or when it is back. Which
  * of them it still runs meanwhile does no harm.
@@ -84,12 +124,13 @@ function storageHang(stage: Stage, victim: Victim): Promise<readonly number[]> {
 async function cut(
   stage: Stage,
   { host }: Victim,
-  { storageOnly }: { readonly storageOnly: boolean },
+  how: { readonly storageOnly: boolean; readonly fail?: boolean },
 ): Promise<readonly number[]> {
   const guests = stage.guestsOn(host)
+  stage.lose(host)
   stage.runs.excuse(host)
   const cutMs = performance.now()
-  await stage.lab.isolate(host, { storageOnly })
+  await stage.lab.isolate(host, how)
   const tookMs = await stage.elsewhere(guests, host, cutMs)
   await stage.lab.heal(host)
   return tookMs
@@ -156,6 +197,7 @@ async function guardKill(stage: Stage, { host }: Victim): Promise<readonly numbe
 async function guardStop(stage: Stage, { host }: Victim): Promise<readonly number[]> {
   const guests = stage.guestsOn(host).map((guest) => ({ guest, life: guest.life() }))
   const resets = stage.lab.host(host).resets()
+  stage.lose(host)
   stage.lab.signal(host, 'guard', 'SIGSTOP')
   await stage.until(`${host} is reset`, () =>
     stage.lab.host(host).resets() > resets ? undefined : 'not yet',
@@ -194,6 +236,7 @@ async function guestCrashUncontrolled(stage: Stage, { guest }: Victim): Promise<
 /** Nothing happens until there is a controller again, which listens first, and then finds the host gone. */
 async function hostKillUncontrolled(stage: Stage, { host }: Victim): Promise<readonly number[]> {
   const guests = stage.guestsOn(host)
+  stage.lose(host)
   killController(stage)
   const killedMs = performance.now()
   await stage.lab.kill(host)

@@ -98,10 +98,11 @@ async function play(stage: Stage, options: NemesisOptions, history: History): Pr
       entry,
       took.length > 0 ? `runs elsewhere after ${took.map(seconds).join(', ')}` : 'as it should be',
     )
+    const lost = stage.takeLost()
     for (const failover of (await failovers(stage)).filter((each) => !known.has(keyOf(each)))) {
       stage.say(`    ${describe(failover)}`)
       played.failovers.push(failover)
-      if (!one.mayMoveGuests || failover.from_host !== host) {
+      if (failover.from_host === null || !lost.has(failover.from_host)) {
         stage.say('    nothing that was done called for it')
         played.uncalled.push(`${one.name} at ${host}: ${describe(failover)}`)
       }

@@ -32,6 +32,7 @@ export class Stage {
   readonly timings: HaTimings
   readonly say: (line: string) => void
   readonly #told = new Set<string>()
+  readonly #lost = new Set<string>()
 
   constructor({ cluster, guests, runs, random, profile, say }: StageParts) {
     this.cluster = cluster
@@ -41,6 +42,18 @@ export class Stage {
     this.random = random
     this.timings = HA_PROFILES[profile]
     this.say = say
+  }
+
+  /** From now until the end of the case its guests may run elsewhere; of all others that would be a fault. */
+  lose(host: string): void {
+    this.#lost.add(host)
+  }
+
+  /** The hosts whose guests had to go elsewhere since this was last asked. */
+  takeLost(): ReadonlySet<string> {
+    const lost = new Set(this.#lost)
+    this.#lost.clear()
+    return lost
   }
 
   /** The host where it runs; it runs on one. */

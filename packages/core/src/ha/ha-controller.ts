@@ -1,7 +1,6 @@
 // The controller's part as one machine: what is believed of the hosts, and what is done for the instances. Whatever it decides is
 // written down before anything is done about it; a controller that cannot write, because another has taken over, does nothing.
 
-import type { HostId } from '../ids.ts'
 import { type Disarms, NO_DISARMS } from './disarm.ts'
 import {
   admitHost,
@@ -17,6 +16,7 @@ import {
 import type { Placer } from './placer.ts'
 import {
   type HaInstance,
+  ownersOf,
   type RecoveryAction,
   type RecoveryEvent,
   type RecoveryState,
@@ -117,15 +117,6 @@ const OF_INSTANCE: ReadonlySet<string> = new Set<OfInstance['kind']>([
 
 function isOfInstance(event: HaControllerEvent): event is OfInstance {
   return OF_INSTANCE.has(event.kind)
-}
-
-function ownersOf({ instances }: RecoveryState): Set<HostId> {
-  const owners = new Set<HostId>()
-  for (const { hostId, state, migration } of instances.values()) {
-    if (state !== 'error' && state !== 'off') owners.add(hostId)
-    if (migration) owners.add(migration.hostId)
-  }
-  return owners
 }
 
 function isChanged(before: HaControllerState, after: HaControllerState): boolean {

@@ -367,14 +367,23 @@ function withHosts(
     const { hostId, pools, canPowerOff } = traits
     const known = state.hosts.get(hostId)
     if (!known) return newcomer(traits, nowMs)
-    const isSame = known.canPowerOff === canPowerOff && isDeepEqual(known.pools, pools)
+    const isSame = known.canPowerOff === canPowerOff && arePoolsSame(known.pools, pools)
     return isSame ? known : { ...known, pools, canPowerOff }
   })
   return { ...state, hosts: new Map(hosts.map((host) => [host.hostId, host])) }
 }
 
-function isDeepEqual(a: unknown, b: unknown): boolean {
-  return JSON.stringify(a) === JSON.stringify(b)
+function arePoolsSame(a: readonly HostPool[], b: readonly HostPool[]): boolean {
+  if (a.length !== b.length) return false
+  return a.every((pool, index) => {
+    const other = b[index]
+    return (
+      pool.pool === other?.pool &&
+      pool.poolClass === other.poolClass &&
+      pool.canUnmount === other.canUnmount &&
+      pool.canRevoke === other.canRevoke
+    )
+  })
 }
 
 function tick(

@@ -105,12 +105,19 @@ interface Work {
   readonly unplacedMs: number | null
 }
 
+/** Hosts of which nothing has to be looked at again before they say something else. It holds for these very instances. */
+interface Calm {
+  readonly instances: ReadonlyMap<InstanceId, HaInstance>
+  readonly reports: ReadonlyMap<HostId, HostReport>
+}
+
 export interface RecoveryState {
   readonly epoch: number
   readonly instances: ReadonlyMap<InstanceId, HaInstance>
   readonly work: ReadonlyMap<InstanceId, Work>
   readonly nonce: number
   readonly nextStartMs: ReadonlyMap<HostId, number>
+  readonly calm: Calm
 }
 
 export type RecoveryEvent =
@@ -180,15 +187,17 @@ export type RecoveryAction =
 
 type RecoveryStep = Step<RecoveryState, RecoveryAction>
 
-export function startRecovery(epoch: number, instances: readonly HaInstance[], nowMs: number): RecoveryState {
+export function startRecovery(epoch: number, records: readonly HaInstance[], nowMs: number): RecoveryState {
+  const instances = new Map(
+    records.map((instance) => [
+      instance.uuid,
+      { ...instance, proofs: instance.proofs.map((proof) => ({ ...proof, atMs: nowMs })) },
+    ]),
+  )
   return {
     epoch,
-    instances: new Map(
-      instances.map((instance) => [
-        instance.uuid,
-        { ...instance, proofs: instance.proofs.map((proof) => ({ ...proof, atMs: nowMs })) },
-      ]),
-    ),
+    instances,
+    calm: { instances, reports: new Map() },
     work: new Map(),
     nonce: 0,
     nextStartMs: new Map(),
@@ -288,7 +297,7 @@ export function stepRecovery(
     }
     case 'tick': {
       const run = new Run(before, watch, nowMs, context)
-      for (const { uuid } of before.instances.values()) run.look(uuid)
+      run.lookAtAll()
       run.place(event.placer, event.jitter)
       run.order()
       run.settle()
@@ -365,6 +374,8 @@ class Run {
   #work: ReadonlyMap<InstanceId, Work>
   #nonce: number
   readonly #nextStartMs: Map<HostId, number>
+  readonly #calm: ReadonlyMap<HostId, HostReport>
+  #nextCalm: ReadonlyMap<HostId, HostReport>
 
   constructor(state: RecoveryState, watch: HostWatchState, nowMs: number, context: HaContext) {
     this.#before = state
@@ -372,6 +383,8 @@ class Run {
     this.#work = state.work
     this.#nonce = state.nonce
     this.#nextStartMs = new Map(state.nextStartMs)
+    this.#calm = state.calm.instances === state.instances ? state.calm.reports : new Map()
+    this.#nextCalm = this.#calm
     this.#watch = watch
     this.#nowMs = nowMs
     this.#context = context
@@ -384,8 +397,31 @@ class Run {
       work: this.#work,
       nonce: this.#nonce,
       nextStartMs: this.#nextStartMs,
+      // What has changed since is looked at once more.
+      calm: { instances: this.#before.instances, reports: this.#nextCalm },
     }
     return { state, actions: this.#actions }
+  }
+
+  /** All but those that run on a host that has said nothing else since they were looked at. */
+  lookAtAll(): void {
+    const { busy, ofHost } = rosterOf(this.#before.instances)
+    const due = new Set(busy.map(({ uuid }) => uuid))
+    for (const [hostId, own] of ofHost) {
+      const host = this.#watch.hosts.get(hostId)
+      if (host && !this.#isCalm(host)) for (const { uuid } of own) due.add(uuid)
+    }
+    for (const uuid of due) this.look(uuid)
+  }
+
+  #isCalm({ hostId, phase, report, bootId }: WatchedHost): boolean {
+    return phase === 'up' && report?.bootId === bootId && this.#calm.get(hostId) === report
+  }
+
+  /** Those with which something is being done, maybe since a moment ago. */
+  #busy(): Iterable<HaInstance> {
+    const { instances } = this.#before
+    return this.#instances === instances ? rosterOf(instances).busy : [...this.#instances.values()]
   }
 
   /** What nobody has is started on another host than its own. */
@@ -623,9 +659,7 @@ class Run {
   /** Gives proven instances a new owner. */
   place(placer: Placer, jitter: number): void {
     const { timings, rules } = this.#context
-    const lost = [...this.#instances.values()].filter(
-      ({ state, migration }) => state === 'lost' && !migration,
-    )
+    const lost = [...this.#busy()].filter(({ state, migration }) => state === 'lost' && !migration)
     if (lost.length === 0) return
     const starting = new Starting(this.#instances.values())
     lost.sort((a, b) => PRIORITIES.indexOf(a.priority) - PRIORITIES.indexOf(b.priority))
@@ -724,6 +758,8 @@ class Run {
     const isPatient = gate && this.#nowMs - gate.sinceMs < RECOVERY_LIMITS.gatePatienceMs
     const target = this.#choose(instance, placer, isPatient && gate ? gate.hostId : null, null)
     if (!target) return
+    // Else all would be tried where only some of them fit.
+    placer.take(instance, target.hostId)
     if (gate?.hostId !== target.hostId)
       this.#setWork(instance.uuid, { gate: { hostId: target.hostId, sinceMs: this.#nowMs } })
     const { uuid, generation, hostId, bootId } = instance
@@ -804,7 +840,8 @@ class Run {
   /** Says what is wanted to those who are to do it. */
   order(): void {
     const { epoch } = this.#before
-    for (const instance of this.#instances.values()) {
+    for (const instance of this.#busy()) {
+      if (!isBusy(instance)) continue
       const { uuid, generation, bootId } = instance
       const host = this.#watch.hosts.get(instance.hostId)
       if (instance.migration) this.#orderMigration(instance, instance.migration)
@@ -855,7 +892,9 @@ class Run {
 
   /** Tells hosts what they have that is another's by now, and lets those in again that have nothing of it. */
   settle(): void {
+    const calm = new Map(this.#calm)
     for (const host of this.#watch.hosts.values()) {
+      if (this.#isCalm(host)) continue
       const { report } = host
       if (!report || report.bootId !== host.bootId || host.heardMs < host.sinceMs) continue
       const older = report.instances.filter(({ uuid, generation, phase }) => {
@@ -897,8 +936,18 @@ class Run {
           hostId: host.hostId,
           command: { kind: 'settle', epoch: this.#before.epoch, records },
         })
-      }
+      } else if (this.#runsAllOfIts(host)) calm.set(host.hostId, report)
     }
+    this.#nextCalm = calm
+  }
+
+  #runsAllOfIts(host: WatchedHost): boolean {
+    const own = rosterOf(this.#before.instances).ofHost.get(host.hostId) ?? []
+    return (
+      host.phase === 'up' &&
+      own.every((instance) => localOf(host, instance.uuid, instance.generation)?.phase === 'running') &&
+      !own.some(isBusy)
+    )
   }
 
   #lose(instance: HaInstance, host: WatchedHost, why: string): void {
@@ -963,6 +1012,34 @@ class Run {
 }
 
 /** Restarts that are under way. */
+/** The instances by what a look needs of them. */
+interface Roster {
+  readonly busy: readonly HaInstance[]
+  readonly ofHost: ReadonlyMap<HostId, readonly HaInstance[]>
+}
+
+/** Sets of instances never change: each is gone through once, however often it is looked at. */
+const rosters = new WeakMap<ReadonlyMap<InstanceId, HaInstance>, Roster>()
+
+function rosterOf(instances: ReadonlyMap<InstanceId, HaInstance>): Roster {
+  const known = rosters.get(instances)
+  if (known) return known
+  const ofHost = new Map<HostId, HaInstance[]>()
+  for (const instance of instances.values()) {
+    const own = ofHost.get(instance.hostId)
+    if (own) own.push(instance)
+    else ofHost.set(instance.hostId, [instance])
+  }
+  const roster = { busy: [...instances.values()].filter(isBusy), ofHost }
+  rosters.set(instances, roster)
+  return roster
+}
+
+/** Anything but running, or off, and staying so. */
+function isBusy({ state, migration }: HaInstance): boolean {
+  return migration !== null || (state !== 'running' && state !== 'off')
+}
+
 class Starting {
   readonly #instances: HaInstance[] = []
   readonly #onHost = new Map<HostId, number>()
@@ -992,6 +1069,21 @@ class Starting {
     )
   }
 }
+
+/** Hosts that have something, or are about to get it. */
+export function ownersOf({ instances }: RecoveryState): ReadonlySet<HostId> {
+  const known = owners.get(instances)
+  if (known) return known
+  const found = new Set<HostId>()
+  for (const { hostId, state, migration } of instances.values()) {
+    if (state !== 'error' && state !== 'off') found.add(hostId)
+    if (migration) found.add(migration.hostId)
+  }
+  owners.set(instances, found)
+  return found
+}
+
+const owners = new WeakMap<ReadonlyMap<InstanceId, HaInstance>, ReadonlySet<HostId>>()
 
 function listProofs(proofs: readonly Proof[]): string {
   return proofs.map(({ kind, why }) => `${kind} (${why})`).join(', ')
