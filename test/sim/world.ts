@@ -412,7 +412,8 @@ export class World {
       if (starting.length > rules.startsPerHost)
         this.violate('I11', `${starting.length} starts at a time on ${instance.hostId}`)
       const lastMs = this.#lastStartMs.get(instance.hostId)
-      if (lastMs !== undefined && lastMs.epoch === epoch && this.nowMs - lastMs.atMs < rules.staggerMs * 0.9)
+      const isStaggered = starting.length > rules.startsAtOnce && lastMs?.epoch === epoch
+      if (isStaggered && this.nowMs - lastMs.atMs < rules.staggerMs * 0.9)
         this.violate(
           'I11',
           `two starts within ${Math.round(this.nowMs - lastMs.atMs)} ms on ${instance.hostId}`,

@@ -38,7 +38,9 @@ export const RECOVERY_LIMITS = Object.freeze({
   /** For so long the host that was given the locks is waited for; it lets go of them when it is not asked any more. */
   gateHoldMs: 60_000,
   commandEveryMs: 2_000,
-  /** Pause between two starts on one host: this, and up to as much again by chance. */
+  /** So many guests of a host may begin together; most hosts lose no more to each of the others. */
+  startsAtOnce: 2,
+  /** Pause between those that follow on one host: this, and up to as much again by chance. */
   staggerMs: 500,
   /** After that it is looked anew for a host for what fitted none. */
   placeAgainMs: 3_000,
@@ -811,6 +813,7 @@ class Run {
       ({ hostId }) =>
         !starting ||
         !rules.limitsStarts ||
+        starting.on(hostId) < RECOVERY_LIMITS.startsAtOnce ||
         (starting.on(hostId) < RECOVERY_LIMITS.startsPerHost &&
           this.#nowMs >= (this.#nextStartMs.get(hostId) ?? 0)),
     )

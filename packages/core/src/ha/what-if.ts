@@ -111,7 +111,8 @@ export function whatIfLost({ hostId, table, instances, canPowerOff, timings }: W
       const fencedMs = fencingMs(pools, canPowerOff, timings)
       if (fencedMs === null)
         return { ...fate, hostId: target, expectedMs: null, outcome: 'by-hand', why: BY_HAND }
-      const expectedMs = fencedMs + 2 * before * RECOVERY_LIMITS.staggerMs
+      const { startsAtOnce, staggerMs } = RECOVERY_LIMITS
+      const expectedMs = fencedMs + 2 * Math.max(0, before + 1 - startsAtOnce) * staggerMs
       return { ...fate, hostId: target, expectedMs, outcome: 'starts', why: '' }
     })
   } finally {
