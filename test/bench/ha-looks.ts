@@ -96,7 +96,7 @@ export function measureHaLooks(hosts: number, instancesOfHost: number, looks: nu
     for (const action of actions) {
       if (action.kind === 'dial') step({ kind: 'dialled', hostId: action.hostId, isOk: false })
       if (action.kind === 'revoke')
-        step({ kind: 'revoked', hostId: lost, bootId: 'boot', pool: action.pool, isOk: true })
+        step({ ...action, kind: 'revoked', isOk: true })
       if (action.kind === 'ask-lease') {
         const { observer, hostId, pool } = action
         const staleForMs = nowMs - fromMs

@@ -182,6 +182,19 @@ const faults = {
     for (const pool of host.pools) cutStorage(world, host, pool, forMs)
   },
   // The hardest case for a time-based rule: nothing but the watchdog ends the guests, at the last possible moment, and the last packets linger.
+  // A host is lost for a moment, and let in again before the storage has said that it shut it out; then it is lost once more.
+  slowWord(world, random) {
+    const { tryMs } = world.context.timings
+    const host = random.pick(world.hosts)
+    const pool = random.pick(host.pools)
+    world.wordMs = random.between(5_000, 15_000)
+    cutStorage(world, host, pool, tryMs + random.between(2_000, 5_000))
+    world.after(tryMs + 20_000, () => {
+      world.wordMs = 0
+      cutOff(world, host, 20_000)
+      cutStorage(world, host, pool, 20_000)
+    })
+  },
   lateEnd(world, random) {
     const host = random.pick(world.hosts)
     const pool = random.pick(host.pools)

@@ -120,4 +120,9 @@ export const mutations: Readonly<Record<string, Mutation>> = {
     what: 'a proof for one of several pools will do',
     focus: on(any, 'storageCut'),
   },
+  'late-proof': {
+    rules: { proofsAreOfVerdict: false },
+    what: 'what an attempt of a former verdict comes to counts for the present one',
+    focus: on(enforced, 'slowWord'),
+  },
 }

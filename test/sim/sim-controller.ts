@@ -164,24 +164,27 @@ export class SimController {
         break
       }
       case 'revoke': {
-        const { hostId, bootId, pool } = action
+        const { hostId, bootId, verdictMs, pool } = action
         world.note(`${this.name} has ${pool} shut out ${world.nameOf(hostId)}`)
         world.after(world.random.between(50, 500), () => {
           const { isUp } = world.pool(pool)
-          if (isUp) world.pool(pool).drop(world.host(hostId))
-          this.deliver({ kind: 'revoked', hostId, bootId, pool, isOk: isUp })
+          if (isUp) world.pool(pool).revoke(world.host(hostId))
+          // The hook may take its time to say so.
+          world.after(world.wordMs, () =>
+            this.deliver({ kind: 'revoked', hostId, bootId, verdictMs, pool, isOk: isUp }),
+          )
         })
         break
       }
       case 'power-off': {
-        const { hostId, bootId } = action
+        const { hostId, bootId, verdictMs } = action
         const host = world.host(hostId)
         world.after(world.random.between(500, 3_000), () => {
           if (!host.isBmcOk || host.bootId !== bootId) return
           host.staysOff = true
           host.powerOff('its power was switched off')
           world.after(world.random.between(200, 1_000), () =>
-            this.deliver({ kind: 'powered-off', hostId, bootId, isOff: !host.isOn }),
+            this.deliver({ kind: 'powered-off', hostId, bootId, verdictMs, isOff: !host.isOn }),
           )
         })
         break

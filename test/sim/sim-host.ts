@@ -532,8 +532,8 @@ export class SimHost {
         world.note(`${this.name} ${action.kind} of ${show(action.instance)}`)
         break
       case 'check-claim': {
-        const { instance, pool } = action
-        const job = { kind: 'check', ...instance, keepsLock: true } as const
+        const { instance, pool, askedMs } = action
+        const job = { kind: 'check', ...instance, keepsLock: true, askedMs } as const
         this.#pass(() => this.of(world.pool(pool)).claims.deliver({ kind: 'job', job }))
         break
       }
@@ -731,9 +731,10 @@ export class SimHost {
         const { job, result } = action
         this.#pass(() => {
           this.agent.deliver({ kind: 'claim', pool: pool.name, job, result })
-          if (job.kind !== 'check') return
+          if (job.kind !== 'check' || job.askedMs === undefined) return
+          const { askedMs } = job
           const says = result.kind === 'mine' || result.kind === 'others' ? result.kind : 'unclear'
-          this.guard.deliver({ kind: 'claim', instance: job, says })
+          this.guard.deliver({ kind: 'claim', instance: job, says, askedMs })
         })
         break
       }

@@ -2,6 +2,7 @@
 // times; it may be stuck on its host, under way, or done without its host knowing. What a dead process has submitted is
 // still applied, unless the host is reset or the pool is unmounted by force; what has left a host is applied in any case.
 
+import type { HostId } from '@vpe/core'
 import type { Claim, Decoded, HostLease, Pill, PoolClass } from '@vpe/core/ha'
 import { classifyPool, type PoolProbe } from '@vpe/core/ha'
 import type { SimHost } from './sim-host.ts'
@@ -83,6 +84,8 @@ export class SimPool {
   readonly mailboxes = new Map<string, Pill>()
   readonly claims = new Map<string, Claim>()
   readonly locks = new Map<string, Lock>()
+  /** When each host was shut out last. */
+  readonly revokedMs = new Map<HostId, number>()
   readonly #clients = new Map<SimHost, Client>()
   isUp = true
   downSinceMs: number | null = null
@@ -215,6 +218,12 @@ export class SimPool {
     if (client.bootId !== host.bootId) this.drop(host)
     client.bootId = host.bootId
     client.lostMs = null
+  }
+
+  /** Shuts a host out: its locks are dropped. */
+  revoke(host: SimHost): void {
+    this.revokedMs.set(host.id, this.#world.nowMs)
+    this.drop(host)
   }
 
   /** Drops all locks of a host. */

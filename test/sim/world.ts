@@ -81,6 +81,8 @@ export class World {
   /** Faults are over: an operator switches on what is off. */
   isHealed = false
   readonly controllerTickMs: number
+  /** How long the storage takes to say that it has shut a host out. */
+  wordMs = 0
 
   constructor(settings: WorldSettings) {
     this.#settings = settings
@@ -402,6 +404,15 @@ export class World {
       if (!old.isWanted) this.violate('I6', `${show(instance)} is started, and its user wants it off`)
       if (isInstanceDisarmed(this.disarms, old, this.nowMs))
         this.violate('I12', `${show(instance)} is started on ${instance.hostId} while it is disarmed`)
+      for (const { kind, pool, hostId, atMs } of instance.startedBy) {
+        const { suspectedMs } = instance.clock
+        const revokedMs = pool === null ? null : (this.pool(pool).revokedMs.get(hostId) ?? null)
+        if (kind === 'revoked' && suspectedMs !== null && (revokedMs ?? 0) < suspectedMs)
+          this.violate(
+            'I3',
+            `${show(instance)} is started by a word of ${Math.round(atMs)} that ${hostId} was shut out, before it was suspected at ${Math.round(suspectedMs)}`,
+          )
+      }
       const unproven = whyUnproven(instance.startedBy, instance.pools)
       if (unproven !== null)
         this.violate('I3', `${show(instance)} is started on ${instance.hostId}: ${unproven}`)

@@ -350,7 +350,7 @@ export class Guard {
         this.#send(action.pool, 'lease-writer', { kind: 'ack', ack: action.ack })
         break
       case 'check-claim':
-        void this.#checkClaim(action.pool, action.instance)
+        void this.#checkClaim(action.pool, action.instance, action.askedMs)
         break
       // The agent reads them in the status of the guest.
       case 'cut-network':
@@ -383,6 +383,11 @@ export class Guard {
         break
       case 'claim':
         this.#answer(claimKey(pool, message.job), message.result)
+        // The agent, who asked the same meanwhile, is answered by it, too.
+        if (message.job.kind === 'check') {
+          const { askedMs: _, ...plain } = message.job
+          this.#answer(claimKey(pool, plain), message.result)
+        }
         break
       default:
         throw new Error(`no such message: ${message satisfies never}`)
@@ -426,7 +431,7 @@ export class Guard {
     if (poolClass !== 'E') return
     for (const arm of this.#state.arms)
       if (arm.ending === null && arm.pools.some(({ pool }) => pool === place.pool))
-        void this.#checkClaim(place.pool, arm)
+        void this.#checkClaim(place.pool, arm, this.#ports.nowMs())
   }
 
   #rememberFenced(guest: FencedGuest): void {
@@ -436,11 +441,11 @@ export class Guard {
     if (this.#fenced.size > FENCED_MAX && oldest !== undefined) this.#fenced.delete(oldest)
   }
 
-  async #checkClaim(pool: string, { uuid, generation }: InstanceGeneration): Promise<void> {
+  async #checkClaim(pool: string, { uuid, generation }: InstanceGeneration, askedMs: number): Promise<void> {
     const keepsLock = this.#pools.get(pool)?.pool.poolClass === 'E'
-    const { kind } = await this.claim(pool, { kind: 'check', uuid, generation, keepsLock })
+    const { kind } = await this.claim(pool, { kind: 'check', uuid, generation, keepsLock, askedMs })
     const says = kind === 'mine' || kind === 'others' ? kind : 'unclear'
-    this.#step({ kind: 'claim', instance: { uuid, generation }, says })
+    this.#step({ kind: 'claim', instance: { uuid, generation }, says, askedMs })
   }
 
   #isGone(uuid: string): boolean {
@@ -475,5 +480,6 @@ export class Guard {
 }
 
 function claimKey(pool: string, job: ClaimJob): string {
-  return `claim ${pool} ${job.kind} ${job.uuid}`
+  const askedMs = job.kind === 'check' ? (job.askedMs ?? '') : ''
+  return `claim ${pool} ${job.kind} ${job.uuid} ${askedMs}`
 }

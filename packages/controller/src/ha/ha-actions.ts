@@ -92,17 +92,17 @@ export class HaActions {
     })
   }
 
-  #revoke({ hostId, bootId, pool }: Action<'revoke'>): void {
+  #revoke({ hostId, bootId, verdictMs, pool }: Action<'revoke'>): void {
     this.#once(`revoke ${hostId} ${pool}`, async () => {
       const isOk = await this.#deps.pools.revoke(hostId, pool, this.#deadline(FENCE_TIMEOUT_MS))
-      this.#tell({ kind: 'revoked', hostId, bootId, pool, isOk })
+      this.#tell({ kind: 'revoked', hostId, bootId, verdictMs, pool, isOk })
     })
   }
 
-  #powerOff({ hostId, bootId }: Action<'power-off'>): void {
+  #powerOff({ hostId, bootId, verdictMs }: Action<'power-off'>): void {
     this.#once(`power off ${hostId}`, async () => {
       const isOff = await this.#deps.pools.powerOff(hostId, this.#deadline(FENCE_TIMEOUT_MS))
-      this.#tell({ kind: 'powered-off', hostId, bootId, isOff })
+      this.#tell({ kind: 'powered-off', hostId, bootId, verdictMs, isOff })
     })
   }
 

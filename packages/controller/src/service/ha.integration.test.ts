@@ -206,7 +206,7 @@ test('failovers are listed, of all or of one instance, and counted once they hav
 test('verdicts and holds are counted once each', async () => {
   const uuid = firstHost()
   const text = async () => (await harness.client.getControllerMetrics({})).text
-  const verdict = { bootId: 'boot', pools: [], evidence: [] }
+  const verdict = { bootId: 'boot', madeMs: 1, pools: [], evidence: [] }
   for (const host of [
     aWatchedHost(uuid, { phase: 'hold' }),
     aWatchedHost(uuid, { phase: 'hold', why: 'still' }),

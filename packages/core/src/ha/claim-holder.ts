@@ -26,6 +26,8 @@ export type ClaimJob =
       readonly uuid: InstanceId
       readonly generation: number
       readonly keepsLock: boolean
+      /** The guard's own: when it asked, so that a late answer is not taken for a new one. */
+      readonly askedMs?: number
     }
   /** Says that this host will not run that generation any more, and lets go of the lock. */
   | { readonly kind: 'release'; readonly uuid: InstanceId; readonly generation: number }

@@ -123,7 +123,9 @@ test('after an I/O error a guest goes on only as its owner, and one that has los
   const paused = play([...armed('E'), [2_000, { kind: 'io-error', instance }]]).state
   expect(play([[2_500, { kind: 'tick' }]], paused).kinds).toContain('check-claim')
   const says = (says: 'mine' | 'others' | 'unclear') =>
-    play([[2_600, { kind: 'claim', instance, says }]], paused)
+    play([[2_600, { kind: 'claim', instance, says, askedMs: 2_500 }]], paused)
+  const late = { kind: 'claim', instance, says: 'mine', askedMs: 1_900 } as const
+  expect(play([[2_600, late]], paused).kinds).toEqual([])
   expect(says('others').actions).toEqual([{ kind: 'kill-cgroup', instance, why: 'newer-owner' }])
   expect(says('unclear').kinds).toEqual([])
   expect(says('mine').kinds).toEqual(['resume-after-io-error'])

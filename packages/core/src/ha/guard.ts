@@ -28,6 +28,10 @@ export interface Arm extends InstanceGeneration {
 interface GuardedArm extends Arm {
   /** An I/O error has paused it, or nobody knows what happened while the guard was away. */
   readonly needsCheck: boolean
+  /** Since when: an answer that was asked for before says nothing of now. */
+  readonly doubtedMs: number
+  /** An I/O error has paused it. */
+  readonly isPaused: boolean
   readonly isNetworkCut: boolean
   readonly resumedMs: number | null
   /** It is being ended, and why. */
@@ -98,6 +102,7 @@ export type GuardEvent =
   | {
       readonly kind: 'claim'
       readonly instance: InstanceGeneration
+      readonly askedMs: number
       readonly says: 'mine' | 'others' | 'unclear'
     }
   /** What the agent hears of others: whether the pool works for them, and whether anyone is to be reached at all. */
@@ -126,7 +131,12 @@ export type GuardAction =
   /** It is gone, and nothing of it can be written any more. */
   | { readonly kind: 'fenced'; readonly instance: InstanceGeneration; readonly why: KillReason }
   | { readonly kind: 'cut-network' | 'restore-network'; readonly instance: InstanceGeneration }
-  | { readonly kind: 'check-claim'; readonly instance: InstanceGeneration; readonly pool: string }
+  | {
+      readonly kind: 'check-claim'
+      readonly instance: InstanceGeneration
+      readonly pool: string
+      readonly askedMs: number
+    }
   /** Only if an I/O error has paused it: what a user paused stays paused. */
   | { readonly kind: 'resume-after-io-error'; readonly instance: InstanceGeneration }
 
@@ -191,7 +201,7 @@ export function stepGuard(
     case 'io-error':
       return ioError(state, event.instance, nowMs, timings)
     case 'claim':
-      return afterClaim(state, event.instance, event.says, nowMs, rules.resumesOnlyOwner)
+      return afterClaim(state, event, nowMs, rules.resumesOnlyOwner)
     case 'neighbours':
       return neighbours(state, event)
   }
@@ -202,7 +212,7 @@ export function stepGuard(
  * has the host reset.
  */
 function start(state: GuardState, record: GuardRecord, nowMs: number, context: HaContext): GuardStep {
-  const arms = record.arms.map((arm) => ({ ...unguarded(arm), needsCheck: true }))
+  const arms = record.arms.map((arm) => ({ ...unguarded(arm), needsCheck: true, doubtedMs: nowMs }))
   const pools = new Map(arms.flatMap(({ pools }) => pools.map((pool) => [pool.pool, pool] as const)))
   const leases = [...pools.values()].map((pool) => ({
     ...freshLease(pool),
@@ -248,7 +258,7 @@ function tick(before: GuardState, nowMs: number, { timings, rules }: HaContext):
       if (!isStalled)
         for (const arm of state.arms)
           if (arm.needsCheck && arm.ending === null && uses(arm, lease.pool))
-            actions.push({ kind: 'check-claim', instance: idOf(arm), pool: lease.pool })
+            actions.push({ kind: 'check-claim', instance: idOf(arm), pool: lease.pool, askedMs: nowMs })
     }
   }
   for (const arm of state.arms)
@@ -315,7 +325,7 @@ function renewed(
     next = {
       ...next,
       arms: next.arms.map((arm) =>
-        uses(arm, pool) && arm.isNetworkCut ? { ...arm, needsCheck: true } : arm,
+        uses(arm, pool) && arm.isNetworkCut ? { ...arm, needsCheck: true, doubtedMs: nowMs } : arm,
       ),
     }
   const { state: after, actions } = dropDrained(next)
@@ -398,7 +408,7 @@ function arm(
       ...next,
       arms: next.arms.map((other) => (other === known ? { ...known, ...armOf(arm) } : other)),
     }
-  else next = withArm(next, { ...known, emptyMs: null, needsCheck: false, resumedMs: null })
+  else next = withArm(next, { ...known, emptyMs: null, needsCheck: false, isPaused: false, resumedMs: null })
   return { state: next, actions: [save(next), { kind: 'armed', instance, askedMs, refusal: null }] }
 }
 
@@ -525,13 +535,17 @@ function ioError(
   if (!arm || arm.ending !== null) return { state, actions: [] }
   // It was let go on with its claim in order, and fails again: its image locks are what it has lost.
   if (arm.resumedMs !== null && nowMs - arm.resumedMs <= tryMs) return end(state, arm, 'locks-lost')
-  return { state: withArm(state, { ...arm, needsCheck: true }), actions: [] }
+  // Told again and again of one that stays paused.
+  if (arm.isPaused && arm.needsCheck) return { state, actions: [] }
+  return {
+    state: withArm(state, { ...arm, needsCheck: true, doubtedMs: nowMs, isPaused: true }),
+    actions: [],
+  }
 }
 
 function afterClaim(
   state: GuardState,
-  instance: InstanceGeneration,
-  says: 'mine' | 'others' | 'unclear',
+  { instance, says, askedMs }: Extract<GuardEvent, { kind: 'claim' }>,
   nowMs: number,
   resumesOnlyOwner: boolean,
 ): GuardStep {
@@ -539,9 +553,17 @@ function afterClaim(
   if (!arm || arm.ending !== null || !arm.needsCheck) return { state, actions: [] }
   if (says === 'unclear') return { state, actions: [] }
   if (says === 'others' && resumesOnlyOwner) return end(state, arm, 'newer-owner')
+  // Its claim was in order before; since then the storage may have been away for long enough for another host to get it.
+  if (askedMs < arm.doubtedMs && resumesOnlyOwner) return { state, actions: [] }
   const actions: GuardAction[] = [{ kind: 'resume-after-io-error', instance: idOf(arm) }]
   if (arm.isNetworkCut) actions.push({ kind: 'restore-network', instance: idOf(arm) })
-  const next = withArm(state, { ...arm, needsCheck: false, isNetworkCut: false, resumedMs: nowMs })
+  const next = withArm(state, {
+    ...arm,
+    needsCheck: false,
+    isPaused: false,
+    isNetworkCut: false,
+    resumedMs: nowMs,
+  })
   return { state: next, actions }
 }
 
@@ -602,6 +624,8 @@ function unguarded({ uuid, generation, pools }: Arm): GuardedArm {
     generation,
     pools,
     needsCheck: false,
+    doubtedMs: Number.NEGATIVE_INFINITY,
+    isPaused: false,
     isNetworkCut: false,
     resumedMs: null,
     ending: null,

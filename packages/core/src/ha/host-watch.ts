@@ -59,6 +59,8 @@ interface Seen {
 
 export interface Verdict {
   readonly bootId: string
+  /** When it was made: what an attempt of an earlier one comes to proves nothing for this one. */
+  readonly madeMs: number
   readonly pools: readonly string[]
   /** Who saw what: kept with the verdict, so that it can be gone through later. */
   readonly evidence: readonly { observer: HostId; pool: string; kind: Sighting['kind']; staleForMs: number }[]
@@ -124,6 +126,8 @@ export type HostWatchEvent =
       readonly kind: 'revoked'
       readonly hostId: HostId
       readonly bootId: string
+      /** `madeMs` of the verdict that it was asked for. */
+      readonly verdictMs: number
       readonly pool: string
       readonly isOk: boolean
     }
@@ -131,6 +135,7 @@ export type HostWatchEvent =
       readonly kind: 'powered-off'
       readonly hostId: HostId
       readonly bootId: string
+      readonly verdictMs: number
       readonly isOff: boolean
     }
   /** A person has powered it off. */
@@ -143,8 +148,19 @@ export type HostWatchEvent =
 export type HostWatchAction =
   | { readonly kind: 'dial'; readonly hostId: HostId }
   | { readonly kind: 'ask-lease'; readonly observer: HostId; readonly hostId: HostId; readonly pool: string }
-  | { readonly kind: 'revoke'; readonly hostId: HostId; readonly bootId: string; readonly pool: string }
-  | { readonly kind: 'power-off'; readonly hostId: HostId; readonly bootId: string }
+  | {
+      readonly kind: 'revoke'
+      readonly hostId: HostId
+      readonly bootId: string
+      readonly verdictMs: number
+      readonly pool: string
+    }
+  | {
+      readonly kind: 'power-off'
+      readonly hostId: HostId
+      readonly bootId: string
+      readonly verdictMs: number
+    }
   /** For the event log, and for whoever is on call where it says so. */
   | {
       readonly kind: 'host-changed'
@@ -256,7 +272,7 @@ export function stepHostWatch(
       return { state: put(state, { ...host, sightings }), actions: [] }
     }
     case 'revoked':
-      if (!event.isOk) return { state, actions: [] }
+      if (!event.isOk || !isOfVerdict(state, event, context)) return { state, actions: [] }
       return prove(
         state,
         event.hostId,
@@ -267,7 +283,7 @@ export function stepHostWatch(
         nowMs,
       )
     case 'powered-off':
-      if (!event.isOff) return { state, actions: [] }
+      if (!event.isOff || !isOfVerdict(state, event, context)) return { state, actions: [] }
       return prove(
         state,
         event.hostId,
@@ -287,6 +303,7 @@ export function stepHostWatch(
       const moved = move(confirmed, 'fenced', 'a person has powered it off', nowMs)
       const verdict: Verdict = {
         bootId: host.bootId,
+        madeMs: nowMs,
         pools: host.pools.map(({ pool }) => pool),
         evidence: [],
       }
@@ -549,7 +566,8 @@ function judgeLeases(
       if (nowMs < state.settleUntilMs) return { host, actions: [] }
       return move(host, 'hold', hindrance, nowMs)
     }
-    const verdict: Verdict = { bootId: host.bootId, pools: stale, evidence: evidenceOf(host, stale, nowMs) }
+    const evidence = evidenceOf(host, stale, nowMs)
+    const verdict: Verdict = { bootId: host.bootId, madeMs: nowMs, pools: stale, evidence }
     const moved = move({ ...host, verdict }, 'stale', `its lease in ${stale.join(', ')} is stale`, nowMs)
     const sought = seek(state, moved.host, mgmt, nowMs, context)
     return { host: sought.host, actions: [...moved.actions, ...sought.actions] }
@@ -619,7 +637,7 @@ function seek(
     if (!host.verdict?.pools.includes(pool)) continue
     if (canRevoke && isOwner && !isProvenBy(host, 'revoked', pool) && isDue(`revoke ${pool}`)) {
       mark(`revoke ${pool}`)
-      actions.push({ kind: 'revoke', hostId, bootId, pool })
+      actions.push({ kind: 'revoke', hostId, bootId, verdictMs: verdict.madeMs, pool })
     }
     const dead = freshOf(host, pool, nowMs).find(
       ({ sighting }) =>
@@ -641,7 +659,7 @@ function seek(
     isDue('power-off')
   ) {
     mark('power-off')
-    actions.push({ kind: 'power-off', hostId, bootId })
+    actions.push({ kind: 'power-off', hostId, bootId, verdictMs: verdict.madeMs })
   }
   const isFenced = host.verdict?.pools.every((pool) =>
     host.proofs.some((proof) => proof.bootId === bootId && (proof.pool === null || proof.pool === pool)),
@@ -702,6 +720,18 @@ export function admitHost(state: HostWatchState, hostId: HostId, nowMs: number):
   if (host?.phase !== 'quarantined') return { state, actions: [] }
   const moved = move(cleared(host), 'up', 'it has nothing of what is elsewhere now', nowMs)
   return { state: put(state, moved.host), actions: moved.actions }
+}
+
+/**
+ * What was asked for may take longer than its reason lasts: a host that was let in again meanwhile has everything anew, and a proof of
+ * before would count when it is lost the next time.
+ */
+function isOfVerdict(
+  { hosts }: HostWatchState,
+  { hostId, verdictMs }: { readonly hostId: HostId; readonly verdictMs: number },
+  { rules }: HaContext,
+): boolean {
+  return hosts.get(hostId)?.verdict?.madeMs === verdictMs || !rules.proofsAreOfVerdict
 }
 
 function prove(

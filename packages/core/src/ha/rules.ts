@@ -45,6 +45,8 @@ export interface HaRules {
   readonly survivesControllerLoss: boolean
   /** A restart on another host has a proof for each pool. */
   readonly needsProofPerPool: boolean
+  /** What was asked for because of one verdict proves nothing for a later one. */
+  readonly proofsAreOfVerdict: boolean
 }
 
 export const HA_RULES: HaRules = Object.freeze({
@@ -68,6 +70,7 @@ export const HA_RULES: HaRules = Object.freeze({
   resumesOnlyOwner: true,
   survivesControllerLoss: true,
   needsProofPerPool: true,
+  proofsAreOfVerdict: true,
 })
 
 /** What every step is given beside its state, its event and the time. */
