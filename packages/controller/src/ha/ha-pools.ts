@@ -81,6 +81,8 @@ interface Look {
 interface Turn {
   dueMs: number
   isRunning: boolean
+  /** Looks in a row that came to nothing. */
+  failures: number
   look: Look
 }
 
@@ -189,7 +191,10 @@ export class HaPoolKeeper implements HaPools {
 
   /** Tells a host its leases and asks for its report, soon: it has become reachable, or something of it has changed. */
   lookAtHost(hostId: string): void {
-    if (this.#store.hosts.has(hostId)) this.#turnOf(hostId).dueMs = 0
+    if (!this.#store.hosts.has(hostId)) return
+    const turn = this.#turnOf(hostId)
+    turn.dueMs = 0
+    turn.failures = 0
   }
 
   /**
@@ -203,6 +208,9 @@ export class HaPoolKeeper implements HaPools {
     // Its guard is there now: what could not be tried without it can be.
     if (look.report && !turn.look.report) this.#trials.tryAgain(host.uuid)
     turn.look = look
+    turn.failures = look.report ? 0 : turn.failures + 1
+    // A host that has just come back may not be ready yet, and has no lease before it was told so.
+    if (!look.report) turn.dueMs = Math.min(turn.dueMs, this.#now() + TICK_MS * 2 ** turn.failures)
     if (look.report) this.#takeReport(host.uuid, look.report, givenUp)
     this.#noteReadiness(host.uuid, look, isAsked)
     return look
@@ -218,7 +226,7 @@ export class HaPoolKeeper implements HaPools {
     for (const host of this.#store.hosts.values()) {
       const turn = this.#turnOf(host.uuid)
       if (host.state !== 'up' || turn.isRunning || turn.dueMs > now) continue
-      turn.dueMs = now + everyMs * (turn.look.report ? 1 : SILENT_FACTOR)
+      turn.dueMs = now + everyMs * (turn.failures === 0 ? 1 : SILENT_FACTOR)
       if (this.#sharedPoolsOf(host.uuid).length === 0 && leasesWith(this.#store, host.uuid).length === 0) {
         this.#descriptions.dropFinding(host.uuid, HA_READY_FINDING)
         continue
@@ -387,7 +395,7 @@ export class HaPoolKeeper implements HaPools {
   }
 
   #turnOf(hostId: string): Turn {
-    const turn = this.#turns.get(hostId) ?? { dueMs: 0, isRunning: false, look: NOT_ASKED }
+    const turn = this.#turns.get(hostId) ?? { dueMs: 0, isRunning: false, failures: 0, look: NOT_ASKED }
     this.#turns.set(hostId, turn)
     return turn
   }

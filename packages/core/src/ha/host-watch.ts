@@ -465,6 +465,10 @@ function listen(before: WatchedHost, nowMs: number, { timings }: HaContext): Hos
     host = { ...host, dialledMs: nowMs }
     actions.push({ kind: 'dial', hostId: host.hostId })
   }
+  if (host.phase === 'quarantined' && isUnreachable) {
+    const moved = move(host, 'suspect', 'it is silent again', nowMs)
+    return { host: moved.host, actions: [...actions, ...moved.actions] }
+  }
   if (host.phase !== 'up' || (!isUnreachable && lostPools.length === 0)) return { host, actions }
   const why = isUnreachable ? 'it is silent and does not answer' : `it has lost pool ${lostPools.join(', ')}`
   const moved = move({ ...host, suspectedMs: nowMs }, 'suspect', why, nowMs)
@@ -523,7 +527,7 @@ function judge(
     case 'up':
       return { host, actions: [] }
     case 'quarantined':
-      return mgmt.isUnreachable ? move(host, 'suspect', 'it is silent again', nowMs) : { host, actions: [] }
+      return { host, actions: [] }
     case 'suspect':
     case 'isolated':
     case 'pool-outage':

@@ -32,6 +32,11 @@ export const RECOVERY_LIMITS = Object.freeze({
   relocations: 2,
   /** Starts that did not come about, on one host after another, before a person is asked: its disk may be locked for good. */
   failedStarts: 5,
+  /** And for so long, since locks that stand in the way run out after a while. */
+  failedPatienceMs: 300_000,
+  /** The pause after the first of them; twice as long after each other. */
+  failedPauseMs: 500,
+  failedPauseMostMs: 30_000,
   /** Time without guest network after which an isolated host's guests may be moved, where they want that. */
   networkPatienceMs: 30_000,
   gatePatienceMs: 10_000,
@@ -105,6 +110,10 @@ interface Work {
   readonly pill: { readonly nonce: number; readonly sentMs: number; readonly epoch: number } | null
   /** When it fitted no host. */
   readonly unplacedMs: number | null
+  /** Since when its starts have not come about. */
+  readonly failedFromMs: number | null
+  /** It is not given to a host before. */
+  readonly pausedUntilMs: number
 }
 
 /** Hosts of which nothing has to be looked at again before they say something else. It holds for these very instances. */
@@ -249,6 +258,8 @@ const NO_WORK = {
   gate: null,
   pill: null,
   unplacedMs: null,
+  failedFromMs: null,
+  pausedUntilMs: Number.NEGATIVE_INFINITY,
 }
 
 /** One step, in the light of what is believed of the hosts; `nowMs` is the controller's monotonic clock. */
@@ -506,6 +517,7 @@ class Run {
       if (work.absentSinceMs !== null || work.failingSinceMs !== null)
         this.#setWork(instance.uuid, { absentSinceMs: null, failingSinceMs: null })
       if (instance.state !== 'starting') return
+      this.#setWork(instance.uuid, { failedFromMs: null })
       const clock = { ...instance.clock, runningMs: this.#nowMs }
       this.#update({ ...instance, clock, avoid: [], failedStarts: 0 }, 'running', 'its host reports it')
       return
@@ -552,8 +564,13 @@ class Run {
   /** A start that does not come about is tried on another host, a few times. */
   #relocate(instance: HaInstance, why: string): void {
     const failedStarts = instance.failedStarts + 1
+    const failedFromMs = this.#workOf(instance.uuid).failedFromMs ?? this.#nowMs
+    const { failedPatienceMs, failedPauseMs, failedPauseMostMs } = RECOVERY_LIMITS
+    const pauseMs = Math.min(failedPauseMostMs, failedPauseMs * 2 ** (failedStarts - 1))
+    this.#setWork(instance.uuid, { failedFromMs, pausedUntilMs: this.#nowMs + pauseMs })
     const next = { ...instance, failedStarts, avoid: [instance.hostId] }
-    if (failedStarts < RECOVERY_LIMITS.failedStarts)
+    const isPatient = this.#nowMs - failedFromMs < failedPatienceMs
+    if (failedStarts < RECOVERY_LIMITS.failedStarts || isPatient)
       this.#update(next, 'releasing', `it does not start there: ${why}`)
     else this.#update(next, 'error', `it does not start on ${failedStarts} hosts in turn: ${why}`)
   }
@@ -722,6 +739,8 @@ class Run {
   ): void {
     const { uuid } = instance
     if (this.#context.rules.limitsStarts && !starting.mayStart(instance, this.#nowMs)) return
+    const { failedFromMs, pausedUntilMs } = this.#workOf(uuid)
+    if (this.#nowMs < pausedUntilMs) return
     const { gate } = this.#workOf(uuid)
     const isHeld = gate !== null && this.#nowMs - gate.sinceMs < RECOVERY_LIMITS.gateHoldMs
     const target = this.#choose(instance, placer, isHeld ? gate.hostId : null, starting)
@@ -737,6 +756,7 @@ class Run {
       runningMs: null,
     }
     this.#forgetWork(uuid)
+    if (failedFromMs !== null) this.#setWork(uuid, { failedFromMs })
     const next: HaInstance = {
       ...instance,
       generation,
