@@ -95,8 +95,7 @@ export function measureHaLooks(hosts: number, instancesOfHost: number, looks: nu
     lossMs.push(tookMs)
     for (const action of actions) {
       if (action.kind === 'dial') step({ kind: 'dialled', hostId: action.hostId, isOk: false })
-      if (action.kind === 'revoke')
-        step({ ...action, kind: 'revoked', isOk: true })
+      if (action.kind === 'revoke') step({ ...action, kind: 'revoked', isOk: true })
       if (action.kind === 'ask-lease') {
         const { observer, hostId, pool } = action
         const staleForMs = nowMs - fromMs
