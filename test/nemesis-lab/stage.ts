@@ -148,10 +148,13 @@ export class Stage {
 
   async #whyUnsettled(): Promise<string | undefined> {
     const { body: hostList } = await this.cluster.ok('GET', '/hosts')
-    for (const { name, state, recovery } of hostList.hosts) {
+    for (const { name, state, recovery, conditions } of hostList.hosts) {
       if (state !== 'up') return `host ${name} is ${state}`
       if (recovery?.phase !== 'up')
         return `host ${name} is ${recovery?.phase ?? 'not watched'}: ${recovery?.why}`
+      // Of three hosts, each is needed to judge another.
+      const ready = conditions.find(({ type }: { type: string }) => type === 'HaReady')
+      if (ready?.status !== 'ok') return `host ${name} is not ready: ${ready?.message}`
     }
     const { body: ha } = await this.cluster.ok('GET', '/ha')
     if (ha.ha.why_no_verdicts !== null) return `no verdicts are made: ${ha.ha.why_no_verdicts}`
