@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { FakeAgent } from '@vpe/controller/testing/fake-agent'
+import { nodeFlags } from '@vpe/deploy/node-flags'
 import { execa } from 'execa'
 import { until } from '../e2e/cluster.ts'
 import { type Distribution, distribution } from './figures.ts'
@@ -34,7 +35,7 @@ export async function measureList(rounds: number): Promise<ListInstances> {
   const [controllerPort, apiPort] = [await freePort(), await freePort()]
   const stop = new AbortController()
   const start = (name: string, env: Record<string, string>) =>
-    execa(process.execPath, ['--disable-warning=ExperimentalWarning', join(packages, name, 'src/main.ts')], {
+    execa(process.execPath, [...nodeFlags(name), join(packages, name, 'src/main.ts')], {
       env: { VPE_LOG_LEVEL: 'warn', ...env },
       stdio: 'ignore',
       cancelSignal: stop.signal,

@@ -14,6 +14,7 @@ import {
 } from '@vpe/proto'
 import { until } from '../e2e/cluster.ts'
 import { HostsProcess } from './hosts-process.ts'
+import { LeanClient } from './lean-client.ts'
 import {
   cpuSeconds,
   machineSeconds,
@@ -53,6 +54,7 @@ export class ScaleCluster {
   readonly nats: TestNatsServer
   readonly apiUrl: string
   readonly client: ControllerServiceClient
+  readonly lean: LeanClient
   readonly #channel: ReturnType<typeof createRpcChannel>
   readonly #controllerAddress: string
   #controller: ProbedProcess | null = null
@@ -63,6 +65,7 @@ export class ScaleCluster {
     this.apiUrl = `http://127.0.0.1:${apiPort}`
     this.#controllerAddress = `127.0.0.1:${controllerPort}`
     this.#channel = createRpcChannel(this.#controllerAddress)
+    this.lean = new LeanClient(`http://${this.#controllerAddress}`)
     this.client = createRpcClientFactory().create(ControllerServiceDefinition, this.#channel)
   }
 
@@ -177,6 +180,7 @@ export class ScaleCluster {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.lean.close()
     this.#channel.close()
     await this.#controller?.end('SIGKILL')
     await this.#api?.end('SIGKILL')
