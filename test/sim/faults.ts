@@ -181,7 +181,6 @@ const faults = {
     cutManagement(world, host, random, forMs * random.between(0.7, 1.3))
     for (const pool of host.pools) cutStorage(world, host, pool, forMs)
   },
-  // The hardest case for a time-based rule: nothing but the watchdog ends the guests, at the last possible moment, and the last packets linger.
   // A host is lost for a moment, and let in again before the storage has said that it shut it out; then it is lost once more.
   slowWord(world, random) {
     const { tryMs } = world.context.timings
@@ -195,6 +194,7 @@ const faults = {
       cutStorage(world, host, pool, 20_000)
     })
   },
+  // The hardest case for a time-based rule: nothing but the watchdog ends the guests, at the last possible moment, and the last packets linger.
   lateEnd(world, random) {
     const host = random.pick(world.hosts)
     const pool = random.pick(host.pools)

@@ -149,7 +149,10 @@ export class SimHost {
       (action) => this.#agentDoes(action),
     )
     for (const pool of settings.pools) this.#pools.set(pool, this.#makePool(pool))
-    this.guard.onDeath = () => this.#restartLater(() => !this.isGuardBroken && this.#startGuard())
+    this.guard.onDeath = () => {
+      this.agent.deliver({ kind: 'guard', isAnswering: false })
+      this.#restartLater(() => !this.isGuardBroken && this.#startGuard())
+    }
     this.agent.onDeath = () => this.#restartLater(() => this.#startAgent())
   }
 
@@ -353,6 +356,7 @@ export class SimHost {
     const needsWatchdog = this.pools.some(({ poolClass }) => poolClass === 'T')
     this.guard.start(startGuard(this.world.uuid(), needsWatchdog), this.world.context.timings.guardMs)
     this.guard.deliver({ kind: 'start', record: this.#record })
+    this.agent.deliver({ kind: 'guard', isAnswering: true })
   }
 
   mendGuard(): void {
@@ -373,6 +377,7 @@ export class SimHost {
         isIncoming: state === 'incoming',
       }))
     this.agent.deliver({ kind: 'start', running })
+    this.agent.deliver({ kind: 'guard', isAnswering: this.guard.isAlive })
   }
 
   #startPool(pool: SimPool): void {

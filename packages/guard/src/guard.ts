@@ -242,11 +242,11 @@ export class Guard {
   }
 
   status(): readonly ArmStatus[] {
-    return this.#state.arms.map(({ uuid, generation, pools, needsCheck, isNetworkCut, ending }) => ({
+    return this.#state.arms.map(({ uuid, generation, pools, doubtedMs, isNetworkCut, ending }) => ({
       uuid,
       generation,
       poolIds: pools.map(({ pool }) => pool),
-      mayResume: !needsCheck && ending === null,
+      mayResume: doubtedMs === null && ending === null,
       isNetworkCut,
       ending,
     }))

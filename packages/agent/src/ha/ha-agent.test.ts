@@ -361,10 +361,19 @@ describe('a guest that runs', () => {
     host.hypervisor.standStill(desired.uuid, 'fault')
     await until('the guard is told', () => guard.calls.includes('io-error'))
     await host.clock.advance(20_000)
-    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'paused' })
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'paused', awaitsGuard: true })
     expect(guard.calls.filter((call) => call === 'io-error')).toHaveLength(1)
     guard.change(desired.uuid, { mayResume: true })
     await until('it goes on', async () => (await reportFrom(agent, desired.uuid))?.power === 'on')
+  })
+
+  test('and is paused since a pool is full waits for whoever makes room', async () => {
+    const desired = owned()
+    await after(agent.apply(desired))
+    host.hypervisor.standStill(desired.uuid, 'full')
+    await host.clock.advance(20_000)
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'paused', awaitsGuard: false })
+    expect(guard.calls).not.toContain('io-error')
   })
 
   test('has its network cut and restored', async () => {

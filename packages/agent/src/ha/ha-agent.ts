@@ -391,8 +391,10 @@ export class HaAgent {
       const fault = error instanceof Error ? error.message : String(error)
       if (this.#guardFault !== fault) log.warn({ why: fault }, 'the guard does not answer')
       this.#guardFault = fault
+      this.#dispatch({ kind: 'guard', isAnswering: false })
       return
     }
+    this.#dispatch({ kind: 'guard', isAnswering: true })
     for (const { pool, renewedMs } of this.#view.leases)
       if (renewedMs !== null) this.#dispatch({ kind: 'renewed', pool, submittedMs: renewedMs })
     const fenced = new Set<string>()

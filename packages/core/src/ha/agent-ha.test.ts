@@ -8,6 +8,7 @@ import {
   type AgentHaState,
   CLOSED_REMEMBERED,
   CLOSED_SHOWN,
+  lostPools,
   reportInstances,
   type StartCommand,
   startAgentHa,
@@ -239,4 +240,40 @@ test('what was let go of is remembered and shown as far as it can still matter',
   const shown = reportInstances(play.state)
   expect(shown).toHaveLength(CLOSED_SHOWN)
   expect(shown.at(-1)).toMatchObject({ uuid: `i${count - 1}`, phase: 'closed' })
+})
+
+describe('lost pools', () => {
+  const { tryMs } = context.timings
+  const lost = (play: Play) => lostPools(play.state, ['p'], play.nowMs, context.timings)
+  const after = (play: Play, ms: number) => {
+    play.nowMs += ms
+    return lost(play)
+  }
+
+  test('are those that the guard has tried in vain for long enough', () => {
+    const play = new Play()
+    play.do({ kind: 'guard', isAnswering: true })
+    expect(after(play, tryMs - 200)).toEqual([])
+    expect(after(play, 300)).toEqual(['p'])
+    play.do({ kind: 'renewed', pool: 'p', submittedMs: play.nowMs })
+    expect(lost(play)).toEqual([])
+  })
+
+  test('are none in which no lease was ever held', () => {
+    const play = new Play()
+    play.do({ kind: 'guard', isAnswering: true })
+    play.nowMs += 10 * tryMs
+    expect(lostPools(play.state, ['q'], play.nowMs, context.timings)).toEqual([])
+  })
+
+  test('are unknown while the guard is started again', () => {
+    const play = new Play()
+    play.do({ kind: 'guard', isAnswering: true })
+    play.do({ kind: 'guard', isAnswering: false })
+    expect(after(play, 2 * tryMs)).toEqual([])
+    play.do({ kind: 'guard', isAnswering: true })
+    play.do({ kind: 'guard', isAnswering: true })
+    expect(after(play, tryMs)).toEqual([])
+    expect(after(play, 1)).toEqual(['p'])
+  })
 })

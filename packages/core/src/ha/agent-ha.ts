@@ -71,6 +71,8 @@ export interface AgentHaState {
   readonly instances: ReadonlyMap<InstanceId, LocalInstance>
   /** Begin of the latest completed renewal in each pool. */
   readonly renewals: ReadonlyMap<string, number>
+  /** Since when the guard answers without a break; null while it does not. */
+  readonly guardSinceMs: number | null
   readonly controllerHeardMs: number
 }
 
@@ -131,6 +133,7 @@ export type AgentEvent =
   | { readonly kind: 'tick' }
   | { readonly kind: 'command'; readonly command: AgentCommand }
   | { readonly kind: 'renewed'; readonly pool: string; readonly submittedMs: number }
+  | { readonly kind: 'guard'; readonly isAnswering: boolean }
   | {
       readonly kind: 'claim'
       readonly pool: string
@@ -203,6 +206,7 @@ export function startAgentHa(
     record,
     instances: new Map(),
     renewals: new Map(),
+    guardSinceMs: null,
     controllerHeardMs: nowMs,
   }
 }
@@ -236,6 +240,10 @@ export function stepAgentHa(
       }
     case 'claim':
       return afterClaim(state, event.pool, event.job, event.result, nowMs)
+    case 'guard': {
+      const guardSinceMs = event.isAnswering ? (state.guardSinceMs ?? nowMs) : null
+      return { state: guardSinceMs === state.guardSinceMs ? state : { ...state, guardSinceMs }, actions: [] }
+    }
     case 'armed': {
       const local = find(state, event.instance)
       if (local?.waitsFor !== 'arm') return { state, actions: [] }
@@ -757,13 +765,18 @@ function put(state: AgentHaState, local: LocalInstance, actions: readonly AgentA
   return { state: { ...state, instances: new Map(state.instances).set(local.uuid, local) }, actions }
 }
 
-/** Pools of this host in which its leases have not been renewed for so long that others may take it for lost. */
+/**
+ * Pools of this host in which its guard has tried in vain for so long to renew its leases that others may take it for lost. A guard that
+ * does not answer, or has only just come, says nothing about a pool: while it is started again nothing is to be moved. Nor is one lost
+ * in which no lease was ever held.
+ */
 export function lostPools(
-  { renewals }: AgentHaState,
+  { renewals, guardSinceMs }: AgentHaState,
   pools: readonly string[],
   nowMs: number,
   { tryMs }: HaContext['timings'],
 ): string[] {
+  if (guardSinceMs === null || nowMs - guardSinceMs <= tryMs) return []
   return pools.filter((pool) => nowMs - (renewals.get(pool) ?? nowMs) > tryMs)
 }
 

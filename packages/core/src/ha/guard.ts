@@ -26,10 +26,11 @@ export interface Arm extends InstanceGeneration {
 }
 
 interface GuardedArm extends Arm {
-  /** An I/O error has paused it, or nobody knows what happened while the guard was away. */
-  readonly needsCheck: boolean
-  /** Since when: an answer that was asked for before says nothing of now. */
-  readonly doubtedMs: number
+  /**
+   * Since when its claim has to be checked, and an answer that was asked for before says nothing: an I/O error has paused it, or nobody
+   * knows what happened while the guard was away. Null where nothing is in doubt.
+   */
+  readonly doubtedMs: number | null
   /** An I/O error has paused it. */
   readonly isPaused: boolean
   readonly isNetworkCut: boolean
@@ -212,7 +213,7 @@ export function stepGuard(
  * has the host reset.
  */
 function start(state: GuardState, record: GuardRecord, nowMs: number, context: HaContext): GuardStep {
-  const arms = record.arms.map((arm) => ({ ...unguarded(arm), needsCheck: true, doubtedMs: nowMs }))
+  const arms = record.arms.map((arm) => ({ ...unguarded(arm), doubtedMs: nowMs }))
   const pools = new Map(arms.flatMap(({ pools }) => pools.map((pool) => [pool.pool, pool] as const)))
   const leases = [...pools.values()].map((pool) => ({
     ...freshLease(pool),
@@ -257,7 +258,7 @@ function tick(before: GuardState, nowMs: number, { timings, rules }: HaContext):
       if (isStalled !== lease.isStalled) state = withLease(state, { ...lease, isStalled })
       if (!isStalled)
         for (const arm of state.arms)
-          if (arm.needsCheck && arm.ending === null && uses(arm, lease.pool))
+          if (arm.doubtedMs !== null && arm.ending === null && uses(arm, lease.pool))
             actions.push({ kind: 'check-claim', instance: idOf(arm), pool: lease.pool, askedMs: nowMs })
     }
   }
@@ -325,7 +326,7 @@ function renewed(
     next = {
       ...next,
       arms: next.arms.map((arm) =>
-        uses(arm, pool) && arm.isNetworkCut ? { ...arm, needsCheck: true, doubtedMs: nowMs } : arm,
+        uses(arm, pool) && arm.isNetworkCut ? { ...arm, doubtedMs: nowMs } : arm,
       ),
     }
   const { state: after, actions } = dropDrained(next)
@@ -408,7 +409,7 @@ function arm(
       ...next,
       arms: next.arms.map((other) => (other === known ? { ...known, ...armOf(arm) } : other)),
     }
-  else next = withArm(next, { ...known, emptyMs: null, needsCheck: false, isPaused: false, resumedMs: null })
+  else next = withArm(next, { ...known, emptyMs: null, doubtedMs: null, isPaused: false, resumedMs: null })
   return { state: next, actions: [save(next), { kind: 'armed', instance, askedMs, refusal: null }] }
 }
 
@@ -536,9 +537,9 @@ function ioError(
   // It was let go on with its claim in order, and fails again: its image locks are what it has lost.
   if (arm.resumedMs !== null && nowMs - arm.resumedMs <= tryMs) return end(state, arm, 'locks-lost')
   // Told again and again of one that stays paused.
-  if (arm.isPaused && arm.needsCheck) return { state, actions: [] }
+  if (arm.isPaused) return { state, actions: [] }
   return {
-    state: withArm(state, { ...arm, needsCheck: true, doubtedMs: nowMs, isPaused: true }),
+    state: withArm(state, { ...arm, doubtedMs: nowMs, isPaused: true }),
     actions: [],
   }
 }
@@ -550,7 +551,7 @@ function afterClaim(
   resumesOnlyOwner: boolean,
 ): GuardStep {
   const arm = state.arms.find((arm) => isSame(arm, instance))
-  if (!arm || arm.ending !== null || !arm.needsCheck) return { state, actions: [] }
+  if (!arm || arm.ending !== null || arm.doubtedMs === null) return { state, actions: [] }
   if (says === 'unclear') return { state, actions: [] }
   if (says === 'others' && resumesOnlyOwner) return end(state, arm, 'newer-owner')
   // Its claim was in order before; since then the storage may have been away for long enough for another host to get it.
@@ -559,7 +560,7 @@ function afterClaim(
   if (arm.isNetworkCut) actions.push({ kind: 'restore-network', instance: idOf(arm) })
   const next = withArm(state, {
     ...arm,
-    needsCheck: false,
+    doubtedMs: null,
     isPaused: false,
     isNetworkCut: false,
     resumedMs: nowMs,
@@ -623,8 +624,7 @@ function unguarded({ uuid, generation, pools }: Arm): GuardedArm {
     uuid,
     generation,
     pools,
-    needsCheck: false,
-    doubtedMs: Number.NEGATIVE_INFINITY,
+    doubtedMs: null,
     isPaused: false,
     isNetworkCut: false,
     resumedMs: null,
