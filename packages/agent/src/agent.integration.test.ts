@@ -121,6 +121,7 @@ describe('an instance', () => {
       fault: '',
       converging: false,
       restarts: 0,
+      awaitsGuard: false,
     })
     expect(steps).toEqual(expect.arrayContaining([expect.stringContaining('starting the guest')]))
     expect(await lab.virsh('domstate', domain(spec))).toBe('running')

@@ -79,6 +79,7 @@ describe('apply', () => {
       fault: '',
       converging: false,
       restarts: 0,
+      awaitsGuard: false,
     })
     expect(host.hypervisor.calls).toEqual([
       `ensure-pool ${desired.diskPool.uuid}`,

@@ -637,7 +637,16 @@ async function isReached({ roundTripMs }: BusProbe): Promise<boolean> {
 
 /** It is there, and what it does will be known later: nothing is to be made of it. */
 function reportOfUnread({ uuid }: UnreadDomain): InstanceReport {
-  return { uuid, generation: 0, power: 'off', stopCause: null, fault: '', converging: true, restarts: 0 }
+  return {
+    uuid,
+    generation: 0,
+    power: 'off',
+    stopCause: null,
+    fault: '',
+    converging: true,
+    restarts: 0,
+    awaitsGuard: false,
+  }
 }
 
 function unreadFault({ name, why }: UnreadDomain, what: string): VpeError {

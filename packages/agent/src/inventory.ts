@@ -16,6 +16,7 @@ import { recognise } from './marked-domains.ts'
 const PAUSED_BY = {
   asked: 'somebody',
   fault: 'libvirt, on a fault such as an I/O error',
+  full: 'libvirt, as a pool is full',
   migration: 'a migration that broke at its end',
 } as const
 
@@ -151,6 +152,7 @@ export function digestOf(
   return createHash('sha256').update(lines.sort().join('\n')).digest('hex')
 }
 
-function canonical({ uuid, generation, power, stopCause, fault, restarts }: InstanceReport): string {
-  return JSON.stringify([uuid, generation, power, stopCause, fault, restarts])
+function canonical(report: InstanceReport): string {
+  const { uuid, generation, power, stopCause, fault, restarts, awaitsGuard } = report
+  return JSON.stringify([uuid, generation, power, stopCause, fault, restarts, awaitsGuard])
 }

@@ -388,6 +388,7 @@ export function reportToWire(report: InstanceReportRecord): InstanceReport {
     fault: report.fault,
     converging: report.converging,
     restarts: report.restarts,
+    awaitsGuard: report.awaitsGuard,
   }
 }
 

@@ -616,6 +616,7 @@ export function reportFromWire(report: InstanceReport): InstanceReportRecord {
     fault: report.fault,
     converging: report.converging,
     restarts: report.restarts,
+    awaitsGuard: report.awaitsGuard,
   }
 }
 

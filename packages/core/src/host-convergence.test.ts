@@ -462,7 +462,20 @@ describe('reportOf', () => {
       fault: 'too often',
       converging: true,
       restarts: 0,
+      awaitsGuard: false,
     })
+  })
+
+  test.each<[string, GuestState, Partial<InstanceMark>, boolean]>([
+    ['paused by an I/O error', FAULTY, {}, true],
+    ['so, where nobody guards it', FAULTY, { isGuarded: false }, false],
+    ['so, and wanted paused by now', FAULTY, { power: 'paused' }, false],
+    ['paused as a pool is full', { power: 'paused', reason: 'full' }, {}, false],
+    ['paused by somebody', PAUSED, {}, false],
+    ['on', ON, {}, false],
+  ])('says whether the guard has the word of one that is %s', (_name, guest, changes, awaitsGuard) => {
+    const report = reportOf({ mark: { ...mark, isGuarded: true, ...changes }, guest }, BOOT, false)
+    expect(report.awaitsGuard).toBe(awaitsGuard)
   })
 })
 

@@ -161,9 +161,10 @@ export type GuestState =
   | { readonly power: 'on' }
   /**
    * Its CPUs stand still, and it holds its disks, or its place. A fault is one of its disk or memory, which libvirt
-   * paused it for. After a migration that broke at its end nobody here knows whether it goes on elsewhere.
+   * paused it for, but for one of a full pool, which is told apart. After a migration that broke at its end nobody
+   * here knows whether it goes on elsewhere.
    */
-  | { readonly power: 'paused'; readonly reason: 'asked' | 'fault' | 'migration' }
+  | { readonly power: 'paused'; readonly reason: 'asked' | 'fault' | 'full' | 'migration' }
   /** Panicked, and kept for inspection: neither on nor ready to be started. */
   | { readonly power: 'panicked' }
   | { readonly power: 'off'; readonly reason: OffReason }
@@ -341,7 +342,13 @@ export function reportOf(domain: ObservedDomain, bootId: string, isConverging: b
     fault: mark.fault,
     converging: isConverging,
     restarts: mark.restarts,
+    awaitsGuard: awaitsGuard(domain),
   }
+}
+
+/** Whether an I/O error has paused what is guarded, so that nobody but its guard says whether it goes on. */
+export function awaitsGuard({ mark, guest }: ObservedDomain): boolean {
+  return mark.isGuarded && mark.power === 'on' && guest.power === 'paused' && guest.reason === 'fault'
 }
 
 /**

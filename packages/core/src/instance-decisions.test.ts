@@ -188,6 +188,18 @@ describe('pause and resume', () => {
     expect(seen?.why).toContain('I/O error')
   })
 
+  test('one that an I/O error has paused is still wanted on, where its guard says whether it goes on', () => {
+    const report = aReport({ power: 'paused', awaitsGuard: true })
+    const waits = decideReport(anInstance({ ha: true }), report)?.next as InstanceRecord
+    expect(waits).toMatchObject({ power: 'on', task: 'recovering', generation: 1 })
+    expect(decideReport(waits, report)).toBeNull()
+    expect(decideReport(waits, aReport())?.next).toMatchObject({
+      status: 'active',
+      task: null,
+      generation: 1,
+    })
+  })
+
   test('one that somebody else has resumed runs on', () => {
     expect(decideReport(paused, aReport())?.next).toMatchObject({
       power: 'on',

@@ -545,6 +545,9 @@ function classifyReport(instance: InstanceRecord, report: InstanceReport | null)
   if (instance.power === 'off')
     return { event: 'revived', why: `it is ${report.power} although it is wanted off` }
   if (report.power === 'on') return { event: 'guestResumed', why: 'it was resumed by somebody else' }
+  if (report.awaitsGuard) {
+    return { event: 'guestDown', why: 'an I/O error has paused it: its host checks whether it may go on' }
+  }
   if (report.power === 'paused') {
     return { event: 'guestPaused', why: 'it was paused by somebody else, or by libvirt on an I/O error' }
   }

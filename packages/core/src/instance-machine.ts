@@ -7,8 +7,9 @@
 //   failed       it cannot be reached: retrying would not help (a deletion is retried all the same: half
 //                deleted, an instance is of no use to anyone)
 //   guestOff     the guest went off by itself, and stays off (not highly available)
-//   guestDown    the guest went off by itself, and its agent is bringing it back (highly available)
-//   guestPaused  somebody else has paused it: virsh, or libvirt on an I/O error; so it stays until a user resumes it
+//   guestDown    the guest went off by itself, or an I/O error has paused it, and its agent is bringing it back (highly available)
+//   guestPaused  somebody else has paused it: virsh, or libvirt on an I/O error where nobody guards it; so it stays until a user
+//                resumes it
 //   guestResumed it is wanted paused, and somebody else has resumed it: so it stays, too
 //   pauseLost    it is wanted paused, and is off: what was to be kept is gone, and nothing brings it back by itself
 //   lost         the domain is gone or off for no cause that vpe knows (host reboot, someone's virsh)

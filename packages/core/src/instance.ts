@@ -165,6 +165,8 @@ export interface InstanceReport {
   readonly converging: boolean
   /** How often its host has brought it back by itself since it was defined there. */
   readonly restarts: number
+  /** An I/O error has paused it, and its guard is to let it go on, or to end it. */
+  readonly awaitsGuard: boolean
 }
 
 export type StopCause = 'requested' | 'guest' | 'crash'

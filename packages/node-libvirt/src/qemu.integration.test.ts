@@ -1,9 +1,12 @@
 // What only a real hypervisor does: QEMU guests in software emulation under a libvirtd of the test's own, with
 // storage on disk, hot-plug, statistics, crashes and live migration.
 
+import { execFile } from 'node:child_process'
 import type { EventEmitter } from 'node:events'
-import { stat } from 'node:fs/promises'
+import { mkdtemp, rmdir, stat, truncate, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import {
   type Connection,
@@ -15,10 +18,17 @@ import { eventually } from './test-support/eventually.ts'
 import { PrivateLibvirtd } from './test-support/private-libvirtd.ts'
 import { dirPoolXml, qemuDomainXml, volumeXml } from './test-support/xml.ts'
 
+const run = promisify(execFile)
+
 let daemon: PrivateLibvirtd
 let connection: Connection
 
+/** It is there before the daemon is, which sees no mount that is made later. */
+let small: string
+
 beforeAll(async () => {
+  small = await mkdtemp(join(tmpdir(), 'vpe-small-'))
+  await run('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'vpe-test', small])
   daemon = await PrivateLibvirtd.start()
   connection = await connect(daemon.qemuUri)
 })
@@ -27,6 +37,8 @@ afterAll(async () => {
   for (const domain of await connection.listDomains({ active: true })) await domain.destroy()
   await connection.close()
   await daemon[Symbol.asyncDispose]()
+  await run('umount', ['--lazy', small])
+  await rmdir(small)
 })
 
 test('a guest starts paused, runs, gets a disk and gives it back', async () => {
@@ -70,6 +82,41 @@ test('a guest starts paused, runs, gets a disk and gives it back', async () => {
   await domain.destroy()
   expect(await domain.state()).toEqual({ state: 'shutoff', reason: 'destroyed' })
   await domain.undefine({ nvram: true, snapshotsMetadata: true, managedSave: true })
+})
+
+/** What a BIOS starts, and what then writes zeros over its disk, 64 sectors at a time, for as long as it can. */
+const WRITER = Buffer.from(
+  [
+    '31c08ed88ed0bc007c', // the stack, and segments of zero
+    'be207cb44330c0b280cd13', // write what the packet says: int 13h, function 43h
+    '668306287c40', // the next 64 sectors
+    'ebed', // again
+    '00000000',
+    '1000400000800000', // the packet: 64 sectors from 8000h
+    '0008000000000000', // to sector 2048
+  ].join(''),
+  'hex',
+)
+
+test('a guest whose storage is full stands still, says so, and goes on when there is room', async () => {
+  const sector = Buffer.alloc(512)
+  WRITER.copy(sector)
+  sector.writeUInt16LE(0xaa55, 510)
+  const path = join(small, 'disk.img')
+  await writeFile(path, sector)
+  await truncate(path, 8 << 20)
+  const disk = `<disk type='file' device='disk'><driver name='qemu' type='raw' error_policy='stop'/>
+    <source file='${path}'/><target dev='vda' bus='virtio'/></disk>`
+  const failure = nextEvent('ioError')
+  const domain = await connection.createDomain(qemuDomainXml('writer', disk))
+  await eventually(async () => (await domain.state()).state === 'paused', 'it stands still')
+  expect(await domain.state()).toEqual({ state: 'paused', reason: 'io-error' })
+  expect(await failure).toMatchObject({ domain: { name: 'writer' }, action: 'pause', reason: 'enospc' })
+  expect(await domain.diskErrors()).toEqual([{ disk: 'vda', error: 'no-space' }])
+  await run('mount', ['-o', 'remount,size=16m', small])
+  await domain.resume()
+  expect(await domain.state()).toMatchObject({ state: 'running' })
+  await domain.destroy()
 })
 
 test('QEMU itself can be asked, and its refusals are errors', async () => {

@@ -1,7 +1,7 @@
 // What the guard wants of guests that run: those that an I/O error has paused go on when it is clear that their disks are still
 // theirs, and networks are cut and restored.
 
-import { type ObservedDomain, VpeError } from '@vpe/core'
+import { awaitsGuard, type ObservedDomain, VpeError } from '@vpe/core'
 import { networkXml } from '../domain-xml.ts'
 import type { GuardedArm } from './guard-port.ts'
 import type { HaDeps } from './ha-agent.ts'
@@ -44,11 +44,10 @@ export class GuestUpkeep {
     await turns.run(uuid, { kind: 'upkeep' }, () => hypervisor.destroyDomain(uuid))?.result
   }
 
-  async #keepPaused(arm: GuardedArm, { mark, guest }: ObservedDomain): Promise<void> {
+  async #keepPaused(arm: GuardedArm, domain: ObservedDomain): Promise<void> {
     const { guard, hypervisor, inventory, log } = this.#parts
     const { uuid } = arm
-    const isFaulty = guest.power === 'paused' && guest.reason === 'fault' && mark.power === 'on'
-    if (!isFaulty || !guard) {
+    if (!awaitsGuard(domain) || !guard) {
       this.#noted.delete(uuid)
       return
     }

@@ -19,6 +19,7 @@ import {
 import type { Platform } from '../domain-xml.ts'
 import { MARK_NAMESPACE, MARK_PREFIX } from '../instance-mark.ts'
 import { attributesOf, buildXml, childrenOf, parseXml } from '../xml.ts'
+import { FullPools } from './full-pools.ts'
 import { guestCpuOf, hostModelOf } from './guest-cpu.ts'
 import { guestSample } from './guest-sample.ts'
 import type {
@@ -92,6 +93,7 @@ class LibvirtHypervisor implements Hypervisor {
   readonly #listeners = new Set<(event: HypervisorEvent) => void>()
   /** Guests whose process was told to end by a signal from the host: no will of the guest's. */
   readonly #endedByHost = new Set<string>()
+  readonly #fullPools: FullPools
   #isConnected = true
   #isShapeValidated = false
 
@@ -99,6 +101,7 @@ class LibvirtHypervisor implements Hypervisor {
     this.#look = look
     this.#work = work
     this.#storage = storage
+    this.#fullPools = new FullPools(look)
     look.on('lifecycle', ({ domain, event, detail }) => {
       if (event === 'shutdown' && detail === 'host') this.#endedByHost.add(domain.uuid)
       if (event === 'started' || event === 'undefined') this.#endedByHost.delete(domain.uuid)
@@ -383,13 +386,16 @@ class LibvirtHypervisor implements Hypervisor {
 
   async #read(domain: Domain): Promise<HypervisorDomain> {
     const [seen, markXml] = await Promise.all([domain.state(), this.#readMark(domain)])
+    return { uuid: domain.uuid, name: domain.name, guest: await this.#readGuest(domain, seen), markXml }
+  }
+
+  /** What the state alone does not tell is asked for. */
+  async #readGuest(domain: Domain, seen: DomainState): Promise<GuestState> {
     // A pause for a migration passes with it; where none is under way any more, that has broken at its end.
-    const isLeft =
-      isHeldByMigration(seen) && !(await migrationJob(domain)) && isHeldByMigration(await domain.state())
-    const guest = isLeft
-      ? ({ power: 'paused', reason: 'migration' } as const)
-      : this.#guestState(domain.uuid, seen)
-    return { uuid: domain.uuid, name: domain.name, guest, markXml }
+    if (isHeldByMigration(seen) && !(await migrationJob(domain)) && isHeldByMigration(await domain.state()))
+      return { power: 'paused', reason: 'migration' }
+    if (await this.#fullPools.hasPaused(domain, seen)) return { power: 'paused', reason: 'full' }
+    return this.#guestState(domain.uuid, seen)
   }
 
   async #guestDisks(domain: Domain): Promise<readonly (GuestDisk & { alias: string })[]> {

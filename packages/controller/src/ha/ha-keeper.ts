@@ -137,7 +137,7 @@ export class HaKeeper implements HaView, Ownerships {
     this.#tickedMs = this.#clock()
     this.#timer = setInterval(() => {
       const nowMs = this.#clock()
-      if (nowMs - this.#tickedMs < TICK_MS - DOUBT_TICK_MS / 2 && !isInDoubt(this.#state.watch, nowMs)) return
+      if (!isDue(this.#tickedMs, nowMs) && !isInDoubt(this.#state.watch, nowMs)) return
       try {
         this.tick()
       } catch (error) {
@@ -167,7 +167,7 @@ export class HaKeeper implements HaView, Ownerships {
     const nowMs = this.#clock()
     const isLate = nowMs - this.#tickedMs > TICK_MS + LAG_MS
     this.#tickedMs = nowMs
-    if (nowMs - this.#syncedMs >= TICK_MS - DOUBT_TICK_MS / 2) this.#syncHosts()
+    if (isDue(this.#syncedMs, nowMs)) this.#syncHosts()
     const placer = new StorePlacer(this.#store, this.#deps.table)
     const tick: HaControllerEvent = { kind: 'tick', placer, jitter: Math.random() }
     const news: HaControllerEvent = { kind: 'reports', ...this.#reports.take() }
@@ -495,6 +495,11 @@ export class HaKeeper implements HaView, Ownerships {
     }
     return withNames(text, nameOf)
   }
+}
+
+/** What is done each second, by a timer that is never quite in time. */
+function isDue(lastMs: number, nowMs: number): boolean {
+  return nowMs - lastMs >= TICK_MS - DOUBT_TICK_MS / 2
 }
 
 function changedInstances(

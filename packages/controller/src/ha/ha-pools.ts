@@ -208,10 +208,14 @@ export class HaPoolKeeper implements HaPools {
     // Its guard is there now: what could not be tried without it can be.
     if (look.report && !turn.look.report) this.#trials.tryAgain(host.uuid)
     turn.look = look
-    turn.failures = look.report ? 0 : turn.failures + 1
-    // A host that has just come back may not be ready yet, and has no lease before it was told so.
-    if (!look.report) turn.dueMs = Math.min(turn.dueMs, this.#now() + TICK_MS * 2 ** turn.failures)
-    if (look.report) this.#takeReport(host.uuid, look.report, givenUp)
+    if (look.report) {
+      turn.failures = 0
+      this.#takeReport(host.uuid, look.report, givenUp)
+    } else {
+      turn.failures++
+      // A host that has just come back may not be ready yet, and has no lease before it was told so.
+      turn.dueMs = Math.min(turn.dueMs, this.#now() + TICK_MS * 2 ** turn.failures)
+    }
     this.#noteReadiness(host.uuid, look, isAsked)
     return look
   }

@@ -119,6 +119,18 @@ describe('a host dies', () => {
     await until('its definition is gone where it was', () => !at(0).domains.has(uuid))
   })
 
+  test('and what an I/O error had paused before runs elsewhere, too', async () => {
+    const uuid = await create('vm1')
+    await running(uuid)
+    const domain = at(0).domains.get(uuid)
+    if (domain) domain.report = { ...domain.report, power: Power.PAUSED, awaitsGuard: true }
+    at(0).onChange()
+    await until('it shows', async () => (await harness.instance(uuid)).task === InstanceTask.RECOVERING)
+    die(at(0))
+    await until('it runs elsewhere', () => owner(uuid)?.hostId !== at(0).hostId && guests(uuid).length === 1)
+    expect(await harness.atRest(uuid)).toMatchObject({ status: InstanceStatus.ACTIVE, fault: '' })
+  })
+
   test('and the storage shuts it out, where it can', async () => {
     storage.lockLeaseMs = Number.POSITIVE_INFINITY
     pools.canRevoke = true

@@ -36,6 +36,7 @@ const RUNNING = {
   fault: '',
   converging: false,
   restarts: 0,
+  awaitsGuard: false,
 }
 
 export class FakeAgent {
@@ -323,6 +324,7 @@ export class FakeAgent {
           fault: '',
           converging: false,
           restarts: 0,
+          awaitsGuard: false,
         }
         agent.guard?.apply(spec.uuid, spec.power !== Power.OFF, spec.ownership)
         agent.domains.set(spec.uuid, { spec, report })

@@ -432,9 +432,10 @@ class Run {
   }
 
   /** Those with which something is being done, maybe since a moment ago. */
-  #busy(): Iterable<HaInstance> {
+  #busy(): readonly HaInstance[] {
     const { instances } = this.#before
-    return this.#instances === instances ? rosterOf(instances).busy : [...this.#instances.values()]
+    if (this.#instances === instances) return rosterOf(instances).busy
+    return [...this.#instances.values()].filter(isBusy)
   }
 
   /** What nobody has is started on another host than its own. */
@@ -678,7 +679,7 @@ class Run {
   /** Gives proven instances a new owner. */
   place(placer: Placer, jitter: number): void {
     const { timings, rules } = this.#context
-    const lost = [...this.#busy()].filter(({ state, migration }) => state === 'lost' && !migration)
+    const lost = this.#busy().filter(({ state, migration }) => state === 'lost' && !migration)
     if (lost.length === 0) return
     const starting = new Starting(this.#instances.values())
     lost.sort((a, b) => PRIORITIES.indexOf(a.priority) - PRIORITIES.indexOf(b.priority))
@@ -739,9 +740,8 @@ class Run {
   ): void {
     const { uuid } = instance
     if (this.#context.rules.limitsStarts && !starting.mayStart(instance, this.#nowMs)) return
-    const { failedFromMs, pausedUntilMs } = this.#workOf(uuid)
+    const { gate, failedFromMs, pausedUntilMs } = this.#workOf(uuid)
     if (this.#nowMs < pausedUntilMs) return
-    const { gate } = this.#workOf(uuid)
     const isHeld = gate !== null && this.#nowMs - gate.sinceMs < RECOVERY_LIMITS.gateHoldMs
     const target = this.#choose(instance, placer, isHeld ? gate.hostId : null, starting)
     if (!target) return
@@ -864,7 +864,6 @@ class Run {
   order(): void {
     const { epoch } = this.#before
     for (const instance of this.#busy()) {
-      if (!isBusy(instance)) continue
       const { uuid, generation, bootId } = instance
       const host = this.#watch.hosts.get(instance.hostId)
       if (instance.migration) this.#orderMigration(instance, instance.migration)
@@ -915,7 +914,7 @@ class Run {
 
   /** Tells hosts what they have that is another's by now, and lets those in again that have nothing of it. */
   settle(): void {
-    const calm = new Map(this.#calm)
+    const calmed = new Map<HostId, HostReport>()
     for (const host of this.#watch.hosts.values()) {
       if (this.#isCalm(host)) continue
       const { report } = host
@@ -959,18 +958,20 @@ class Run {
           hostId: host.hostId,
           command: { kind: 'settle', epoch: this.#before.epoch, records },
         })
-      } else if (this.#runsAllOfIts(host)) calm.set(host.hostId, report)
+      } else if (this.#hasComeToRest(host)) calmed.set(host.hostId, report)
     }
-    this.#nextCalm = calm
+    if (calmed.size > 0) this.#nextCalm = new Map([...this.#calm, ...calmed])
   }
 
-  #runsAllOfIts(host: WatchedHost): boolean {
+  /** It is up, and all of its own runs, or nobody has it. */
+  #hasComeToRest(host: WatchedHost): boolean {
+    if (host.phase !== 'up') return false
     const own = rosterOf(this.#before.instances).ofHost.get(host.hostId) ?? []
-    return (
-      host.phase === 'up' &&
-      own.every((instance) => localOf(host, instance.uuid, instance.generation)?.phase === 'running') &&
-      !own.some(isBusy)
-    )
+    return own.every((instance) => {
+      const { uuid, generation, state } = instance
+      if (isBusy(instance)) return false
+      return state === 'off' || localOf(host, uuid, generation)?.phase === 'running'
+    })
   }
 
   #lose(instance: HaInstance, host: WatchedHost, why: string): void {
@@ -1034,10 +1035,11 @@ class Run {
   }
 }
 
-/** Restarts that are under way. */
 /** The instances by what a look needs of them. */
 interface Roster {
   readonly busy: readonly HaInstance[]
+  /** Hosts that have something, or are about to get it. */
+  readonly owners: ReadonlySet<HostId>
   readonly ofHost: ReadonlyMap<HostId, readonly HaInstance[]>
 }
 
@@ -1048,12 +1050,16 @@ function rosterOf(instances: ReadonlyMap<InstanceId, HaInstance>): Roster {
   const known = rosters.get(instances)
   if (known) return known
   const ofHost = new Map<HostId, HaInstance[]>()
+  const owners = new Set<HostId>()
   for (const instance of instances.values()) {
-    const own = ofHost.get(instance.hostId)
+    const { hostId, state, migration } = instance
+    const own = ofHost.get(hostId)
     if (own) own.push(instance)
-    else ofHost.set(instance.hostId, [instance])
+    else ofHost.set(hostId, [instance])
+    if (state !== 'error' && state !== 'off') owners.add(hostId)
+    if (migration) owners.add(migration.hostId)
   }
-  const roster = { busy: [...instances.values()].filter(isBusy), ofHost }
+  const roster = { busy: [...instances.values()].filter(isBusy), owners, ofHost }
   rosters.set(instances, roster)
   return roster
 }
@@ -1063,6 +1069,12 @@ function isBusy({ state, migration }: HaInstance): boolean {
   return migration !== null || (state !== 'running' && state !== 'off')
 }
 
+/** Hosts that have something, or are about to get it. */
+export function ownersOf({ instances }: RecoveryState): ReadonlySet<HostId> {
+  return rosterOf(instances).owners
+}
+
+/** Restarts that are under way. */
 class Starting {
   readonly #instances: HaInstance[] = []
   readonly #onHost = new Map<HostId, number>()
@@ -1092,21 +1104,6 @@ class Starting {
     )
   }
 }
-
-/** Hosts that have something, or are about to get it. */
-export function ownersOf({ instances }: RecoveryState): ReadonlySet<HostId> {
-  const known = owners.get(instances)
-  if (known) return known
-  const found = new Set<HostId>()
-  for (const { hostId, state, migration } of instances.values()) {
-    if (state !== 'error' && state !== 'off') found.add(hostId)
-    if (migration) found.add(migration.hostId)
-  }
-  owners.set(instances, found)
-  return found
-}
-
-const owners = new WeakMap<ReadonlyMap<InstanceId, HaInstance>, ReadonlySet<HostId>>()
 
 function listProofs(proofs: readonly Proof[]): string {
   return proofs.map(({ kind, why }) => `${kind} (${why})`).join(', ')
