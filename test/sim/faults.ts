@@ -183,12 +183,12 @@ const faults = {
   },
   // A host is lost for a moment, and let in again before the storage has said that it shut it out; then it is lost once more.
   slowWord(world, random) {
-    const { tryMs } = world.context.timings
+    const { lossMs } = world.context.timings
     const host = random.pick(world.hosts)
     const pool = random.pick(host.pools)
     world.wordMs = random.between(5_000, 15_000)
-    cutStorage(world, host, pool, tryMs + random.between(2_000, 5_000))
-    world.after(tryMs + 20_000, () => {
+    cutStorage(world, host, pool, lossMs + random.between(2_000, 5_000))
+    world.after(lossMs + 20_000, () => {
       world.wordMs = 0
       cutOff(world, host, 20_000)
       cutStorage(world, host, pool, 20_000)

@@ -29,6 +29,7 @@ function tight(selfMs: number, watchdogMs: number, flightMs: number): HaTimings 
     guardMs: 500,
     suspectMs: 3_000,
     tryMs: 4_500,
+    lossMs: 4_500,
     selfMs,
     watchdogMs,
     flightMs,

@@ -11,6 +11,7 @@ const timingsSchema: z.ZodType<HaTimings> = z.object({
   guardMs: ms,
   suspectMs: ms,
   tryMs: ms,
+  lossMs: ms,
   selfMs: ms,
   watchdogMs: ms,
   flightMs: ms,

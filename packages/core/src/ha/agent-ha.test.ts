@@ -243,7 +243,7 @@ test('what was let go of is remembered and shown as far as it can still matter',
 })
 
 describe('lost pools', () => {
-  const { tryMs } = context.timings
+  const { lossMs } = context.timings
   const lost = (play: Play) => lostPools(play.state, ['p'], play.nowMs, context.timings)
   const after = (play: Play, ms: number) => {
     play.nowMs += ms
@@ -253,7 +253,7 @@ describe('lost pools', () => {
   test('are those that the guard has tried in vain for long enough', () => {
     const play = new Play()
     play.do({ kind: 'guard', isAnswering: true })
-    expect(after(play, tryMs - 200)).toEqual([])
+    expect(after(play, lossMs - 200)).toEqual([])
     expect(after(play, 300)).toEqual(['p'])
     play.do({ kind: 'renewed', pool: 'p', submittedMs: play.nowMs })
     expect(lost(play)).toEqual([])
@@ -262,7 +262,7 @@ describe('lost pools', () => {
   test('are none in which no lease was ever held', () => {
     const play = new Play()
     play.do({ kind: 'guard', isAnswering: true })
-    play.nowMs += 10 * tryMs
+    play.nowMs += 10 * lossMs
     expect(lostPools(play.state, ['q'], play.nowMs, context.timings)).toEqual([])
   })
 
@@ -270,10 +270,10 @@ describe('lost pools', () => {
     const play = new Play()
     play.do({ kind: 'guard', isAnswering: true })
     play.do({ kind: 'guard', isAnswering: false })
-    expect(after(play, 2 * tryMs)).toEqual([])
+    expect(after(play, 2 * lossMs)).toEqual([])
     play.do({ kind: 'guard', isAnswering: true })
     play.do({ kind: 'guard', isAnswering: true })
-    expect(after(play, tryMs)).toEqual([])
+    expect(after(play, lossMs)).toEqual([])
     expect(after(play, 1)).toEqual(['p'])
   })
 })

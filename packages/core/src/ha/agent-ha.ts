@@ -766,7 +766,7 @@ function put(state: AgentHaState, local: LocalInstance, actions: readonly AgentA
 }
 
 /**
- * Pools of this host in which its guard has tried in vain for so long to renew its leases that others may take it for lost. A guard that
+ * Pools of this host in which its guard has tried in vain for `lossMs` to renew its leases. A guard that
  * does not answer, or has only just come, says nothing about a pool: while it is started again nothing is to be moved. Nor is one lost
  * in which no lease was ever held.
  */
@@ -774,10 +774,10 @@ export function lostPools(
   { renewals, guardSinceMs }: AgentHaState,
   pools: readonly string[],
   nowMs: number,
-  { tryMs }: HaContext['timings'],
+  { lossMs }: HaContext['timings'],
 ): string[] {
-  if (guardSinceMs === null || nowMs - guardSinceMs <= tryMs) return []
-  return pools.filter((pool) => nowMs - (renewals.get(pool) ?? nowMs) > tryMs)
+  if (guardSinceMs === null || nowMs - guardSinceMs <= lossMs) return []
+  return pools.filter((pool) => nowMs - (renewals.get(pool) ?? nowMs) > lossMs)
 }
 
 /** What this host tells the controller of its instances. */

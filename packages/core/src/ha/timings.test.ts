@@ -17,6 +17,7 @@ test.each([
   [{ watchdogMs: 6_000 }, /watchdogMs/],
   [{ selfMs: 5_000 }, /selfMs is 5000/],
   [{ tryMs: 6_000 }, /tryMs is 6000/],
+  [{ lossMs: 9_000 }, /lossMs is 9000/],
   [{ settleMs: 10_000 }, /settleMs is 10000/],
   [{ writeMs: 0 }, /writeMs is 0/],
   [{ flightMs: Number.NaN }, /flightMs is NaN/],

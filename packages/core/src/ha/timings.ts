@@ -15,6 +15,11 @@ export interface HaTimings {
   readonly suspectMs: number
   /** Age of a lease from which proofs are sought and, in class E, guests count as stalled. */
   readonly tryMs: number
+  /**
+   * For how long a host must have tried in vain to renew its lease before it says itself that it has lost the pool. Above `tryMs`, for a
+   * host that is heard is alive: a short stall of its storage is to pass, not to move its guests.
+   */
+  readonly lossMs: number
   /** Age of its lease at which a host ends its own guests (class T). */
   readonly selfMs: number
   /** The watchdog's own time: a host that has not been petted for so long is reset. */
@@ -49,7 +54,8 @@ export const HA_PROFILES = Object.freeze({
     // Both the last renewal and its age are seen up to one read late.
     readMs: 500,
     suspectMs: 5_000,
-    tryMs: 6_000,
+    tryMs: 5_000,
+    lossMs: 6_000,
     selfMs: 12_000,
     watchdogMs: 10_000,
     flightMs: 3_000,
@@ -59,6 +65,7 @@ export const HA_PROFILES = Object.freeze({
     writeMs: 2_000,
     suspectMs: 10_000,
     tryMs: 10_000,
+    lossMs: 10_000,
     selfMs: 30_000,
     watchdogMs: 15_000,
     flightMs: 5_000,
@@ -68,6 +75,7 @@ export const HA_PROFILES = Object.freeze({
     writeMs: 5_000,
     suspectMs: 15_000,
     tryMs: 20_000,
+    lossMs: 20_000,
     selfMs: 80_000,
     watchdogMs: 60_000,
     flightMs: 10_000,
@@ -107,7 +115,7 @@ export function worstDetectionMs({ deadMs, readMs }: Pick<HaTimings, 'deadMs' | 
 export function refuseTimings(timings: HaTimings): string | null {
   for (const [name, value] of Object.entries(timings))
     if (!Number.isFinite(value) || value <= 0) return `${name} is ${value}: it must be a time above 0`
-  const { writeMs, guardMs, tryMs, selfMs, watchdogMs, deadMs, settleMs, readMs } = timings
+  const { writeMs, guardMs, tryMs, lossMs, selfMs, watchdogMs, deadMs, settleMs, readMs } = timings
   const least = leastDeadMs(timings)
   if (deadMs < least)
     return `deadMs is ${deadMs}, but a host may write for ${least} ms after its last renewal (selfMs + watchdogMs, at a clock that is ${CLOCK_RATE_ERROR * 100} % slow, + flightMs + watchdogLateMs)`
@@ -117,6 +125,8 @@ export function refuseTimings(timings: HaTimings): string | null {
     return `selfMs is ${selfMs}: a single lost renewal must not end guests; it must be at least three times writeMs`
   if (tryMs < 3 * writeMs + readMs)
     return `tryMs is ${tryMs}: below ${3 * writeMs + readMs} (three writes and a read) a healthy host looks stale`
+  if (lossMs < tryMs)
+    return `lossMs is ${lossMs}: a host that says that it has lost a pool before others see so (tryMs, ${tryMs}) is not believed`
   if (settleMs < deadMs)
     return `settleMs is ${settleMs}: a controller must listen at least as long as deadMs, ${deadMs}`
   return null
