@@ -1,4 +1,4 @@
-// Loaded into the controller before its own main.ts (`node --import`): answers its parent, over the IPC channel,
+// Loaded into a process of vpe before its own main.ts (`node --import`): answers its parent, over the IPC channel,
 // how large its heap is and how late its event loop was since the last question, and profiles all of its threads
 // when told to.
 

@@ -18,7 +18,7 @@ const HELP = `pnpm scale [options]
   --rest-share N   the part of them that is made through REST (0.05)
   --processes N    over how many processes the hosts are spread (2, or one for each 2500 hosts)
   --seconds N      how long it is watched at rest, and hosts that vanish are away (10)
-  --profile DIR    CPU profiles of the controller, one for each step, go there
+  --profile DIR    CPU profiles of the controller and the API node, one for each step, go there
   --full           10,000 hosts and 100,000 instances
 `
 
@@ -117,9 +117,12 @@ await bus.close()
 process.exitCode = faults.length === 0 ? 0 : 1
 
 async function profiled<Result>(name: string, work: () => Promise<Result>): Promise<Result> {
-  if (profiles) await cluster.controller.ask('start')
+  if (!profiles) return work()
+  const { controller, api } = cluster
+  await Promise.all([controller.ask('start'), api.ask('start')])
   const result = await work()
-  if (profiles) await cluster.controller.ask(join(profiles, `${name}.cpuprofile`))
+  await controller.ask(join(profiles, `${name}.cpuprofile`))
+  await api.ask(join(profiles, `${name}-api.cpuprofile`))
   return result
 }
 

@@ -95,6 +95,11 @@ export class ScaleCluster {
     return this.#controller
   }
 
+  get api(): ProbedProcess {
+    if (!this.#api) throw new Error('the API node is not running')
+    return this.#api
+  }
+
   /** Starts it, or starts it again. Resolves when it answers a question about its instances. */
   async startController(): Promise<void> {
     const controller = new ProbedProcess(
