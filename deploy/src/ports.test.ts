@@ -1,6 +1,14 @@
 import { createServer } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
-import { choosePorts, findPorts, freePorts, isListening, listeningSockets, usualPorts } from './ports.ts'
+import {
+  choosePorts,
+  findPorts,
+  freePorts,
+  isListening,
+  listeningSockets,
+  usualPorts,
+  wishedPorts,
+} from './ports.ts'
 
 const wish = (port: number, held = false) => ({ port, held })
 const usual = {
@@ -31,6 +39,18 @@ describe('choosePorts', () => {
     const wishes = { ...usual, api: wish(7701) }
     const { ports } = choosePorts(wishes, () => false, [7702, 50_001])
     expect(new Set(Object.values(ports)).size).toBe(5)
+  })
+})
+
+describe('wishedPorts', () => {
+  it('are the usual ones, or those from another on', () => {
+    expect(wishedPorts({})).toEqual(usualPorts)
+    const ports = { api: 21_000, controller: 21_001, agent: 21_002, agentMetrics: 21_003, nats: 21_004 }
+    expect(wishedPorts({ VPE_PORTS_FROM: '21000' })).toEqual(ports)
+  })
+
+  it.each(['0', 'http', '65532', '80.5'])('are not those from %s on', (text) => {
+    expect(() => wishedPorts({ VPE_PORTS_FROM: text })).toThrow(`not ${text}`)
   })
 })
 

@@ -4,6 +4,7 @@
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { connect, createServer, type Server } from 'node:net'
+import { Trouble } from './trouble.ts'
 
 export const usualPorts = {
   api: 8080,
@@ -15,6 +16,23 @@ export const usualPorts = {
 
 export type PortName = keyof typeof usualPorts
 export type Ports = Readonly<Record<PortName, number>>
+
+/**
+ * What services listen on unless somebody is there already: the usual ports, or those from VPE_PORTS_FROM on, so that several clusters
+ * may be made at the same time.
+ *
+ * @throws Trouble when that is no port, or too high for all of them
+ */
+export function wishedPorts(env: NodeJS.ProcessEnv = process.env): Ports {
+  const text = env.VPE_PORTS_FROM
+  if (!text) return usualPorts
+  const names = Object.keys(usualPorts) as PortName[]
+  const first = Number(text)
+  const highest = 65_535 - names.length + 1
+  if (!Number.isInteger(first) || first < 1 || first > highest)
+    throw new Trouble(`VPE_PORTS_FROM is a port from 1 to ${highest}, not ${text}`)
+  return Object.fromEntries(names.map((name, index) => [name, first + index])) as Record<PortName, number>
+}
 
 export interface PortChoice<Name extends string = PortName> {
   readonly ports: Readonly<Record<Name, number>>

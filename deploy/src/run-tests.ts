@@ -57,7 +57,7 @@ const stages: readonly Stage[] = [
   { name: 'unit', command: vitest('unit'), isTests: true, timeoutMs: minutes(10) },
   { name: 'sim', command: vitest('sim'), isTests: true, timeoutMs: minutes(20) },
   { name: 'integration', command: vitest('integration'), isTests: true, timeoutMs: minutes(25) },
-  { name: 'e2e', command: vitest('e2e'), isTests: true, timeoutMs: minutes(40) },
+  { name: 'e2e', command: vitest('e2e*'), isTests: true, timeoutMs: minutes(55) },
 ]
 
 /**
@@ -179,6 +179,7 @@ async function run(
 function environment(): NodeJS.ProcessEnv {
   return {
     VPE_HOME: undefined,
+    VPE_PORTS_FROM: undefined,
     VPE_API_URL: undefined,
     VPE_NATS_URL: undefined,
     VPE_LIBVIRT_URI: undefined,

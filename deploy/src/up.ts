@@ -8,7 +8,7 @@ import { ensureSystemPackages } from './debian-packages.ts'
 import { ensureDemoImage } from './demo-image.ts'
 import { type Catalogue, ensureFirstInstance, registerCatalogue } from './first-instance.ts'
 import { lockFile } from './kernel-lock.ts'
-import { findPorts, type PortName, type Ports, type PortWish, usualPorts } from './ports.ts'
+import { findPorts, type PortName, type Ports, type PortWish, wishedPorts } from './ports.ts'
 import { isRunning, libvirtAnswers, preparePrivateLibvirtd } from './private-libvirtd.ts'
 import { type Progress, runSteps } from './progress.ts'
 import {
@@ -132,8 +132,9 @@ async function settle(root: string, folder: StateFolder, say: (line: string) => 
 }
 
 function portWishes(folder: StateFolder, remembered: Ports | undefined): Record<PortName, PortWish> {
+  const wished = wishedPorts()
   const wish = (name: PortName, service: ServiceName): PortWish => ({
-    port: remembered?.[name] ?? usualPorts[name],
+    port: remembered?.[name] ?? wished[name],
     held: remembered?.[name] !== undefined && serviceProcess(folder, service) !== undefined,
   })
   return {

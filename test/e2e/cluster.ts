@@ -15,6 +15,12 @@ const root = join(import.meta.dirname, '..', '..')
 /** Building the demo image anew for each cluster would only take time; it is cached as for a user. */
 export const CACHE = process.env.VPE_CACHE ?? join(root, '.tools/cache')
 
+/**
+ * Files of tests run beside each other, and stop and start their clusters: each has ports of its own, so that none takes those of a cluster
+ * that is just away. Below those that the kernel gives out.
+ */
+export const PORTS_FROM = `${21_000 + 100 * Number(process.env.VITEST_POOL_ID ?? 0)}`
+
 /** How long anything may take: far beyond what it does, also on a slow machine. */
 const BOUND_MS = 240_000
 
@@ -69,7 +75,7 @@ export class Cluster {
     const { all } = await execa(join(root, 'deploy/quickstart'), args, {
       all: true,
       stdin: 'ignore',
-      env: { VPE_HOME: this.home, VPE_CACHE: CACHE, VPE_LIBVIRTD: 'private' },
+      env: { VPE_HOME: this.home, VPE_CACHE: CACHE, VPE_LIBVIRTD: 'private', VPE_PORTS_FROM: PORTS_FROM },
     })
     if (args.length === 0) this.readEnv()
     return all

@@ -4,7 +4,7 @@
 import { join } from 'node:path'
 import type { HostMachine } from '@vpe/deploy/lab/host-machine'
 import { Lab } from '@vpe/deploy/lab/lab'
-import { CACHE, Cluster } from './cluster.ts'
+import { CACHE, Cluster, PORTS_FROM } from './cluster.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 
@@ -14,7 +14,7 @@ export class LabCluster extends Cluster {
   /** @param env settings of the lab, as a user would have them in the environment */
   constructor(home?: string, env: Readonly<Record<string, string>> = {}) {
     super(home)
-    this.lab = new Lab(root, this.home, { VPE_CACHE: CACHE, ...env })
+    this.lab = new Lab(root, this.home, { VPE_CACHE: CACHE, VPE_PORTS_FROM: PORTS_FROM, ...env })
   }
 
   /** Looks at a lab that is up. */

@@ -11,7 +11,7 @@ import { ApiClient, type Host } from '../api-client.ts'
 import { ensureSystemPackages, systemPackages } from '../debian-packages.ts'
 import { ensureDemoImage, imageFolder } from '../demo-image.ts'
 import { lockFile } from '../kernel-lock.ts'
-import { findPorts, usualPorts } from '../ports.ts'
+import { findPorts, usualPorts, wishedPorts } from '../ports.ts'
 import { runningProcess, startProcess, stopProcess } from '../process-control.ts'
 import { runSteps } from '../progress.ts'
 import { addresses, type Layout, nodeProcess, serviceProcess, startService } from '../services.ts'
@@ -502,7 +502,7 @@ async function settle(
   const fresh = hostNames(count).slice(known.length)
   const hosts = [...known, ...fresh.map((name) => ({ name, machineUuid: randomUUID() }))]
   const held = before !== undefined && serviceProcess(folder, 'api') !== undefined
-  const { ports } = await findPorts({ api: { port: before?.apiPort ?? usualPorts.api, held } })
+  const { ports } = await findPorts({ api: { port: before?.apiPort ?? wishedPorts(env).api, held } })
   const subnet = before?.subnet ?? chooseSubnet(await takenSubnets(), Math.random)
   const settings = { subnet, apiPort: ports.api, hosts, ...choices }
   writeLabSettings(folder, settings)
