@@ -213,7 +213,7 @@ export class DiskPoolKeeper {
   /** What a host has said, unless another host of a local pool has the very folder: then the pool works on that one alone. */
   #unlessShared(pool: DiskPoolRecord, before: DiskPoolHost, answer: DiskPoolHost): DiskPoolHost {
     if (pool.shared || answer.state !== 'ready') return answer
-    const twin = firstToHave(pool.hosts, before, answer.marker)
+    const twin = firstToHave(pool.hosts, this.#store.poolHosts.withMarker(pool.uuid, answer.marker), before)
     if (!twin) return answer
     const name = this.#store.hosts.get(twin.hostId)?.name ?? twin.hostId
     const fault = sharedUnawares(pool, name)
@@ -245,19 +245,15 @@ export class DiskPoolKeeper {
   }
 }
 
-/** Another host that has a pool's marker, and had it first: one where the pool works, and of two such, the first of the list. */
+/** Another host among those with a pool's marker that had it first: one where the pool works, and of two such, the first of the list. */
 function firstToHave(
   hosts: readonly DiskPoolHost[],
+  marked: ReadonlySet<DiskPoolHost>,
   own: DiskPoolHost,
-  marker: string,
 ): DiskPoolHost | undefined {
-  return hosts.find(
-    (other, index) =>
-      other !== own &&
-      other.marker === marker &&
-      other.state === 'ready' &&
-      (own.state !== 'ready' || index < hosts.indexOf(own)),
-  )
+  const others = [...marked].filter((other) => other !== own && other.state === 'ready')
+  if (own.state !== 'ready') return others[0]
+  return others.find((other) => hosts.indexOf(other) < hosts.indexOf(own))
 }
 
 /** In the words of the agent, but found here: the agents do not know of each other. */

@@ -17,21 +17,20 @@ export interface PeerAttempt {
 }
 
 /**
- * The hosts that one tries in a round: those behind it in a ring of all, further on in each round, so that in time
+ * The hosts that one tries in a round: those behind it in a ring, further on in each round, so that in time
  * every pair is tried and no host is tried by all at once.
+ *
+ * @param ring all hosts, in an order that stays
  */
-export function choosePeers(
-  hostId: HostId,
-  hostIds: readonly HostId[],
-  round: number,
-  count: number,
-): HostId[] {
-  const ring = [...hostIds].sort()
+export function choosePeers(hostId: HostId, ring: readonly HostId[], round: number, count: number): HostId[] {
   const own = ring.indexOf(hostId)
-  const others = own < 0 ? ring : [...ring.slice(own + 1), ...ring.slice(0, own)]
-  const taken = Math.min(count, others.length)
-  const start = others.length === 0 ? 0 : (round * count) % others.length
-  return Array.from({ length: taken }, (_, step) => others[(start + step) % others.length] ?? '')
+  const others = own < 0 ? ring.length : ring.length - 1
+  const taken = Math.min(count, others)
+  const start = others === 0 ? 0 : (round * count) % others
+  return Array.from({ length: taken }, (_, step) => {
+    const behind = (start + step) % others
+    return ring[(own + 1 + behind) % ring.length] ?? ''
+  })
 }
 
 /** What a host's tries come to; `ports` says which they are, for the cure. */
