@@ -17,8 +17,14 @@ export const systemPackages = [
   'tini',
 ] as const
 
-/** What only tests need on top: a browser for the console pages, a font that it can draw with, bridges, closed ports. */
-export const testPackages = ['chromium', 'fonts-dejavu-core', 'iproute2', 'nftables'] as const
+/** What only tests need on top: a browser for the console pages, a font that it can draw with, bridges, closed ports, schemas. */
+export const testPackages = [
+  'chromium',
+  'fonts-dejavu-core',
+  'iproute2',
+  'libxml2-utils',
+  'nftables',
+] as const
 
 export type Say = (line: string) => void
 

@@ -30,6 +30,10 @@ beforeAll(async () => {
     const { disk } = await accepted(client.POST('/disks', { body }))
     disks.push({ uuid: disk.uuid, name })
   }
+  await until('the disks are made', async () => {
+    const made = await accepted(client.GET('/disks'))
+    return made.disks.every(({ status }) => status === 'available')
+  })
 })
 afterAll(async () => {
   if (existsSync(cluster.home)) await cluster[Symbol.asyncDispose]()

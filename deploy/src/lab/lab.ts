@@ -4,7 +4,7 @@
  */
 
 import { randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { ApiClient, type Host } from '../api-client.ts'
@@ -212,8 +212,8 @@ export class Lab {
         run: async () => {
           await removeNetwork(bridgeOf(folder))
           removeGroups(groupOf(folder))
+          // /var/lib/vpe stays, though it is empty: hosts of other labs have their own disks mounted there, and lose them with it (rmdir(2)).
           foreign = purgeStateFolder(folder, labContents)
-          if (existsSync(ownFolder) && readdirSync(ownFolder).length === 0) rmdirSync(ownFolder)
         },
       },
     ])
