@@ -35,6 +35,8 @@ const ends: Record<string, object> = {
 class FakeApi {
   readonly rows: Record<string, Row[]> = { hosts: [], flavors: [], disk_pools: [], images: [], instances: [] }
   readonly posts: { collection: string; key: string | undefined }[] = []
+  /** How often something that is in error, and goes on by itself, is seen so. */
+  answersInError = 0
   /** The next answer to a POST is lost on its way. */
   losesAnswer = false
   readonly server: Server = createServer((request, response) => void this.#serve(request, response))
@@ -49,7 +51,9 @@ class FakeApi {
     const row = rows.find((candidate) => candidate.uuid === uuid)
     if (!row) return answer(response, 404, { title: 'Not found' })
     answer(response, 200, { [key]: { ...row } })
-    if (row.status !== 'error') Object.assign(row, ends[collection])
+    if (row.status === 'error' && !row.task) return
+    if (row.status === 'error' && --this.answersInError > 0) return
+    Object.assign(row, ends[collection])
   }
 
   async #post(
@@ -152,6 +156,14 @@ describe('filling an empty cluster', () => {
     await expect(ensureFirstInstance(layout, catalogue, first)).rejects.toThrow(
       /NO_HOST_FITS: 1 host has too little memory/,
     )
+  })
+
+  it('waits for one that is in error while its host is not heard yet', async () => {
+    const catalogue = await registerCatalogue(layout, '/cache/demo.qcow2', options)
+    const fault = 'host vm does not answer; its disk is in local pool local'
+    api.rows.instances?.push({ uuid: 'i', name: 'demo', status: 'error', task: 'recovering', fault })
+    api.answersInError = 3
+    expect(await ensureFirstInstance(layout, catalogue, first)).toMatchObject({ status: 'active' })
   })
 
   it('does not believe in an active instance whose guest is not there', async () => {

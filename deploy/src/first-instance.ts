@@ -178,7 +178,8 @@ async function settled(
       const operation = id
         ? (await api.find<{ operation: Operation }>(`/operations/${id}`))?.operation
         : undefined
-      if (instance.status === 'error' || operation?.status === 'failed') {
+      // With a task it goes on by itself: its host has been away for a while, and was not heard again yet.
+      if ((instance.status === 'error' && !instance.task) || operation?.status === 'failed') {
         throw new Trouble(
           `instance ${instance.name} is in status ${instance.status}: ${inWords(instance.fault ?? operation?.fault)}`,
           `look into it; to start over: curl -X DELETE ${api.url}${path}, then deploy/quickstart`,
@@ -190,7 +191,8 @@ async function settled(
       // Nothing is done to it, and it stays off: stopped by its user. Just after a restart of the cluster it
       // may only be that nothing is done to it YET.
       if (instance.status === 'shutoff' && !instance.task && performance.now() > deadline) return undefined
-      const step = operation?.step ? ` (${operation.step})` : ''
+      const word = operation?.step ?? (instance.fault ? inWords(instance.fault) : '')
+      const step = word && ` (${word})`
       return `${instance.name}: ${instance.status}${instance.task ? `, ${instance.task}` : ''}${step}`
     },
     {
