@@ -57,6 +57,8 @@ export default defineConfig({
           hookTimeout: 600_000,
           pool: 'forks',
           exclude: ['test/e2e/ha.test.ts'],
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
         },
       },
       {
@@ -67,7 +69,7 @@ export default defineConfig({
           testTimeout: 900_000,
           hookTimeout: 600_000,
           pool: 'forks',
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
         },
       },
     ],

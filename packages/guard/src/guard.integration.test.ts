@@ -135,8 +135,13 @@ describe('in class T', () => {
   test('a guest goes on for as long as the lease is renewed, and the watchdog is petted', async () => {
     begin('T', patient)
     const { guest } = await run()
-    const before = pets
+    const renewals = async () => {
+      const { sighting } = await guard.sight(pool.place.pool, hostId)
+      return sighting.kind === 'alive' ? sighting.lease.seq : 0
+    }
+    const [before, seq] = [pets, await renewals()]
     await until('it is petted', () => pets > before + 20)
+    await until('its lease is renewed', async () => (await renewals()) > seq + 3)
     expect(guest.exitCode ?? guest.signalCode).toBeNull()
     expect(resets).toEqual([])
   })

@@ -65,14 +65,6 @@ export interface BlockInfo {
   readonly physicalBytes: number
 }
 
-/** virDomainDiskErrorCode, without "none". */
-const diskErrorNames = [undefined, 'unspecified', 'no-space'] as const
-export interface DiskError {
-  /** The name of its device in the guest, such as `vda`. */
-  readonly disk: string
-  readonly error: 'unspecified' | 'no-space'
-}
-
 const memoryStatNames = [
   'swapInKib',
   'swapOutKib',
@@ -370,30 +362,6 @@ export class Domain {
         }
       }),
     )
-  }
-
-  /**
-   * Disks of the running domain that have had an I/O error, by the first one since it was started (QEMU 8): `no-space` where there was
-   * no room for what was to be written.
-   */
-  diskErrors(): Promise<DiskError[]> {
-    // struct { char *disk; int error; }
-    const entryBytes = 16
-    return this.#with(async (call, domain) => {
-      const capacity = await call('virDomainGetDiskErrors', domain, null, 0, 0)
-      if (capacity === 0) return []
-      return withMemory(capacity * entryBytes, async (memory) => {
-        const count = await call('virDomainGetDiskErrors', domain, memory, capacity, 0)
-        const entries = readStruct(memory, capacity * entryBytes)
-        return Array.from({ length: count }, (_, index) => {
-          const name = entries.getBigUint64(index * entryBytes, true)
-          const error = diskErrorNames[entries.getInt32(index * entryBytes + 8, true)] ?? 'unspecified'
-          const disk = readString(name)
-          freeMemory(name)
-          return { disk, error }
-        })
-      })
-    })
   }
 
   /** Resizes a disk of the running domain. */

@@ -2,14 +2,7 @@
 
 export type { ConnectionEventName, ConnectionEventPayloads, ConnectOptions } from './connection.ts'
 export { Connection, connect } from './connection.ts'
-export type {
-  BlockInfo,
-  DiskError,
-  DomainInfo,
-  InterfaceAddressSource,
-  MemoryStats,
-  SetMetadata,
-} from './domain.ts'
+export type { BlockInfo, DomainInfo, InterfaceAddressSource, MemoryStats, SetMetadata } from './domain.ts'
 export { Domain } from './domain.ts'
 export type {
   AgentLifecycleEvent,

@@ -106,7 +106,6 @@ export const nativeFunctions = {
   virDomainDetachDeviceAlias: ['int', 'void *', 'str', 'uint'],
   virDomainUpdateDeviceFlags: ['int', 'void *', 'str', 'uint'],
   virDomainGetBlockInfo: ['int', 'void *', 'str', 'void *', 'uint'],
-  virDomainGetDiskErrors: ['int', 'void *', 'void *', 'uint', 'uint'],
   virDomainBlockResize: ['int', 'void *', 'str', 'ulonglong', 'uint'],
   virDomainMemoryStats: ['int', 'void *', 'void *', 'uint', 'uint'],
   virDomainInterfaceAddresses: ['int', 'void *', 'void *', 'uint', 'uint'],

@@ -60,11 +60,11 @@ export class GuestUpkeep {
     // What was said before the guard was told is of no use.
     const now = (await guard.look()).arms.find((each) => each.uuid === uuid)
     if (!now?.mayResume) return
-    // The next pause is news again.
-    this.#noted.delete(uuid)
     await hypervisor.resumeDomain(uuid)
     log.info({ instance: uuid }, 'its disks are its own: it goes on')
     await inventory.look(uuid)
+    // The next pause is news again; while this one may still be seen it is not, for who pauses again at once is ended.
+    this.#noted.delete(uuid)
   }
 
   async #keepNetwork({ uuid, isNetworkCut }: GuardedArm, { guest }: ObservedDomain): Promise<void> {

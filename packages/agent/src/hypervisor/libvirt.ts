@@ -394,7 +394,7 @@ class LibvirtHypervisor implements Hypervisor {
     // A pause for a migration passes with it; where none is under way any more, that has broken at its end.
     if (isHeldByMigration(seen) && !(await migrationJob(domain)) && isHeldByMigration(await domain.state()))
       return { power: 'paused', reason: 'migration' }
-    if (await this.#fullPools.hasPaused(domain, seen)) return { power: 'paused', reason: 'full' }
+    if (this.#fullPools.hasPaused(domain.uuid, seen)) return { power: 'paused', reason: 'full' }
     return this.#guestState(domain.uuid, seen)
   }
 

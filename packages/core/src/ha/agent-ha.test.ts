@@ -276,4 +276,17 @@ describe('lost pools', () => {
     expect(after(play, lossMs)).toEqual([])
     expect(after(play, 1)).toEqual(['p'])
   })
+
+  test('stay lost while the guard is started again, until there is a renewal', () => {
+    const play = new Play()
+    play.do({ kind: 'guard', isAnswering: true })
+    expect(after(play, 2 * lossMs)).toEqual(['p'])
+    play.do({ kind: 'guard', isAnswering: false })
+    expect(after(play, 1)).toEqual(['p'])
+    play.do({ kind: 'guard', isAnswering: true })
+    play.do({ kind: 'guard', isAnswering: false })
+    expect(after(play, 1)).toEqual(['p'])
+    play.do({ kind: 'renewed', pool: 'p', submittedMs: play.nowMs })
+    expect(lost(play)).toEqual([])
+  })
 })

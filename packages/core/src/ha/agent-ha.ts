@@ -73,6 +73,8 @@ export interface AgentHaState {
   readonly renewals: ReadonlyMap<string, number>
   /** Since when the guard answers without a break; null while it does not. */
   readonly guardSinceMs: number | null
+  /** The latest renewal in each pool that was lost when the guard went away: it stays lost until there is a newer one. */
+  readonly lostAtMs: ReadonlyMap<string, number>
   readonly controllerHeardMs: number
 }
 
@@ -207,6 +209,7 @@ export function startAgentHa(
     instances: new Map(),
     renewals: new Map(),
     guardSinceMs: null,
+    lostAtMs: new Map(),
     controllerHeardMs: nowMs,
   }
 }
@@ -240,10 +243,8 @@ export function stepAgentHa(
       }
     case 'claim':
       return afterClaim(state, event.pool, event.job, event.result, nowMs)
-    case 'guard': {
-      const guardSinceMs = event.isAnswering ? (state.guardSinceMs ?? nowMs) : null
-      return { state: guardSinceMs === state.guardSinceMs ? state : { ...state, guardSinceMs }, actions: [] }
-    }
+    case 'guard':
+      return { state: noteGuard(state, event.isAnswering, nowMs, context.timings), actions: [] }
     case 'armed': {
       const local = find(state, event.instance)
       if (local?.waitsFor !== 'arm') return { state, actions: [] }
@@ -765,19 +766,36 @@ function put(state: AgentHaState, local: LocalInstance, actions: readonly AgentA
   return { state: { ...state, instances: new Map(state.instances).set(local.uuid, local) }, actions }
 }
 
+function noteGuard(
+  state: AgentHaState,
+  isAnswering: boolean,
+  nowMs: number,
+  timings: HaContext['timings'],
+): AgentHaState {
+  if (isAnswering === (state.guardSinceMs !== null)) return state
+  if (isAnswering) return { ...state, guardSinceMs: nowMs }
+  const lost = lostPools(state, [...state.renewals.keys()], nowMs, timings)
+  const lostAtMs = new Map(lost.map((pool) => [pool, state.renewals.get(pool) ?? nowMs]))
+  return { ...state, guardSinceMs: null, lostAtMs }
+}
+
 /**
  * Pools of this host in which its guard has tried in vain for `lossMs` to renew its leases. A guard that
- * does not answer, or has only just come, says nothing about a pool: while it is started again nothing is to be moved. Nor is one lost
- * in which no lease was ever held.
+ * does not answer, or has only just come, says nothing new about a pool: while it is started again nothing is to be moved, and nothing
+ * is to be taken for found again. Nor is one lost in which no lease was ever held.
  */
 export function lostPools(
-  { renewals, guardSinceMs }: AgentHaState,
+  { renewals, guardSinceMs, lostAtMs }: AgentHaState,
   pools: readonly string[],
   nowMs: number,
   { lossMs }: HaContext['timings'],
 ): string[] {
-  if (guardSinceMs === null || nowMs - guardSinceMs <= lossMs) return []
-  return pools.filter((pool) => nowMs - (renewals.get(pool) ?? nowMs) > lossMs)
+  const isGuardNews = guardSinceMs === null || nowMs - guardSinceMs <= lossMs
+  return pools.filter((pool) => {
+    const renewedMs = renewals.get(pool)
+    if (renewedMs === undefined) return false
+    return isGuardNews ? lostAtMs.get(pool) === renewedMs : nowMs - renewedMs > lossMs
+  })
 }
 
 /** What this host tells the controller of its instances. */

@@ -119,19 +119,22 @@ test('a drill leaves a fence that is under way as it is', () => {
   expect(drilled.state.arms).toEqual(fencing.arms)
 })
 
-test('after an I/O error a guest goes on only as its owner, and one that has lost its locks is ended', () => {
-  const paused = play([...armed('E'), [2_000, { kind: 'io-error', instance }]]).state
-  expect(play([[2_500, { kind: 'tick' }]], paused).kinds).toContain('check-claim')
-  const says = (says: 'mine' | 'others' | 'unclear') =>
-    play([[2_600, { kind: 'claim', instance, says, askedMs: 2_500 }]], paused)
-  const late = { kind: 'claim', instance, says: 'mine', askedMs: 1_900 } as const
-  expect(play([[2_600, late]], paused).kinds).toEqual([])
-  expect(says('others').actions).toEqual([{ kind: 'kill-cgroup', instance, why: 'newer-owner' }])
-  expect(says('unclear').kinds).toEqual([])
-  expect(says('mine').kinds).toEqual(['resume-after-io-error'])
-  const again = play([[2_700, { kind: 'io-error', instance }]], says('mine').state)
-  expect(again.actions).toEqual([{ kind: 'kill-cgroup', instance, why: 'locks-lost' }])
-})
+test.each(['E', 'T'] as const)(
+  'class %s: after an I/O error a guest goes on only as its owner, and one that has lost its locks is ended',
+  (poolClass) => {
+    const paused = play([...armed(poolClass), [2_000, { kind: 'io-error', instance }]]).state
+    expect(play([[2_500, { kind: 'tick' }]], paused).kinds).toContain('check-claim')
+    const says = (says: 'mine' | 'others' | 'unclear') =>
+      play([[2_600, { kind: 'claim', instance, says, askedMs: 2_500 }]], paused)
+    const late = { kind: 'claim', instance, says: 'mine', askedMs: 1_900 } as const
+    expect(play([[2_600, late]], paused).kinds).toEqual([])
+    expect(says('others').actions).toEqual([{ kind: 'kill-cgroup', instance, why: 'newer-owner' }])
+    expect(says('unclear').kinds).toEqual([])
+    expect(says('mine').kinds).toEqual(['resume-after-io-error'])
+    const again = play([[2_700, { kind: 'io-error', instance }]], says('mine').state)
+    expect(again.actions).toEqual([{ kind: 'kill-cgroup', instance, why: 'locks-lost' }])
+  },
+)
 
 test('a guest that runs goes to its next generation; nothing else takes the place of what is armed', () => {
   const next: Arm = { ...armOf('E'), generation: 4 }

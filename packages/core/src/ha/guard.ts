@@ -253,7 +253,7 @@ function tick(before: GuardState, nowMs: number, { timings, rules }: HaContext):
       state = done.state
       actions.push(...begun.actions, ...done.actions)
     } else if (lease.fence) actions.push(...goOn(state, lease, lease.fence))
-    else if (lease.poolClass === 'E' && state.arms.some((arm) => uses(arm, lease.pool))) {
+    else if (state.arms.some((arm) => uses(arm, lease.pool))) {
       const isStalled = lease.renewedMs === null || nowMs - lease.renewedMs > timings.tryMs
       if (isStalled !== lease.isStalled) state = withLease(state, { ...lease, isStalled })
       if (!isStalled)
@@ -563,7 +563,7 @@ function afterClaim(
     doubtedMs: null,
     isPaused: false,
     isNetworkCut: false,
-    resumedMs: nowMs,
+    resumedMs: arm.isPaused ? nowMs : arm.resumedMs,
   })
   return { state: next, actions }
 }
