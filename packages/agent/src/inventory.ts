@@ -15,7 +15,8 @@ import { recognise } from './marked-domains.ts'
 /** For people who read the log: a fault is something to look into. */
 const PAUSED_BY = {
   asked: 'somebody',
-  fault: 'libvirt, on a fault such as an I/O error',
+  'io-error': 'libvirt, on an I/O error',
+  fault: 'libvirt, on a fault',
   full: 'libvirt, as a pool is full',
   migration: 'a migration that broke at its end',
 } as const

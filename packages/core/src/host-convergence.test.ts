@@ -84,7 +84,7 @@ const [diskA, diskB] = [aDataDisk('a'), aDataDisk('b')]
 const ON: GuestState = { power: 'on' }
 const OFF: GuestState = { power: 'off', reason: 'guest-shutdown' }
 const PAUSED: GuestState = { power: 'paused', reason: 'asked' }
-const FAULTY: GuestState = { power: 'paused', reason: 'fault' }
+const FAULTY: GuestState = { power: 'paused', reason: 'io-error' }
 
 function seen(
   guest: GuestState | null,
@@ -471,6 +471,7 @@ describe('reportOf', () => {
     ['so, where nobody guards it', FAULTY, { isGuarded: false }, false],
     ['so, and wanted paused by now', FAULTY, { power: 'paused' }, false],
     ['paused as a pool is full', { power: 'paused', reason: 'full' }, {}, false],
+    ['paused by another fault', { power: 'paused', reason: 'fault' }, {}, false],
     ['paused by somebody', PAUSED, {}, false],
     ['on', ON, {}, false],
   ])('says whether the guard has the word of one that is %s', (_name, guest, changes, awaitsGuard) => {

@@ -160,11 +160,11 @@ export type GuestState =
   /** Running, suspended by itself or on its way down: it holds its disks. */
   | { readonly power: 'on' }
   /**
-   * Its CPUs stand still, and it holds its disks, or its place. A fault is one of its disk or memory, which libvirt
-   * paused it for, but for one of a full pool, which is told apart. After a migration that broke at its end nobody
-   * here knows whether it goes on elsewhere.
+   * Its CPUs stand still, and it holds its disks, or its place. An I/O error is one of its disks, but for one of a full pool, which
+   * is told apart; a fault is any other that it was paused for, such as one of its memory. After a migration that broke at its end
+   * nobody here knows whether it goes on elsewhere.
    */
-  | { readonly power: 'paused'; readonly reason: 'asked' | 'fault' | 'full' | 'migration' }
+  | { readonly power: 'paused'; readonly reason: 'asked' | 'io-error' | 'full' | 'fault' | 'migration' }
   /** Panicked, and kept for inspection: neither on nor ready to be started. */
   | { readonly power: 'panicked' }
   | { readonly power: 'off'; readonly reason: OffReason }
@@ -348,7 +348,7 @@ export function reportOf(domain: ObservedDomain, bootId: string, isConverging: b
 
 /** Whether an I/O error has paused what is guarded, so that nobody but its guard says whether it goes on. */
 export function awaitsGuard({ mark, guest }: ObservedDomain): boolean {
-  return mark.isGuarded && mark.power === 'on' && guest.power === 'paused' && guest.reason === 'fault'
+  return mark.isGuarded && mark.power === 'on' && guest.power === 'paused' && guest.reason === 'io-error'
 }
 
 /**

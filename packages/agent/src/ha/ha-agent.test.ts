@@ -358,7 +358,7 @@ describe('a guest that runs', () => {
   test('and is paused by an I/O error goes on when the guard says so, and not before', async () => {
     const desired = owned()
     await after(agent.apply(desired))
-    host.hypervisor.standStill(desired.uuid, 'fault')
+    host.hypervisor.standStill(desired.uuid, 'io-error')
     await until('the guard is told', () => guard.calls.includes('io-error'))
     await host.clock.advance(20_000)
     expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'paused', awaitsGuard: true })

@@ -330,7 +330,7 @@ export class FakeHypervisor implements Hypervisor {
   }
 
   /** A guest is paused, whoever did it. */
-  standStill(uuid: string, reason: 'asked' | 'fault' | 'full'): void {
+  standStill(uuid: string, reason: 'asked' | 'io-error' | 'full' | 'fault'): void {
     if (this.#domain(uuid).guest.power === 'on') this.#setGuest(uuid, { power: 'paused', reason })
   }
 

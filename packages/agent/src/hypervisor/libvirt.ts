@@ -46,6 +46,11 @@ import {
 } from './live-migration.ts'
 import { makeLiveSnapshot, removeLiveSnapshot } from './live-snapshot.ts'
 
+const PAUSE_REASONS: Readonly<Record<string, 'asked' | 'io-error'>> = {
+  user: 'asked',
+  'io-error': 'io-error',
+}
+
 const SHUTOFF_REASONS: Readonly<Record<string, OffReason>> = {
   shutdown: 'guest-shutdown',
   crashed: 'crashed',
@@ -429,7 +434,7 @@ class LibvirtHypervisor implements Hypervisor {
   #guestState(uuid: string, { state, reason }: DomainState): GuestState {
     if (state === 'crashed') return { power: 'panicked' }
     if (state === 'paused' && PASSING_PAUSES.has(reason)) return { power: 'on' }
-    if (state === 'paused') return { power: 'paused', reason: reason === 'user' ? 'asked' : 'fault' }
+    if (state === 'paused') return { power: 'paused', reason: PAUSE_REASONS[reason] ?? 'fault' }
     if (state !== 'shutoff') return { power: 'on' }
     const known = SHUTOFF_REASONS[reason] ?? 'unknown'
     return {
