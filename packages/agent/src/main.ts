@@ -37,7 +37,11 @@ const STOP_MS = 10_000
 if (await runCommand(process.argv)) process.exit(0)
 
 const config = readConfig()
-const log = pino({ name: 'vpe-agent', level: config.logLevel, timestamp: pino.stdTimeFunctions.isoTime })
+// At once: what is still on its way to the log when the process ends is lost, and the last words count most.
+const log = pino(
+  { name: 'vpe-agent', level: config.logLevel, timestamp: pino.stdTimeFunctions.isoTime },
+  pino.destination({ sync: true }),
+)
 const stopping = new AbortController()
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   process.once(signal, () => {

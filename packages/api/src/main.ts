@@ -41,7 +41,8 @@ function tlsOrExit({ tlsDir }: Config): TlsFolder | undefined {
 if (await runCommand(process.argv)) process.exit(0)
 
 const config = configOrExit()
-const log = pino({ name: 'vpe-api', level: config.logLevel })
+// At once: what is still on its way to the log when the process ends is lost, and the last words count most.
+const log = pino({ name: 'vpe-api', level: config.logLevel }, pino.destination({ sync: true }))
 const stopping = new AbortController()
 const folder = tlsOrExit(config)
 const channel = createRpcChannel(
