@@ -41,6 +41,8 @@ export class Browser {
         '--disable-quic',
       ],
     })
+    // Ten pages at once take their time on a machine that has other work.
+    context.setDefaultTimeout(240_000)
     return new Browser(profile, context)
   }
 
@@ -71,7 +73,7 @@ export class ConsolePage {
   /** Waits until the line at the top says so; returns what else it says. */
   async status(state: 'open' | 'closed'): Promise<{ text: string; code: string | null }> {
     const line = this.page.locator(`#status[data-state="${state}"]`)
-    await line.waitFor({ timeout: 30_000 })
+    await line.waitFor()
     return { text: (await line.textContent()) ?? '', code: await line.getAttribute('data-code') }
   }
 
