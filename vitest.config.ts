@@ -14,6 +14,8 @@ if (Number.parseInt(process.versions.node, 10) < NODE) {
 // Limits are far beyond what anything takes: a slow machine is no failure, only a test that never ends is.
 const expect = { poll: { timeout: 100_000 } }
 
+const wholeCluster = { testTimeout: 900_000, hookTimeout: 600_000, pool: 'forks' } as const
+
 export default defineConfig({
   test: {
     // Also on two cores: most tests of parts and of the whole wait for processes, and for time to pass.
@@ -52,10 +54,8 @@ export default defineConfig({
       {
         test: {
           name: 'e2e',
+          ...wholeCluster,
           include: ['test/e2e/**/*.test.ts'],
-          testTimeout: 900_000,
-          hookTimeout: 600_000,
-          pool: 'forks',
           exclude: ['test/e2e/ha.test.ts'],
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
@@ -65,10 +65,8 @@ export default defineConfig({
         // Hosts whose storage is slow for seconds because of others' work are taken for lost, and rightly so: it has the machine for itself.
         test: {
           name: 'e2e-ha',
+          ...wholeCluster,
           include: ['test/e2e/ha.test.ts'],
-          testTimeout: 900_000,
-          hookTimeout: 600_000,
-          pool: 'forks',
           sequence: { groupOrder: 2 },
         },
       },

@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type BrowserContext, chromium, type Page } from 'playwright-core'
+import { BOUND_MS } from './cluster.ts'
 
 const ARTEFACTS = join(import.meta.dirname, '..', 'artefacts')
 
@@ -42,7 +43,7 @@ export class Browser {
       ],
     })
     // Ten pages at once take their time on a machine that has other work.
-    context.setDefaultTimeout(240_000)
+    context.setDefaultTimeout(BOUND_MS)
     return new Browser(profile, context)
   }
 

@@ -17,12 +17,14 @@ export const CACHE = process.env.VPE_CACHE ?? join(root, '.tools/cache')
 
 /**
  * Files of tests run beside each other, and stop and start their clusters: each has ports of its own, so that none takes those of a cluster
- * that is just away. Below those that the kernel gives out.
+ * that is just away. Below those that the kernel gives out. Commands that are no tests leave it to whoever calls them.
  */
-export const PORTS_FROM = `${21_000 + 100 * Number(process.env.VITEST_POOL_ID ?? 0)}`
+const worker = process.env.VITEST_POOL_ID
+export const PORTS_FROM =
+  worker === undefined ? process.env.VPE_PORTS_FROM : `${21_000 + 100 * Number(worker)}`
 
 /** How long anything may take: far beyond what it does, also on a slow machine. */
-const BOUND_MS = 240_000
+export const BOUND_MS = 240_000
 
 export interface Answer {
   readonly status: number

@@ -121,8 +121,10 @@ async function profiled<Result>(name: string, work: () => Promise<Result>): Prom
   const { controller, api } = cluster
   await Promise.all([controller.ask('start'), api.ask('start')])
   const result = await work()
-  await controller.ask(join(profiles, `${name}.cpuprofile`))
-  await api.ask(join(profiles, `${name}-api.cpuprofile`))
+  await Promise.all([
+    controller.ask(join(profiles, `${name}.cpuprofile`)),
+    api.ask(join(profiles, `${name}-api.cpuprofile`)),
+  ])
   return result
 }
 

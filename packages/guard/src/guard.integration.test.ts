@@ -131,17 +131,20 @@ function cutStorage(): void {
   writer?.close()
 }
 
+/** Of this host, as the pool's reader sees it. */
+async function seenLease() {
+  const { sighting, ack } = await guard.sight(pool.place.pool, hostId)
+  return sighting.kind === 'alive' ? { ...sighting.lease, ack } : null
+}
+
 describe('in class T', () => {
   test('a guest goes on for as long as the lease is renewed, and the watchdog is petted', async () => {
     begin('T', patient)
     const { guest } = await run()
-    const renewals = async () => {
-      const { sighting } = await guard.sight(pool.place.pool, hostId)
-      return sighting.kind === 'alive' ? sighting.lease.seq : 0
-    }
-    const [before, seq] = [pets, await renewals()]
+    const before = pets
+    const { seq } = await until('its lease is seen', seenLease)
     await until('it is petted', () => pets > before + 20)
-    await until('its lease is renewed', async () => (await renewals()) > seq + 3)
+    await until('its lease is renewed', async () => ((await seenLease())?.seq ?? 0) > seq + 3)
     expect(guest.exitCode ?? guest.signalCode).toBeNull()
     expect(resets).toEqual([])
   })
@@ -196,15 +199,10 @@ describe('in class E', () => {
 test('a drill in class T, where a pill for some is one for all, ends nothing', async () => {
   begin('T', patient)
   const { guest } = await run()
-  const { pool: uuid } = pool.place
-  const seen = async () => {
-    const { sighting, ack } = await guard.sight(uuid, hostId)
-    return sighting.kind === 'alive' ? { ack, incarnation: sighting.lease.incarnation } : null
-  }
-  const before = await until('its lease is seen', seen)
+  const before = await until('its lease is seen', seenLease)
   const pill = { kind: 'mailbox', epoch: 1, nonce: 9, targetIncarnation: before.incarnation } as const
-  expect(await guard.sendPill(uuid, 0, { ...pill, scope: 'none' })).toBeNull()
-  await until('it is answered', async () => (await seen())?.ack?.nonce === 9)
+  expect(await guard.sendPill(pool.place.pool, 0, { ...pill, scope: 'none' })).toBeNull()
+  await until('it is answered', async () => (await seenLease())?.ack?.nonce === 9)
   const petted = pets
   await until('it pets on', () => pets > petted + 2)
   expect([guest.exitCode, guest.signalCode, unmounted, resets]).toEqual([null, null, [], []])

@@ -19,7 +19,6 @@ import {
 import type { Platform } from '../domain-xml.ts'
 import { MARK_NAMESPACE, MARK_PREFIX } from '../instance-mark.ts'
 import { attributesOf, buildXml, childrenOf, parseXml } from '../xml.ts'
-import { FullPools } from './full-pools.ts'
 import { guestCpuOf, hostModelOf } from './guest-cpu.ts'
 import { guestSample } from './guest-sample.ts'
 import type {
@@ -98,7 +97,11 @@ class LibvirtHypervisor implements Hypervisor {
   readonly #listeners = new Set<(event: HypervisorEvent) => void>()
   /** Guests whose process was told to end by a signal from the host: no will of the guest's. */
   readonly #endedByHost = new Set<string>()
-  readonly #fullPools: FullPools
+  /**
+   * Guests whose last I/O error was for want of room, the one that says nothing of whose the disk is, and lasts until somebody makes room.
+   * One that was not heard goes the way of all others: its guard lets the guest go on, which fails again at once, and is heard then.
+   */
+  readonly #lacksRoom = new Set<string>()
   #isConnected = true
   #isShapeValidated = false
 
@@ -106,12 +109,19 @@ class LibvirtHypervisor implements Hypervisor {
     this.#look = look
     this.#work = work
     this.#storage = storage
-    this.#fullPools = new FullPools(look)
     look.on('lifecycle', ({ domain, event, detail }) => {
       if (event === 'shutdown' && detail === 'host') this.#endedByHost.add(domain.uuid)
-      if (event === 'started' || event === 'undefined') this.#endedByHost.delete(domain.uuid)
+      if (event === 'started' || event === 'undefined') {
+        this.#endedByHost.delete(domain.uuid)
+        this.#lacksRoom.delete(domain.uuid)
+      }
       this.#tell({ kind: 'domain', uuid: domain.uuid })
     })
+    look.on('ioError', ({ domain, reason }) => {
+      if (reason === 'enospc') this.#lacksRoom.add(domain.uuid)
+      else this.#lacksRoom.delete(domain.uuid)
+    })
+    look.on('disconnected', () => this.#lacksRoom.clear())
     look.on('deviceRemoved', ({ domain }) => this.#tell({ kind: 'domain', uuid: domain.uuid }))
     for (const connection of this.#connections()) {
       connection.on('disconnected', ({ reason }) => this.#disconnected(reason))
@@ -391,16 +401,13 @@ class LibvirtHypervisor implements Hypervisor {
 
   async #read(domain: Domain): Promise<HypervisorDomain> {
     const [seen, markXml] = await Promise.all([domain.state(), this.#readMark(domain)])
-    return { uuid: domain.uuid, name: domain.name, guest: await this.#readGuest(domain, seen), markXml }
-  }
-
-  /** What the state alone does not tell is asked for. */
-  async #readGuest(domain: Domain, seen: DomainState): Promise<GuestState> {
     // A pause for a migration passes with it; where none is under way any more, that has broken at its end.
-    if (isHeldByMigration(seen) && !(await migrationJob(domain)) && isHeldByMigration(await domain.state()))
-      return { power: 'paused', reason: 'migration' }
-    if (this.#fullPools.hasPaused(domain.uuid, seen)) return { power: 'paused', reason: 'full' }
-    return this.#guestState(domain.uuid, seen)
+    const isLeft =
+      isHeldByMigration(seen) && !(await migrationJob(domain)) && isHeldByMigration(await domain.state())
+    const guest = isLeft
+      ? ({ power: 'paused', reason: 'migration' } as const)
+      : this.#guestState(domain.uuid, seen)
+    return { uuid: domain.uuid, name: domain.name, guest, markXml }
   }
 
   async #guestDisks(domain: Domain): Promise<readonly (GuestDisk & { alias: string })[]> {
@@ -434,6 +441,8 @@ class LibvirtHypervisor implements Hypervisor {
   #guestState(uuid: string, { state, reason }: DomainState): GuestState {
     if (state === 'crashed') return { power: 'panicked' }
     if (state === 'paused' && PASSING_PAUSES.has(reason)) return { power: 'on' }
+    if (state === 'paused' && reason === 'io-error' && this.#lacksRoom.has(uuid))
+      return { power: 'paused', reason: 'full' }
     if (state === 'paused') return { power: 'paused', reason: PAUSE_REASONS[reason] ?? 'fault' }
     if (state !== 'shutoff') return { power: 'on' }
     const known = SHUTOFF_REASONS[reason] ?? 'unknown'

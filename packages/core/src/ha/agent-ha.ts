@@ -774,8 +774,8 @@ function noteGuard(
 ): AgentHaState {
   if (isAnswering === (state.guardSinceMs !== null)) return state
   if (isAnswering) return { ...state, guardSinceMs: nowMs }
-  const lost = lostPools(state, [...state.renewals.keys()], nowMs, timings)
-  const lostAtMs = new Map(lost.map((pool) => [pool, state.renewals.get(pool) ?? nowMs]))
+  const lost = new Set(lostPools(state, [...state.renewals.keys()], nowMs, timings))
+  const lostAtMs = new Map([...state.renewals].filter(([pool]) => lost.has(pool)))
   return { ...state, guardSinceMs: null, lostAtMs }
 }
 

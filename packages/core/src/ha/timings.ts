@@ -13,7 +13,7 @@ export interface HaTimings {
   readonly guardMs: number
   /** Silence that makes the controller suspect a host. */
   readonly suspectMs: number
-  /** Age of a lease from which proofs are sought and, in class E, guests count as stalled. */
+  /** Age of a lease from which proofs are sought and guests count as stalled. */
   readonly tryMs: number
   /**
    * For how long a host must have tried in vain to renew its lease before it says itself that it has lost the pool. Above `tryMs`, for a
