@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { pino } from 'pino'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { systemClock } from '../clock.ts'
 import { type MarkedPool, markedPool } from '../testing/marked-pool.ts'
 import { imageFile, MARKER_FILE, systemDiskFile } from './pool-files.ts'
@@ -41,6 +41,13 @@ afterEach(() => {
 
 const create = (...options: readonly string[]) => execa('qemu-img', ['create', '-q', ...options])
 const qcow2 = (...options: readonly string[]) => create('-f', 'qcow2', ...options, hostile, '8M')
+
+/**
+ * Makes an image with a LUKS header. qemu-img first times a key derivation by the CPU time of its thread and
+ * gives up ("Unable to get accurate CPU usage") when that has not moved meanwhile: on a CPU with SHA
+ * instructions under a kernel that counts CPU time in ticks, one time in three. Trying again is the cure.
+ */
+const luks = (make: () => Promise<unknown>) => vi.waitFor(make, { timeout: 60_000 })
 
 /** A good image with some bytes of its header changed. */
 async function forged(change: (bytes: Buffer) => void): Promise<void> {
@@ -81,11 +88,13 @@ const HOSTILE: readonly [string, () => Promise<unknown>, RegExp][] = [
   [
     'is encrypted',
     () =>
-      qcow2(
-        '--object',
-        'secret,id=key,data=secret',
-        '-o',
-        'encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10',
+      luks(() =>
+        qcow2(
+          '--object',
+          'secret,id=key,data=secret',
+          '-o',
+          'encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10',
+        ),
       ),
     /encrypted/,
   ],
@@ -130,15 +139,17 @@ const HOSTILE: readonly [string, () => Promise<unknown>, RegExp][] = [
   [
     'is a LUKS volume',
     () =>
-      create(
-        '-f',
-        'luks',
-        '--object',
-        'secret,id=key,data=secret',
-        '-o',
-        'key-secret=key,iter-time=10',
-        hostile,
-        '8M',
+      luks(() =>
+        create(
+          '-f',
+          'luks',
+          '--object',
+          'secret,id=key,data=secret',
+          '-o',
+          'key-secret=key,iter-time=10',
+          hostile,
+          '8M',
+        ),
       ),
     /LUKS/,
   ],
