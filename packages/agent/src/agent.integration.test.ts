@@ -6,9 +6,11 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { connectBus, decodeHeartbeat } from '@vpe/bus'
 import { TestNatsServer } from '@vpe/bus/testing'
+import { writeFillingDisk } from '@vpe/node-libvirt/testing/filling-disk'
 import {
   DiskPoolSpec,
   fromClientError,
+  HoldUp,
   type InstanceSpec,
   Power,
   RebootKind,
@@ -17,7 +19,7 @@ import {
 } from '@vpe/proto'
 import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { AgentProcess } from './testing/agent-process.ts'
+import { AgentProcess, type LogLine } from './testing/agent-process.ts'
 import { TestLab, until } from './testing/lab.ts'
 import { markedPool } from './testing/marked-pool.ts'
 
@@ -121,7 +123,7 @@ describe('an instance', () => {
       fault: '',
       converging: false,
       restarts: 0,
-      awaitsGuard: false,
+      holdUp: HoldUp.UNSPECIFIED,
     })
     expect(steps).toEqual(expect.arrayContaining([expect.stringContaining('starting the guest')]))
     expect(await lab.virsh('domstate', domain(spec))).toBe('running')
@@ -192,6 +194,36 @@ describe('an instance', () => {
       return report?.power === Power.ON && !report.converging && ![0, pid].includes(lab.qemuPid(domain(spec)))
     }
     await until('it is back', isBack)
+  })
+
+  test('that is highly available stands still while its pool is full, and goes on when there is room', async () => {
+    const path = lab.folder('small')
+    await execa('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'vpe-test', path])
+    try {
+      const small = { ...pool, ...markedPool(path) }
+      const file = join(lab.folder('images'), 'filling.raw')
+      await writeFillingDisk(file, 32 * 1024 ** 2)
+      const filling = { uuid: randomUUID(), url: `file://${file}`, sha256: '' }
+      const spec = makeSpec({ ha: true, image: filling, diskPool: small })
+      await agent.apply(spec)
+      const pid = lab.qemuPid(domain(spec))
+      const isSeen = async (power: Power, holdUp: HoldUp) => {
+        const report = await agent.report(spec.uuid)
+        return report?.power === power && report.holdUp === holdUp && !report.converging
+      }
+      await until('it stands still', () => isSeen(Power.PAUSED, HoldUp.FULL_POOL))
+      const goesOn = ({ instance, from, to }: LogLine) =>
+        instance === spec.uuid && from === 'paused' && to === 'on'
+      await until('that was tried in vain', () => agent.log.some(goesOn))
+      await until('it stands still again', () => isSeen(Power.PAUSED, HoldUp.FULL_POOL))
+
+      await execa('mount', ['-o', 'remount,size=64m', path])
+      await until('it goes on', () => isSeen(Power.ON, HoldUp.UNSPECIFIED))
+      expect(lab.qemuPid(domain(spec))).toBe(pid)
+      await agent.client.removeInstance({ epoch: 1, uuid: spec.uuid, generation: 2, diskPool: small })
+    } finally {
+      await execa('umount', ['--lazy', path])
+    }
   })
 
   test('gets another image, and a disk on it', async () => {

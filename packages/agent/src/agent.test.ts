@@ -3,7 +3,7 @@
 
 import { randomUUID } from 'node:crypto'
 import { decodeHeartbeat } from '@vpe/bus'
-import { type DesiredInstance, VpeError } from '@vpe/core'
+import { type DesiredInstance, ROOM, VpeError } from '@vpe/core'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Agent } from './agent.ts'
@@ -79,7 +79,7 @@ describe('apply', () => {
       fault: '',
       converging: false,
       restarts: 0,
-      awaitsGuard: false,
+      holdUp: null,
     })
     expect(host.hypervisor.calls).toEqual([
       `ensure-pool ${desired.diskPool.uuid}`,
@@ -771,6 +771,41 @@ describe('a highly available guest', () => {
     expect(await agent.apply({ ...desired, generation: 2 }).result).toMatchObject({ power: 'on', fault: '' })
     await crash()
     expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'on' })
+  })
+
+  test('whose pool is full goes on when there is room; that it tried before is told to nobody', async () => {
+    const desired = desiredInstance({ ha: true })
+    await agent.apply(desired).result
+    const resumes = () => host.hypervisor.calls.filter((call) => call.startsWith('resume')).length
+    host.hypervisor.standStill(desired.uuid, 'full')
+    await settle()
+    const waiting = { power: 'paused', holdUp: 'full-pool', converging: false }
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject(waiting)
+    await host.clock.advance(ROOM.everyMs)
+    expect(resumes()).toBe(1)
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'on', converging: true })
+    host.hypervisor.standStill(desired.uuid, 'full')
+    await host.clock.advance(ROOM.showsMs)
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject(waiting)
+    await host.clock.advance(ROOM.everyMs + ROOM.showsMs)
+    expect(resumes()).toBe(2)
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({
+      power: 'on',
+      holdUp: null,
+      converging: false,
+      restarts: 0,
+    })
+  })
+
+  test('whose pool is full, and that is stopped meanwhile, stays off', async () => {
+    const desired = desiredInstance({ ha: true })
+    await agent.apply(desired).result
+    host.hypervisor.standStill(desired.uuid, 'full')
+    await host.clock.advance(ROOM.everyMs)
+    const off = { ...desired, generation: 2, power: 'off' } as const
+    expect(await agent.apply(off).result).toMatchObject({ power: 'off', generation: 2 })
+    await host.clock.advance(10 * ROOM.everyMs)
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'off', converging: false })
   })
 
   test('that has run for ten minutes has its restarts forgotten', async () => {

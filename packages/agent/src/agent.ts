@@ -645,7 +645,7 @@ function reportOfUnread({ uuid }: UnreadDomain): InstanceReport {
     fault: '',
     converging: true,
     restarts: 0,
-    awaitsGuard: false,
+    holdUp: null,
   }
 }
 

@@ -154,6 +154,6 @@ export function digestOf(
 }
 
 function canonical(report: InstanceReport): string {
-  const { uuid, generation, power, stopCause, fault, restarts, awaitsGuard } = report
-  return JSON.stringify([uuid, generation, power, stopCause, fault, restarts, awaitsGuard])
+  const { uuid, generation, power, stopCause, fault, restarts, holdUp } = report
+  return JSON.stringify([uuid, generation, power, stopCause, fault, restarts, holdUp])
 }

@@ -1,15 +1,17 @@
-// What this host does by itself when a guest is off although it is wanted on: it writes down that a guest
-// stays off, or brings a highly available one back. Needs neither controller nor NATS. When and whether
+// What this host does by itself when a guest is off, or stands still, although it is wanted on: it writes down that a guest
+// stays off, brings a highly available one back, or lets it go on where its pool was full. Needs neither controller nor NATS. When and whether
 // is decided by core's restart-policy.ts; the count of restarts lives in memory and starts afresh with
 // the agent and with each new generation.
 
 import {
   decideRestart,
+  holdUpOf,
   isUp,
   type ObservedDomain,
   planUpkeep,
   type RestartHistory,
   type RestartVerdict,
+  ROOM,
   recentRestarts,
 } from '@vpe/core'
 import type { HostParts } from './converge.ts'
@@ -49,8 +51,9 @@ export class Upkeep {
     if (domain.mark.ownership > 0) this.#host.ha.consider(uuid)
     if (isUp(domain.guest)) {
       this.#disks.consider(uuid, domain)
-      this.#stopTimer(uuid)
       this.#noteRunning(uuid)
+      if (holdUpOf(domain) !== 'full-pool') this.#stopTimer(uuid)
+      else if (!this.#timers.has(uuid)) this.#lookAt(uuid, ROOM.everyMs)
       return
     }
     if (planUpkeep(domain, this.#host.bootId).kind === 'none' || this.#timers.has(uuid)) return
@@ -93,6 +96,8 @@ export class Upkeep {
       case 'keep-on':
         await this.#keepOn(uuid, domain, upkeep.why)
         return inventory.look(uuid)
+      case 'let-go-on':
+        return this.#letGoOn(uuid, signal)
       default:
         throw new Error(`no such upkeep: ${JSON.stringify(upkeep satisfies never)}`)
     }
@@ -139,6 +144,16 @@ export class Upkeep {
     } catch (error) {
       log.warn({ instance: uuid, err: error }, 'instance could not be brought back')
     }
+  }
+
+  /** Whoever asks meanwhile hears that it is being worked on: that it ran for a moment, and found no room, is no news. */
+  async #letGoOn(uuid: string, signal: AbortSignal): Promise<ObservedDomain | null> {
+    const { inventory, hypervisor, clock, log } = this.#host
+    await hypervisor.resumeDomain(uuid)
+    await clock.sleep(ROOM.showsMs, signal)
+    const domain = await inventory.look(uuid)
+    if (domain?.guest.power === 'on') log.info({ instance: uuid }, 'there is room in its pool: it goes on')
+    return domain
   }
 
   async #giveUp(uuid: string, domain: ObservedDomain, cause: string, verdict: RestartVerdict): Promise<void> {

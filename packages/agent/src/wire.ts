@@ -40,6 +40,7 @@ import {
   type DiskPoolSpec,
   type DiskSpec,
   type EnsureSnapshotRequest,
+  HoldUp,
   type HostCondition,
   type HostFacts,
   type ImageSource,
@@ -388,7 +389,7 @@ export function reportToWire(report: InstanceReportRecord): InstanceReport {
     fault: report.fault,
     converging: report.converging,
     restarts: report.restarts,
-    awaitsGuard: report.awaitsGuard,
+    holdUp: report.holdUp ? HOLD_UPS[report.holdUp] : HoldUp.UNSPECIFIED,
   }
 }
 
@@ -458,6 +459,8 @@ const STOP_CAUSES = {
   guest: StopCause.GUEST,
   crash: StopCause.CRASH,
 } as const
+
+const HOLD_UPS = { 'claim-check': HoldUp.CLAIM_CHECK, 'full-pool': HoldUp.FULL_POOL } as const
 
 const consoleTargetSchema = z.object({
   uuid,

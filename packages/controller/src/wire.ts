@@ -45,6 +45,7 @@ import {
   type Flavor,
   type HaHost,
   type HaOwnership,
+  HoldUp,
   type Host,
   type HostCondition,
   type HostDiskPool,
@@ -573,6 +574,12 @@ const STOP_CAUSE = {
   [StopCause.CRASH]: 'crash',
 } as const
 
+const HOLD_UPS = {
+  [HoldUp.UNSPECIFIED]: null,
+  [HoldUp.CLAIM_CHECK]: 'claim-check',
+  [HoldUp.FULL_POOL]: 'full-pool',
+} as const
+
 const POWER_WORDS = {
   [Power.UNSPECIFIED]: null,
   [Power.ON]: 'on',
@@ -616,7 +623,7 @@ export function reportFromWire(report: InstanceReport): InstanceReportRecord {
     fault: report.fault,
     converging: report.converging,
     restarts: report.restarts,
-    awaitsGuard: report.awaitsGuard,
+    holdUp: HOLD_UPS[report.holdUp],
   }
 }
 

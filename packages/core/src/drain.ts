@@ -162,7 +162,7 @@ function standOf({ hostId, refusals, uses, failures, nowMs }: DrainView, instanc
     return { kind: 'stuck', why: `its move has failed: ${instance.fault}; start or stop it, then it goes on` }
   }
   if (leavingHostId !== null) return waiting('it is still on its way here')
-  if (task !== null) return waiting(`it is ${task}`)
+  if (task !== null) return waiting(instance.fault ? `it is ${task}: ${instance.fault}` : `it is ${task}`)
   const use = uses.get(uuid)
   if (use !== undefined) return waiting(use)
   const phase = phaseOf(instance)

@@ -19,6 +19,7 @@ import {
   reportOf,
   stopCauseOf,
 } from './host-convergence.ts'
+import type { HoldUp } from './instance.ts'
 
 const HOST = 'host-1'
 const BOOT = 'boot-2'
@@ -85,6 +86,7 @@ const ON: GuestState = { power: 'on' }
 const OFF: GuestState = { power: 'off', reason: 'guest-shutdown' }
 const PAUSED: GuestState = { power: 'paused', reason: 'asked' }
 const FAULTY: GuestState = { power: 'paused', reason: 'io-error' }
+const FULL: GuestState = { power: 'paused', reason: 'full' }
 
 function seen(
   guest: GuestState | null,
@@ -462,21 +464,24 @@ describe('reportOf', () => {
       fault: 'too often',
       converging: true,
       restarts: 0,
-      awaitsGuard: false,
+      holdUp: null,
     })
   })
 
-  test.each<[string, GuestState, Partial<InstanceMark>, boolean]>([
-    ['paused by an I/O error', FAULTY, {}, true],
-    ['so, where nobody guards it', FAULTY, { isGuarded: false }, false],
-    ['so, and wanted paused by now', FAULTY, { power: 'paused' }, false],
-    ['paused as a pool is full', { power: 'paused', reason: 'full' }, {}, false],
-    ['paused by another fault', { power: 'paused', reason: 'fault' }, {}, false],
-    ['paused by somebody', PAUSED, {}, false],
-    ['on', ON, {}, false],
-  ])('says whether the guard has the word of one that is %s', (_name, guest, changes, awaitsGuard) => {
-    const report = reportOf({ mark: { ...mark, isGuarded: true, ...changes }, guest }, BOOT, false)
-    expect(report.awaitsGuard).toBe(awaitsGuard)
+  test.each<[string, GuestState, Partial<InstanceMark>, HoldUp | null]>([
+    ['paused by an I/O error', FAULTY, {}, 'claim-check'],
+    ['so, where nobody guards it', FAULTY, { isGuarded: false }, null],
+    ['so, and wanted paused by now', FAULTY, { power: 'paused' }, null],
+    ['paused as a pool is full', FULL, {}, 'full-pool'],
+    ['paused as a pool is full, and nobody guards it', FULL, { isGuarded: false }, 'full-pool'],
+    ['paused as a pool is full, and is not highly available', FULL, { ha: false }, null],
+    ['paused as a pool is full, and wanted paused by now', FULL, { power: 'paused' }, null],
+    ['paused by another fault', { power: 'paused', reason: 'fault' }, {}, null],
+    ['paused by somebody', PAUSED, {}, null],
+    ['on', ON, {}, null],
+  ])('says what holds up one that is %s', (_name, guest, changes, holdUp) => {
+    const report = reportOf({ mark: { ...mark, ha: true, isGuarded: true, ...changes }, guest }, BOOT, false)
+    expect(report.holdUp).toBe(holdUp)
   })
 })
 

@@ -18,7 +18,7 @@ import type { DiskSource } from './clone.ts'
 import type { VpeError } from './errors.ts'
 import type { ArmedPool } from './ha/guard.ts'
 import type { DiskId, DiskPoolId, HostId, ImageId, InstanceId, SnapshotId } from './ids.ts'
-import type { InstanceReport, Power, RebootKind, StopCause } from './instance.ts'
+import type { HoldUp, InstanceReport, Power, RebootKind, StopCause } from './instance.ts'
 import type { DiskPoolKind, NfsSource, RbdSource, SystemDiskKind } from './resources.ts'
 import type { Seed } from './seed.ts'
 
@@ -342,13 +342,15 @@ export function reportOf(domain: ObservedDomain, bootId: string, isConverging: b
     fault: mark.fault,
     converging: isConverging,
     restarts: mark.restarts,
-    awaitsGuard: awaitsGuard(domain),
+    holdUp: holdUpOf(domain),
   }
 }
 
-/** Whether an I/O error has paused what is guarded, so that nobody but its guard says whether it goes on. */
-export function awaitsGuard({ mark, guest }: ObservedDomain): boolean {
-  return mark.isGuarded && mark.power === 'on' && guest.power === 'paused' && guest.reason === 'io-error'
+/** Why a guest that is wanted on stands still; null where only a user lets it go on, and where it runs. */
+export function holdUpOf({ mark, guest }: ObservedDomain): HoldUp | null {
+  if (mark.power !== 'on' || guest.power !== 'paused') return null
+  if (guest.reason === 'io-error' && mark.isGuarded) return 'claim-check'
+  return guest.reason === 'full' && mark.ha ? 'full-pool' : null
 }
 
 /**

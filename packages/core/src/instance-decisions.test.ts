@@ -189,7 +189,7 @@ describe('pause and resume', () => {
   })
 
   test('one that an I/O error has paused is still wanted on, where its guard says whether it goes on', () => {
-    const report = aReport({ power: 'paused', awaitsGuard: true })
+    const report = aReport({ power: 'paused', holdUp: 'claim-check' })
     const waits = decideReport(anInstance({ ha: true }), report)?.next as InstanceRecord
     expect(waits).toMatchObject({ power: 'on', task: 'recovering', generation: 1 })
     expect(decideReport(waits, report)).toBeNull()
@@ -198,6 +198,22 @@ describe('pause and resume', () => {
       task: null,
       generation: 1,
     })
+  })
+
+  test('one whose pool is full is still wanted on, and says why it stands still', () => {
+    const report = aReport({ power: 'paused', holdUp: 'full-pool' })
+    for (const before of [anInstance({ ha: true }), anInstance({ ha: true, task: 'starting' })]) {
+      const waits = decideReport(before, report)?.next as InstanceRecord
+      expect(waits).toMatchObject({ power: 'on', status: 'error', task: 'recovering', generation: 1 })
+      expect(waits.fault).toContain('is full')
+      expect(decideReport(waits, report)).toBeNull()
+      const goesOn = decideReport(waits, aReport())?.next
+      expect(goesOn).toMatchObject({ status: 'active', task: null, fault: '', generation: 1 })
+    }
+    const isBeingRestarted = anInstance({ ha: true, status: 'shutoff', task: 'recovering' })
+    expect(decideReport(isBeingRestarted, report)?.next).toMatchObject({ status: 'error', power: 'on' })
+    const inError = anInstance({ ha: true, status: 'error', fault: 'no such image' })
+    expect(decideReport(inError, report)).toBeNull()
   })
 
   test('one that somebody else has resumed runs on', () => {

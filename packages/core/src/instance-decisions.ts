@@ -501,6 +501,10 @@ export function decideReport(
       return { next: { ...enterPhase(instance, phase), fault: seen.why }, why: seen.why }
     case 'guestDown':
       return { next: enterPhase(instance, phase), why: seen.why }
+    case 'outOfRoom': {
+      if (instance.task === 'recovering' && instance.fault === seen.why) return null
+      return { next: { ...enterPhase(instance, phase), status: 'error', fault: seen.why }, why: seen.why }
+    }
     default:
       return { next: enterPhase(nextGeneration(instance), phase), why: seen.why }
   }
@@ -545,8 +549,15 @@ function classifyReport(instance: InstanceRecord, report: InstanceReport | null)
   if (instance.power === 'off')
     return { event: 'revived', why: `it is ${report.power} although it is wanted off` }
   if (report.power === 'on') return { event: 'guestResumed', why: 'it was resumed by somebody else' }
-  if (report.awaitsGuard) {
-    return { event: 'guestDown', why: 'an I/O error has paused it: its host checks whether it may go on' }
+  switch (report.holdUp) {
+    case 'claim-check':
+      return { event: 'guestDown', why: 'an I/O error has paused it: its host checks whether it may go on' }
+    case 'full-pool':
+      return { event: 'outOfRoom', why: 'a pool of its disks is full: it stands still until there is room' }
+    case null:
+      break
+    default:
+      throw new Error(`no such hold-up: ${report.holdUp satisfies never}`)
   }
   if (report.power === 'paused') {
     return { event: 'guestPaused', why: 'it was paused by somebody else, or by libvirt on an I/O error' }

@@ -8,8 +8,9 @@
 //                deleted, an instance is of no use to anyone)
 //   guestOff     the guest went off by itself, and stays off (not highly available)
 //   guestDown    the guest went off by itself, or an I/O error has paused it, and its agent is bringing it back (highly available)
-//   guestPaused  somebody else has paused it: virsh, or libvirt on an I/O error where nobody guards it; so it stays until a user
-//                resumes it
+//   outOfRoom    libvirt has paused it since a pool of its disks is full, and its agent lets it go on when there is room (highly available)
+//   guestPaused  somebody else has paused it: virsh, or libvirt on an I/O error or a full pool where its agent does not see to it;
+//                so it stays until a user resumes it
 //   guestResumed it is wanted paused, and somebody else has resumed it: so it stays, too
 //   pauseLost    it is wanted paused, and is off: what was to be kept is gone, and nothing brings it back by itself
 //   lost         the domain is gone or off for no cause that vpe knows (host reboot, someone's virsh)
@@ -38,6 +39,7 @@ export const INSTANCE_EVENTS = [
   'failed',
   'guestOff',
   'guestDown',
+  'outOfRoom',
   'guestPaused',
   'guestResumed',
   'pauseLost',
@@ -61,87 +63,87 @@ export type Transition = InstancePhase | 'resting' | 'same' | 'ignored' | 'refus
 export const INSTANCE_TRANSITIONS: Record<InstancePhase, Record<InstanceEvent, Transition>> = {
   creating: {
     start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'same',       revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
-    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    outOfRoom: 'recovering', guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
     cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   starting: {
     start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
-    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    outOfRoom: 'recovering', guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
     cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   stopping: {
     start: 'starting', stop: 'same',     reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
-    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    outOfRoom: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
     cutOff: 'ignored',    given: 'ignored',  letGo: 'resting',
   },
   rebooting: {
     start: 'same',     stop: 'stopping', reboot: 'same',      pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
-    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    outOfRoom: 'recovering', guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
     cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   pausing: {
     start: 'resuming', stop: 'stopping', reboot: 'refused',   pause: 'same',    resume: 'resuming', rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
-    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'shutoff', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    outOfRoom: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'shutoff', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
     cutOff: 'ignored',    given: 'ignored',  letGo: 'shutoff',
   },
   resuming: {
     start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'pausing', resume: 'same',     rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
-    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    outOfRoom: 'recovering', guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
     cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   rebuilding: {
     start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'same',       revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
-    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    outOfRoom: 'recovering', guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
     cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   reverting: {
     start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
-    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    outOfRoom: 'recovering', guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
     cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   resizing: {
     start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
-    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    outOfRoom: 'recovering', guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
     cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   migrating: {
     start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'migrating', update: 'same',     delete: 'deleting',
-    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    outOfRoom: 'recovering', guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
     cutOff: 'ignored',    given: 'starting', letGo: 'ignored',
   },
   updating: {
     start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'same',     delete: 'deleting',
-    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'resuming', pauseLost: 'shutoff', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    settled: 'resting', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    outOfRoom: 'recovering', guestPaused: 'pausing', guestResumed: 'resuming', pauseLost: 'shutoff', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
     cutOff: 'ignored',    given: 'same',     letGo: 'ignored',
   },
   recovering: {
     start: 'same',     stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'refused',   resize: 'refused',  move: 'migrating', update: 'updating', delete: 'deleting',
-    settled: 'resting', failed: 'error',   guestOff: 'shutoff', guestDown: 'ignored',    guestPaused: 'pausing', guestResumed: 'resuming', pauseLost: 'shutoff', lost: 'starting', revived: 'ignored',  removed: 'ignored',
+    settled: 'resting', failed: 'error',   guestOff: 'shutoff', guestDown: 'ignored',    outOfRoom: 'recovering', guestPaused: 'pausing', guestResumed: 'resuming', pauseLost: 'shutoff', lost: 'starting', revived: 'ignored',  removed: 'ignored',
     cutOff: 'same',       given: 'starting', letGo: 'shutoff',
   },
   active: {
     start: 'ignored',  stop: 'stopping', reboot: 'rebooting', pause: 'pausing', resume: 'ignored',  rebuild: 'rebuilding', revert: 'reverting', resize: 'resizing', move: 'migrating', update: 'updating', delete: 'deleting',
-    settled: 'ignored', failed: 'error',   guestOff: 'shutoff', guestDown: 'recovering', guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'starting', revived: 'ignored',  removed: 'ignored',
+    settled: 'ignored', failed: 'error',   guestOff: 'shutoff', guestDown: 'recovering', outOfRoom: 'recovering', guestPaused: 'pausing', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'starting', revived: 'ignored',  removed: 'ignored',
     cutOff: 'recovering', given: 'starting', letGo: 'ignored',
   },
   shutoff: {
     start: 'starting', stop: 'ignored',  reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'reverting', resize: 'resizing', move: 'migrating', update: 'updating', delete: 'deleting',
-    settled: 'ignored', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'stopping', removed: 'ignored',
+    settled: 'ignored', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    outOfRoom: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'stopping', removed: 'ignored',
     cutOff: 'ignored',    given: 'ignored',  letGo: 'ignored',
   },
   paused: {
     start: 'resuming', stop: 'stopping', reboot: 'refused',   pause: 'ignored', resume: 'resuming', rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'updating', delete: 'deleting',
-    settled: 'ignored', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'resuming', pauseLost: 'shutoff', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    settled: 'ignored', failed: 'error',   guestOff: 'ignored', guestDown: 'ignored',    outOfRoom: 'ignored',    guestPaused: 'ignored', guestResumed: 'resuming', pauseLost: 'shutoff', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
     cutOff: 'recovering', given: 'ignored',  letGo: 'shutoff',
   },
   error: {
     start: 'starting', stop: 'stopping', reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'rebuilding', revert: 'reverting', resize: 'resizing', move: 'migrating', update: 'updating', delete: 'deleting',
-    settled: 'resting', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
+    settled: 'resting', failed: 'ignored', guestOff: 'ignored', guestDown: 'ignored',    outOfRoom: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'ignored',
     cutOff: 'ignored',    given: 'starting', letGo: 'resting',
   },
   deleting: {
     start: 'refused',  stop: 'refused',  reboot: 'refused',   pause: 'refused', resume: 'refused',  rebuild: 'refused',    revert: 'refused',   resize: 'refused',  move: 'refused',   update: 'refused',  delete: 'same',
-    settled: 'ignored', failed: 'same',    guestOff: 'ignored', guestDown: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'gone',
+    settled: 'ignored', failed: 'same',    guestOff: 'ignored', guestDown: 'ignored',    outOfRoom: 'ignored',    guestPaused: 'ignored', guestResumed: 'ignored',  pauseLost: 'ignored', lost: 'ignored',  revived: 'ignored',  removed: 'gone',
     cutOff: 'ignored',    given: 'same',     letGo: 'same',
   },
 }

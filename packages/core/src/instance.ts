@@ -165,8 +165,13 @@ export interface InstanceReport {
   readonly converging: boolean
   /** How often its host has brought it back by itself since it was defined there. */
   readonly restarts: number
-  /** An I/O error has paused it, and its guard is to let it go on, or to end it. */
-  readonly awaitsGuard: boolean
+  readonly holdUp: HoldUp | null
 }
+
+/**
+ * Why a guest that is wanted on stands still, until its host lets it go on: after an I/O error its guard checks its claim, or a pool
+ * of its disks is full.
+ */
+export type HoldUp = 'claim-check' | 'full-pool'
 
 export type StopCause = 'requested' | 'guest' | 'crash'

@@ -87,6 +87,7 @@ describe('planUpkeep', () => {
     diskGeneration: 0,
     diskBytes: 0,
   }
+  const FULL: GuestState = { power: 'paused', reason: 'full' }
   const off = (
     reason: 'guest-shutdown' | 'crashed' | 'destroyed' | 'unknown' | 'start-failed',
   ): GuestState => ({
@@ -112,6 +113,15 @@ describe('planUpkeep', () => {
     ['highly available, given up', { ha: true, fault: 'too often' }, off('crashed'), 'none'],
     ['highly available, after a reboot of the host', { ha: true, bootId: 'boot-0' }, off('unknown'), 'none'],
     ['highly available, never started', { ha: true, bootId: '' }, off('unknown'), 'none'],
+    ['highly available, its pool full', { ha: true }, FULL, 'let-go-on'],
+    [
+      'highly available, its pool full, and guarded',
+      { ha: true, ownership: 1, isGuarded: true },
+      FULL,
+      'let-go-on',
+    ],
+    ['highly available, its pool full, and wanted paused', { ha: true, power: 'paused' }, FULL, 'none'],
+    ['not highly available, its pool full', {}, FULL, 'none'],
   ])('%s', (_name, changes, guest, kind) => {
     expect(planUpkeep({ mark: { ...mark, ...changes }, guest }, 'boot-1').kind).toBe(kind)
   })

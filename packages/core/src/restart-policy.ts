@@ -4,10 +4,13 @@
 // that keeps going down is left off, with a fault that says so. The count starts afresh when the guest
 // has run for a whole window.
 //
+// One that stands still since a pool of its disks is full keeps its memory, and is let go on when there is room: QEMU then writes
+// again what found none. That is tried now and again, for nobody says when there is.
+//
 // The host decides alone, also with the controller and NATS gone. One thing it never does alone is to
 // start a guest after a reboot of the host: by then it may run elsewhere (ha.md 7.10).
 
-import { type InstanceMark, isUp, type ObservedDomain, stopCauseOf } from './host-convergence.ts'
+import { holdUpOf, type InstanceMark, isUp, type ObservedDomain, stopCauseOf } from './host-convergence.ts'
 import type { StopCause } from './instance.ts'
 
 export const RESTART_POLICY = {
@@ -16,6 +19,9 @@ export const RESTART_POLICY = {
   restartsMax: 3,
   windowMs: 10 * 60_000,
 } as const
+
+/** How often a guest that waits for room is let go on, and after how long it shows whether there was any. */
+export const ROOM = { everyMs: 20_000, showsMs: 1_000 } as const
 
 /** What a host remembers of a guest that is off. Times are of one monotonic clock. */
 export interface RestartHistory {
@@ -62,10 +68,13 @@ export type Upkeep =
   | { readonly kind: 'settle'; readonly mark: InstanceMark; readonly why: string }
   /** It is kept on: decideRestart says when. */
   | { readonly kind: 'keep-on'; readonly why: string }
+  /** It stands still, and is let go on, as there may be room now. */
+  | { readonly kind: 'let-go-on' }
 
 /** What is to be done about a domain that nobody is converging now. */
 export function planUpkeep(domain: ObservedDomain, bootId: string): Upkeep {
   const { mark, guest } = domain
+  if (holdUpOf(domain) === 'full-pool') return { kind: 'let-go-on' }
   // One that was paused and went off is not brought back: what was to be kept is gone.
   if (isUp(guest) || mark.power !== 'on' || mark.fault !== '') return { kind: 'none' }
   // After a reboot, or when it was settled before: the controller's affair.

@@ -77,7 +77,7 @@ export function aReport(over: Partial<InstanceReport> = {}): InstanceReport {
     fault: '',
     converging: false,
     restarts: 0,
-    awaitsGuard: false,
+    holdUp: null,
     ...over,
   }
 }

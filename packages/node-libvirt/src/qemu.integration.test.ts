@@ -3,7 +3,7 @@
 
 import { execFile } from 'node:child_process'
 import type { EventEmitter } from 'node:events'
-import { mkdtemp, rmdir, stat, truncate, writeFile } from 'node:fs/promises'
+import { mkdtemp, rmdir, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -15,6 +15,7 @@ import {
   connect,
 } from './connection.ts'
 import { eventually } from './test-support/eventually.ts'
+import { writeFillingDisk } from './test-support/filling-disk.ts'
 import { PrivateLibvirtd } from './test-support/private-libvirtd.ts'
 import { dirPoolXml, qemuDomainXml, volumeXml } from './test-support/xml.ts'
 
@@ -84,27 +85,9 @@ test('a guest starts paused, runs, gets a disk and gives it back', async () => {
   await domain.undefine({ nvram: true, snapshotsMetadata: true, managedSave: true })
 })
 
-/** What a BIOS starts, and what then writes zeros over its disk, 64 sectors at a time, for as long as it can. */
-const WRITER = Buffer.from(
-  [
-    '31c08ed88ed0bc007c', // the stack, and segments of zero
-    'be207cb44330c0b280cd13', // write what the packet says: int 13h, function 43h
-    '668306287c40', // the next 64 sectors
-    'ebed', // again
-    '00000000',
-    '1000400000800000', // the packet: 64 sectors from 8000h
-    '0008000000000000', // to sector 2048
-  ].join(''),
-  'hex',
-)
-
 test('a guest whose storage is full stands still, says so, and goes on when there is room', async () => {
-  const sector = Buffer.alloc(512)
-  WRITER.copy(sector)
-  sector.writeUInt16LE(0xaa55, 510)
   const path = join(small, 'disk.img')
-  await writeFile(path, sector)
-  await truncate(path, 8 << 20)
+  await writeFillingDisk(path, 8 << 20)
   const disk = `<disk type='file' device='disk'><driver name='qemu' type='raw' error_policy='stop'/>
     <source file='${path}'/><target dev='vda' bus='virtio'/></disk>`
   const failure = nextEvent('ioError')

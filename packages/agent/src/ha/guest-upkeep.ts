@@ -1,7 +1,7 @@
 // What the guard wants of guests that run: those that an I/O error has paused go on when it is clear that their disks are still
 // theirs, and networks are cut and restored.
 
-import { awaitsGuard, type ObservedDomain, VpeError } from '@vpe/core'
+import { holdUpOf, type ObservedDomain, VpeError } from '@vpe/core'
 import { networkXml } from '../domain-xml.ts'
 import type { GuardedArm } from './guard-port.ts'
 import type { HaDeps } from './ha-agent.ts'
@@ -47,7 +47,7 @@ export class GuestUpkeep {
   async #keepPaused(arm: GuardedArm, domain: ObservedDomain): Promise<void> {
     const { guard, hypervisor, inventory, log } = this.#parts
     const { uuid } = arm
-    if (!awaitsGuard(domain) || !guard) {
+    if (holdUpOf(domain) !== 'claim-check' || !guard) {
       this.#noted.delete(uuid)
       return
     }

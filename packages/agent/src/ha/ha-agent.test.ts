@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { DesiredInstance } from '@vpe/core'
+import { type DesiredInstance, ROOM } from '@vpe/core'
 import type { ArmedPool } from '@vpe/core/ha'
 import { PoolClass } from '@vpe/proto'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -361,18 +361,20 @@ describe('a guest that runs', () => {
     host.hypervisor.standStill(desired.uuid, 'io-error')
     await until('the guard is told', () => guard.calls.includes('io-error'))
     await host.clock.advance(20_000)
-    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'paused', awaitsGuard: true })
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'paused', holdUp: 'claim-check' })
     expect(guard.calls.filter((call) => call === 'io-error')).toHaveLength(1)
     guard.change(desired.uuid, { mayResume: true })
     await until('it goes on', async () => (await reportFrom(agent, desired.uuid))?.power === 'on')
   })
 
-  test('and is paused since a pool is full waits for whoever makes room', async () => {
+  test('and is paused since a pool is full goes on when there is room, and the guard is not asked', async () => {
     const desired = owned()
     await after(agent.apply(desired))
     host.hypervisor.standStill(desired.uuid, 'full')
-    await host.clock.advance(20_000)
-    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'paused', awaitsGuard: false })
+    await host.clock.advance(ROOM.everyMs / 2)
+    expect(await reportFrom(agent, desired.uuid)).toMatchObject({ power: 'paused', holdUp: 'full-pool' })
+    await host.clock.advance(ROOM.everyMs / 2)
+    await until('it goes on', async () => (await reportFrom(agent, desired.uuid))?.power === 'on')
     expect(guard.calls).not.toContain('io-error')
   })
 

@@ -2,7 +2,15 @@
 // comes back, whatever their users want meanwhile. Each start says that its locks were free; two guests at once would be refused.
 
 import { HA_PROFILES } from '@vpe/core/ha'
-import { HaPhase, InstanceStatus, InstanceTask, MigrationMode, OperationStatus, Power } from '@vpe/proto'
+import {
+  HaPhase,
+  HoldUp,
+  InstanceStatus,
+  InstanceTask,
+  MigrationMode,
+  OperationStatus,
+  Power,
+} from '@vpe/proto'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { FakeAgent } from '../testing/fake-agent.ts'
 import { FakeGuard, FakeStorage } from '../testing/fake-guard.ts'
@@ -123,7 +131,7 @@ describe('a host dies', () => {
     const uuid = await create('vm1')
     await running(uuid)
     const domain = at(0).domains.get(uuid)
-    if (domain) domain.report = { ...domain.report, power: Power.PAUSED, awaitsGuard: true }
+    if (domain) domain.report = { ...domain.report, power: Power.PAUSED, holdUp: HoldUp.CLAIM_CHECK }
     at(0).onChange()
     await until('it shows', async () => (await harness.instance(uuid)).task === InstanceTask.RECOVERING)
     die(at(0))

@@ -10,6 +10,7 @@ import {
   Departure,
   type DepartureReport,
   DiskFormat,
+  HoldUp,
   type HostCondition,
   type HostFacts,
   type InstanceReport,
@@ -36,7 +37,7 @@ const RUNNING = {
   fault: '',
   converging: false,
   restarts: 0,
-  awaitsGuard: false,
+  holdUp: HoldUp.UNSPECIFIED,
 }
 
 export class FakeAgent {
@@ -324,7 +325,7 @@ export class FakeAgent {
           fault: '',
           converging: false,
           restarts: 0,
-          awaitsGuard: false,
+          holdUp: HoldUp.UNSPECIFIED,
         }
         agent.guard?.apply(spec.uuid, spec.power !== Power.OFF, spec.ownership)
         agent.domains.set(spec.uuid, { spec, report })
