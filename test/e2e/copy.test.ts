@@ -92,21 +92,25 @@ async function conditionOf(host: string, type: string) {
 }
 
 test('guests are encrypted on their way, and a closed port is found from both sides', async () => {
+  const isFound = async (host: string, status: string, words: RegExp) => {
+    const { status: found, message } = await conditionOf(host, 'PeersReachable')
+    return found === status && words.test(message)
+  }
   expect(await conditionOf('h1', 'MigrationEncrypted')).toMatchObject({ status: 'ok' })
-  expect(await conditionOf('h1', 'PeersReachable')).toMatchObject({ status: 'ok' })
+  await until('h2 is found open', () => isFound('h1', 'ok', /h2/))
   await lab.ssh('h2', 'nft', 'add table inet closed')
   await lab.ssh('h2', 'nft', 'add chain inet closed input { type filter hook input priority 0; }')
   await lab.ssh('h2', 'nft', 'add rule inet closed input tcp dport 49152-49215 drop')
   try {
-    const closed = { status: 'failed', cure: expect.stringContaining('49152–49215 (memory)') }
-    const words = (from: string) =>
-      expect.stringMatching(new RegExp(`^no guest can be sent ${from}: tcp \\S+:49215`))
-    expect(await conditionOf('h2', 'PeersReachable')).toMatchObject({ ...closed, message: words('from h1') })
-    expect(await conditionOf('h1', 'PeersReachable')).toMatchObject({ ...closed, message: words('to h2') })
+    const closed = (way: string) => new RegExp(`^no guest can be sent ${way}: tcp \\S+:49215`)
+    await until('h2 finds it', () => isFound('h2', 'failed', closed('from h1')))
+    await until('h1 finds it', () => isFound('h1', 'failed', closed('to h2')))
+    const { cure } = await conditionOf('h1', 'PeersReachable')
+    expect(cure).toContain('49152–49215 (memory)')
   } finally {
     await lab.ssh('h2', 'nft', 'delete table inet closed')
   }
-  expect(await conditionOf('h2', 'PeersReachable')).toMatchObject({ status: 'ok' })
+  await until('h2 finds itself open', () => isFound('h2', 'ok', /h1/))
 })
 
 test('it does not leave its disks behind, and is told how to take them along', async () => {

@@ -25,12 +25,19 @@ export interface PeerPort {
 /** What did not work; empty where all did. */
 export type PeerFaults = readonly string[]
 
+interface Listener {
+  readonly server: Server
+  readonly port: number
+}
+
 export class PeerPorts {
   readonly #settings: MigrationSettings
   readonly #hypervisor: Hypervisor
   readonly #clock: Clock
   readonly #signal: AbortSignal
-  #open: Promise<{ server: Server; port: number }> | null = null
+  #open: Promise<Listener> | null = null
+  /** Ends the wait for the close that was due. */
+  #later = new AbortController()
 
   /** @param signal ends what is open */
   constructor(settings: MigrationSettings, hypervisor: Hypervisor, clock: Clock, signal: AbortSignal) {
@@ -41,14 +48,15 @@ export class PeerPorts {
   }
 
   /**
-   * Opens a port for a while, or says which is open.
+   * Opens a port, or says which is open; it stays so for a while from now.
    * @throws VpeError CONFLICT where this host receives no running guests, or all its ports are taken
    */
   async open(): Promise<PeerPort> {
     const { receive, ports } = this.#settings
     if (!receive) throw new VpeError('CONFLICT', 'this host receives no running guests')
     this.#open ??= this.#listen(receive.listenAddress)
-    const { port } = await this.#open
+    const { server, port } = await this.#open
+    this.#closeLater(server)
     const address = new URL(receive.memoryUri).hostname.replace(/^\[|\]$/g, '')
     const dialled = `TCP ${libvirtPort(receive.libvirtUri)} (libvirt) and ${ports.from}–${ports.to} (memory)`
     return { libvirtUri: receive.libvirtUri, address, port, ports: dialled }
@@ -71,20 +79,28 @@ export class PeerPorts {
     ]
   }
 
-  async #listen(host: string | undefined): Promise<{ server: Server; port: number }> {
+  /** Whoever is told of the port last has as long to dial it as who was told first. */
+  #closeLater(server: Server): void {
+    this.#later.abort()
+    const later = new AbortController()
+    this.#later = later
+    const close = () => {
+      this.#open = null
+      server.close()
+    }
+    this.#clock.sleep(OPEN_MS, AbortSignal.any([this.#signal, later.signal])).then(close, () => {
+      // Put off, unless the agent ends.
+      if (!later.signal.aborted) close()
+    })
+  }
+
+  async #listen(host: string | undefined): Promise<Listener> {
     const { ports } = this.#settings
     try {
       // libvirt takes them from the other end.
       for (let port = ports.to; port >= ports.from; port--) {
         const server = await listenAt(port, host)
-        if (!server) continue
-        const close = () => {
-          this.#open = null
-          server.close()
-        }
-        // Ended early, it closes early.
-        this.#clock.sleep(OPEN_MS, this.#signal).then(close, close)
-        return { server, port }
+        if (server) return { server, port }
       }
     } catch (error) {
       this.#open = null
