@@ -3,7 +3,7 @@
  * the guests, then libvirt's daemons and NATS. Works just as well on a cluster that is half dead. Data stays,
  * and `up` brings the same instances back; `purge` removes the data too, as far as it is ours.
  */
-import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs'
+import { existsSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { clearHost, readHostId } from './our-guests.ts'
 import { usualPorts } from './ports.ts'
@@ -123,16 +123,12 @@ function stop({ folder }: Layout, name: ServiceName): Promise<boolean> {
 
 function removeData(layout: Layout): string[] {
   const { folder } = layout
-  // The disk folder of a cluster in the machine's own libvirtd lies apart, and carries the cluster's id.
+  // The disk folder of a cluster in the machine's own libvirtd lies apart, and carries the cluster's id. /var/lib/vpe above it stays, though
+  // it may be empty: hosts of labs have their own disks mounted there, and lose them with it (rmdir(2)).
   const apart = diskFolder({ folder, libvirt: 'system' })
   rmSync(dirname(apart), { recursive: true, force: true })
-  removeIfEmpty(dirname(dirname(apart)))
   const foreign = purgeStateFolder(folder)
   return foreign.length > 0
     ? [`left in ${folder.path}, since vpe did not put it there: ${foreign.join(', ')}`]
     : []
-}
-
-function removeIfEmpty(path: string): void {
-  if (existsSync(path) && readdirSync(path).length === 0) rmdirSync(path)
 }
