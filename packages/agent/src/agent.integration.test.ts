@@ -2,7 +2,8 @@
 // run all the same, and ignore the power button.
 
 import { randomUUID } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connectBus, decodeHeartbeat } from '@vpe/bus'
 import { TestNatsServer } from '@vpe/bus/testing'
@@ -19,7 +20,7 @@ import {
 } from '@vpe/proto'
 import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { AgentProcess, type LogLine } from './testing/agent-process.ts'
+import { AgentProcess } from './testing/agent-process.ts'
 import { TestLab, until } from './testing/lab.ts'
 import { markedPool } from './testing/marked-pool.ts'
 
@@ -29,6 +30,8 @@ let bus: Awaited<ReturnType<typeof connectBus>>
 let agent: AgentProcess
 const subjects: string[] = []
 let digest = ''
+/** 16 MiB of storage. */
+let smallDir: string
 
 const pool = DiskPoolSpec.fromPartial({
   uuid: randomUUID(),
@@ -38,6 +41,9 @@ const pool = DiskPoolSpec.fromPartial({
 const image = { uuid: randomUUID(), url: '', sha256: '' }
 
 beforeAll(async () => {
+  // Before libvirtd, which sees the mounts that were there when it began.
+  smallDir = mkdtempSync(join(tmpdir(), 'vpe-small-'))
+  await execa('mount', ['-t', 'tmpfs', '-o', 'size=16m', 'vpe-test', smallDir])
   ;[lab, nats] = await Promise.all([TestLab.start(), TestNatsServer.start()])
   Object.assign(pool, markedPool(join(lab.dir, 'pool'), pool.uuid))
   const file = join(lab.folder('images'), 'empty.qcow2')
@@ -52,6 +58,8 @@ afterAll(async () => {
   await bus.close()
   await nats[Symbol.asyncDispose]()
   await lab[Symbol.asyncDispose]()
+  await execa('umount', ['--lazy', smallDir])
+  rmdirSync(smallDir)
 })
 
 function environment(): Record<string, string> {
@@ -197,33 +205,29 @@ describe('an instance', () => {
   })
 
   test('that is highly available stands still while its pool is full, and goes on when there is room', async () => {
-    const path = lab.folder('small')
-    await execa('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'vpe-test', path])
-    try {
-      const small = { ...pool, ...markedPool(path) }
-      const file = join(lab.folder('images'), 'filling.raw')
-      await writeFillingDisk(file, 32 * 1024 ** 2)
-      const filling = { uuid: randomUUID(), url: `file://${file}`, sha256: '' }
-      const spec = makeSpec({ ha: true, image: filling, diskPool: small })
-      await agent.apply(spec)
-      const pid = lab.qemuPid(domain(spec))
-      const isSeen = async (power: Power, holdUp: HoldUp) => {
-        const report = await agent.report(spec.uuid)
-        return report?.power === power && report.holdUp === holdUp && !report.converging
-      }
-      await until('it stands still', () => isSeen(Power.PAUSED, HoldUp.FULL_POOL))
-      const goesOn = ({ instance, from, to }: LogLine) =>
-        instance === spec.uuid && from === 'paused' && to === 'on'
-      await until('that was tried in vain', () => agent.log.some(goesOn))
-      await until('it stands still again', () => isSeen(Power.PAUSED, HoldUp.FULL_POOL))
-
-      await execa('mount', ['-o', 'remount,size=64m', path])
-      await until('it goes on', () => isSeen(Power.ON, HoldUp.UNSPECIFIED))
-      expect(lab.qemuPid(domain(spec))).toBe(pid)
-      await agent.client.removeInstance({ epoch: 1, uuid: spec.uuid, generation: 2, diskPool: small })
-    } finally {
-      await execa('umount', ['--lazy', path])
+    const small = { ...pool, ...markedPool(smallDir) }
+    const ballast = join(smallDir, 'ballast')
+    writeFileSync(ballast, Buffer.alloc(12 * 1024 ** 2))
+    const file = join(lab.folder('images'), 'filling')
+    await writeFillingDisk(`${file}.raw`, 12 * 1024 ** 2)
+    await execa('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', `${file}.raw`, `${file}.qcow2`])
+    const filling = { uuid: randomUUID(), url: `file://${file}.qcow2`, sha256: '' }
+    const spec = makeSpec({ ha: true, image: filling, diskPool: small })
+    await agent.apply(spec)
+    const pid = lab.qemuPid(domain(spec))
+    const isSeen = async (power: Power, holdUp: HoldUp) => {
+      const report = await agent.report(spec.uuid)
+      return report?.power === power && report.holdUp === holdUp && !report.converging
     }
+    await until('it stands still', () => isSeen(Power.PAUSED, HoldUp.FULL_POOL))
+    const isTried = () => agent.said('there may be room in its pool: letting it go on')
+    await until('that was tried in vain', isTried)
+    await until('it stands still again', () => isSeen(Power.PAUSED, HoldUp.FULL_POOL))
+
+    rmSync(ballast)
+    await until('it goes on', () => isSeen(Power.ON, HoldUp.UNSPECIFIED))
+    expect(lab.qemuPid(domain(spec))).toBe(pid)
+    await agent.client.removeInstance({ epoch: 1, uuid: spec.uuid, generation: 2, diskPool: small })
   })
 
   test('gets another image, and a disk on it', async () => {

@@ -149,6 +149,7 @@ export class Upkeep {
   /** Whoever asks meanwhile hears that it is being worked on: that it ran for a moment, and found no room, is no news. */
   async #letGoOn(uuid: string, signal: AbortSignal): Promise<ObservedDomain | null> {
     const { inventory, hypervisor, clock, log } = this.#host
+    log.debug({ instance: uuid }, 'there may be room in its pool: letting it go on')
     await hypervisor.resumeDomain(uuid)
     await clock.sleep(ROOM.showsMs, signal)
     const domain = await inventory.look(uuid)
