@@ -103,7 +103,7 @@ export class SimPool {
     this.#world = world
     this.settings = settings
     this.name = settings.name
-    const host = { name: 'each', hasWatchdog: true, canSuspend: false, isPausable: false }
+    const host = { name: 'each', hasWatchdog: true, pausable: '' }
     this.poolClass = classifyPool(probes[settings.lockServer], [host]).poolClass
   }
 

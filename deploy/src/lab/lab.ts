@@ -405,6 +405,8 @@ export class Lab {
         VPE_AGENT_MIGRATION_TLS: this.#env.VPE_LAB_MIGRATION_TLS ?? 'off',
         UV_THREADPOOL_SIZE: '16',
         VPE_AGENT_GUARD_SOCKET: guardSocket,
+        // The machine below may well be virtual: what stands still with it is the whole lab, clocks of the storage included.
+        VPE_AGENT_NEVER_PAUSED: 'true',
         VPE_GUARD_SOCKET: guardSocket,
         VPE_GUARD_RECORD: '/run/vpe/guard.json',
         VPE_HA_PROFILE: settings.haProfile,

@@ -41,6 +41,7 @@ async function startAgent(files: FakePoolFiles): Promise<Agent> {
     epoch: () => 1,
     migrationTls: async () => null,
     postCopyFault: async () => null,
+    pausable: '',
     guard: null,
     haRecord: { epoch: 0, closed: new Map() },
     upMs: () => performance.now(),

@@ -102,6 +102,8 @@ export interface AgentDeps {
   readonly neighbours: () => Promise<Neighbours>
   /** Why QEMU cannot fetch a guest's memory when it is missed; null where it can. */
   readonly postCopyFault: () => Promise<string | null>
+  /** Why this host may stand still and wake later; empty where it never does. */
+  readonly pausable: string
   readonly clock: Clock
   readonly log: Logger
 }

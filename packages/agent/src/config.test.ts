@@ -24,6 +24,7 @@ describe('the settings', () => {
         tls: false,
         ports: { from: 49_152, to: 49_215 },
       },
+      isNeverPaused: false,
       logLevel: 'info',
     })
   })
@@ -52,6 +53,7 @@ describe('the settings', () => {
     [{ ...enough, VPE_AGENT_IMAGE_DIRS: '/a:b' }, 'VPE_AGENT_IMAGE_DIRS=/a:b: must be an absolute path'],
     [{ ...enough, VPE_AGENT_BRIDGE: 'a bridge' }, 'VPE_AGENT_BRIDGE=a bridge: must be the name of a bridge'],
     [{ ...enough, VPE_AGENT_MIGRATION_PORTS: '80-90' }, 'must go from a port of 1024'],
+    [{ ...enough, VPE_AGENT_NEVER_PAUSED: 'hardly' }, 'VPE_AGENT_NEVER_PAUSED=hardly'],
     [{ ...enough, VPE_LOG_LEVEL: 'loud' }, 'VPE_LOG_LEVEL=loud'],
   ])('%j: %s', (environment, words) => expect(() => loadConfig(environment)).toThrow(words))
 })

@@ -60,6 +60,10 @@ const environmentSchema = z.object({
     )
     .transform(([from = 0, to = 0]) => ({ from, to })),
   VPE_AGENT_GUARD_SOCKET: absolutePath.optional(),
+  VPE_AGENT_NEVER_PAUSED: z
+    .enum(['true', 'false'])
+    .default('false')
+    .transform((text) => text === 'true'),
   VPE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info'),
 })
 
@@ -84,6 +88,8 @@ export interface AgentConfig {
   readonly migration: MigrationSettings
   /** Where vpe-guard listens; undefined on a host that has none, and can keep nothing from being written twice. */
   readonly guardSocket: string | undefined
+  /** Its operator vouches for it that this host neither suspends nor is paused, whatever it looks like. */
+  readonly isNeverPaused: boolean
   readonly logLevel: string
 }
 
@@ -127,6 +133,7 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
       ports: data.VPE_AGENT_MIGRATION_PORTS,
     },
     guardSocket: data.VPE_AGENT_GUARD_SOCKET,
+    isNeverPaused: data.VPE_AGENT_NEVER_PAUSED,
     logLevel: data.VPE_LOG_LEVEL,
   }
 }

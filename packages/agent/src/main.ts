@@ -23,7 +23,7 @@ import { serveMetrics } from './metrics/metrics-server.ts'
 import { setUpMigrationTls } from './migration-pki.ts'
 import { openNatsPublisher } from './nats-publisher.ts'
 import { readNeighbours } from './neighbours.ts'
-import { choosePlatform, detectKvm, readPostCopyFault } from './platform.ts'
+import { choosePlatform, detectKvm, readPausable, readPostCopyFault } from './platform.ts'
 import { PoolWorkers } from './pool/pool-workers.ts'
 import { readMachine } from './preflight/machine.ts'
 import { createAgentService } from './service.ts'
@@ -129,6 +129,7 @@ async function run(config: AgentConfig): Promise<void> {
     neighbours: readNeighbours,
     migrationTls,
     postCopyFault: readPostCopyFault,
+    pausable: config.isNeverPaused ? '' : await readPausable(),
     clock,
     log,
   })

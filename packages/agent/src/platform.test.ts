@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { choosePlatform, hasVirtualisation } from './platform.ts'
+import { choosePlatform, hasVirtualisation, whyPausable } from './platform.ts'
 
 const guest = (arch: string, domains: readonly string[], machines: readonly string[] = ['pc', 'q35']) =>
   `<guest><os_type>hvm</os_type><arch name='${arch}'><wordsize>64</wordsize>${machines
@@ -44,4 +44,20 @@ describe('hasVirtualisation', () => {
     ['vendor_id\t: GenuineIntel\nflags\t\t: fpu hypervisor svm_lock\n', false],
     ['processor\t: 0\nFeatures\t: fp asimd\n', true],
   ])('%j: %s', (cpuinfo, expected) => expect(hasVirtualisation(cpuinfo)).toBe(expected))
+})
+
+test.each([
+  [
+    'a virtual machine',
+    'flags\t\t: fpu hypervisor sse',
+    '',
+    false,
+    /virtual machine; VPE_AGENT_NEVER_PAUSED=true/,
+  ],
+  ['one that can suspend', 'flags\t\t: fpu sse', 'freeze mem disk\n', false, /mask sleep\.target/],
+  ['one that is kept from suspending', 'flags\t\t: fpu sse', 'freeze mem disk\n', true, /^$/],
+  ['one that cannot suspend', 'flags\t\t: fpu sse', '\n', false, /^$/],
+  ['one whose CPU lists no flags', 'Features\t: fp asimd', '', false, /^$/],
+])('whether %s may be paused', (_what, cpuinfo, sleepStates, isSleepMasked, why) => {
+  expect(whyPausable({ cpuinfo, sleepStates, isSleepMasked })).toMatch(why)
 })

@@ -1,7 +1,7 @@
-// What kind of guests this host can run. libvirt says what QEMU offers; whether KVM really works it
+// What kind of machine this host is. libvirt says what guests QEMU offers; whether KVM really works it
 // does not: /dev/kvm can be there, and even make a virtual machine, on a CPU without virtualisation.
 
-import { open, readFile } from 'node:fs/promises'
+import { open, readFile, readlink } from 'node:fs/promises'
 import type { Platform } from './domain-xml.ts'
 import { parseXml } from './xml.ts'
 
@@ -24,9 +24,13 @@ export async function detectKvm(): Promise<boolean> {
 
 /** Only x86 lists flags; elsewhere /dev/kvm alone decides. */
 export function hasVirtualisation(cpuinfo: string): boolean {
-  const flags = /^flags\s*:(.*)$/m.exec(cpuinfo)?.[1]
+  const flags = cpuFlags(cpuinfo)
   if (flags === undefined) return !/^vendor_id/m.test(cpuinfo)
-  return /\b(vmx|svm)\b/.test(flags)
+  return flags.includes('vmx') || flags.includes('svm')
+}
+
+function cpuFlags(cpuinfo: string): readonly string[] | undefined {
+  return /^flags\s*:(.*)$/m.exec(cpuinfo)?.[1]?.split(' ')
 }
 
 /**
@@ -73,6 +77,38 @@ export async function readPostCopyFault(): Promise<string | null> {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
     return 'its kernel has no userfaultfd (CONFIG_USERFAULTFD)'
   }
+}
+
+/**
+ * Why this host may stand still and wake later, without having booted: what is on its way to storage then is written late, and no
+ * watchdog has noticed. Empty where nothing shows that it may.
+ */
+export async function readPausable(): Promise<string> {
+  const [cpuinfo, sleepStates, sleepTarget] = await Promise.all([
+    readFile('/proc/cpuinfo', 'utf8'),
+    readFile('/sys/power/state', 'utf8').catch(absent),
+    readlink('/etc/systemd/system/sleep.target').catch(absent),
+  ])
+  return whyPausable({ cpuinfo, sleepStates, isSleepMasked: sleepTarget === '/dev/null' })
+}
+
+export function whyPausable(machine: {
+  readonly cpuinfo: string
+  /** What the kernel offers, as /sys/power/state has it; empty for nothing. */
+  readonly sleepStates: string
+  readonly isSleepMasked: boolean
+}): string {
+  if (cpuFlags(machine.cpuinfo)?.includes('hypervisor'))
+    return 'it is a virtual machine; VPE_AGENT_NEVER_PAUSED=true says that nobody pauses it'
+  if (machine.sleepStates.trim() !== '' && !machine.isSleepMasked)
+    return 'it can suspend; systemctl mask sleep.target keeps it from that'
+  return ''
+}
+
+function absent(error: NodeJS.ErrnoException): string {
+  // EINVAL: it is there, and no link.
+  if (error.code === 'ENOENT' || error.code === 'EINVAL') return ''
+  throw error
 }
 
 async function openFault(path: string): Promise<string | null> {

@@ -68,6 +68,8 @@ export interface HaDeps {
   readonly turns: InstanceTurns
   readonly slots: Slots
   readonly bridge: string | undefined
+  /** Why this host may stand still and wake later; empty where it never does. */
+  readonly pausable: string
   /** BOOTTIME, in ms. */
   readonly upMs: () => number
   /** Whether anybody outside this host answers. */
@@ -93,6 +95,7 @@ export interface HaReport {
   readonly guardFault: string
   readonly profile: string
   readonly hasWatchdog: boolean
+  readonly pausable: string
   readonly otherUuids: readonly string[]
 }
 
@@ -311,7 +314,7 @@ export class HaAgent {
     throw new VpeError('UNAVAILABLE', NO_GUARD)
   }
 
-  #standing(): Pick<HaReport, 'instances' | 'guardFault' | 'profile' | 'hasWatchdog' | 'otherUuids'> {
+  #standing(): Omit<HaReport, 'hostId' | 'bootId' | 'digest' | 'leases'> {
     const known = this.#state.instances
     const others = this.#deps.inventory.domains().map(({ mark }) => mark.uuid)
     return {
@@ -319,6 +322,7 @@ export class HaAgent {
       guardFault: this.#guardFault,
       profile: this.#view?.profile ?? '',
       hasWatchdog: this.#view?.isWatchdogArmed ?? false,
+      pausable: this.#deps.pausable,
       otherUuids: others.filter((uuid) => (known.get(uuid)?.phase ?? 'closed') === 'closed').sort(),
     }
   }

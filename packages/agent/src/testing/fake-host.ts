@@ -41,6 +41,8 @@ export class FakeHost {
   /** Made when something is first written there. */
   stateDir = join(tmpdir(), `vpe-agent-fake-state-${this.hostId}`)
   postCopyFault: string | null = null
+  /** Of its agents, from the next on. */
+  pausable = ''
   readonly logs: Record<string, unknown>[] = []
 
   /** A new agent, as after a restart of its process; the one before must be stopped. */
@@ -68,6 +70,7 @@ export class FakeHost {
       neighbours: async () => new Map(),
       migrationTls: async () => null,
       postCopyFault: async () => this.postCopyFault,
+      pausable: this.pausable,
       clock: this.clock,
       log: pino({ level: 'debug' }, { write: (line) => this.logs.push(JSON.parse(line)) }),
     })

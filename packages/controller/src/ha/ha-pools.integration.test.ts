@@ -140,6 +140,11 @@ test('what breaks between two trials counts at once, and is told', async () => {
     await until('its lease is taken back', () => guard.leases.length === 0)
   await saysReady(it, 1, /none of its pools is protected/)
   for (const { poolGuard: guard } of it.agents) guard.says = { ...guard.says, hasWatchdog: true }
+  first.poolGuard.says = { ...first.poolGuard.says, pausable: 'it can suspend' }
+  await lookAtAll(it)
+  const mayWake = /same lock; these may be paused, and would write when woken: h1 \(it can suspend\)/
+  await until('one that can suspend counts', async () => mayWake.test((await protection(it))?.why ?? ''))
+  first.poolGuard.says = { ...first.poolGuard.says, pausable: '' }
   await lookAtAll(it)
   await becomes(it, 'T')
   await it.harness.store.durable()

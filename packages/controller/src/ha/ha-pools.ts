@@ -291,8 +291,9 @@ export class HaPoolKeeper implements HaPools {
     const held = new Set(report.leases.map(({ poolUuid }) => poolUuid))
     const changes = changesOfFreed(this.#store, hostId, givenUp, held)
     const fencing = this.#store.hostFencing.get(hostId) ?? noFencing(hostId)
-    if (fencing.hasWatchdog !== report.hasWatchdog) {
-      changes.push(change.hostFencing({ ...fencing, hasWatchdog: report.hasWatchdog }))
+    const { hasWatchdog, pausable } = report
+    if (fencing.hasWatchdog !== hasWatchdog || fencing.pausable !== pausable) {
+      changes.push(change.hostFencing({ ...fencing, hasWatchdog, pausable }))
       for (const uuid of this.#store.poolHosts.poolsOf(hostId)) this.#unjudged.add(uuid)
     }
     this.#commit(changes)
@@ -386,11 +387,11 @@ export class HaPoolKeeper implements HaPools {
     return judgePool({ ...pool, settings: DEFAULT_PROTECTION, hosts: [], trial: null, trialFault: '' })
   }
 
-  /** A host that has said nothing of a watchdog yet arms nothing, so that it weakens nobody. */
+  /** A host that has said nothing of itself yet arms nothing, so that it weakens nobody. */
   #fencingHost(hostId: string): FencingHost {
     const name = this.#store.hosts.get(hostId)?.name ?? hostId
-    const hasWatchdog = this.#store.hostFencing.get(hostId)?.hasWatchdog ?? true
-    return { name, hasWatchdog, canSuspend: false, isPausable: false }
+    const { hasWatchdog, pausable } = this.#store.hostFencing.get(hostId) ?? noFencing(hostId)
+    return { name, hasWatchdog: hasWatchdog ?? true, pausable: pausable ?? '' }
   }
 
   #commit(changes: readonly Change[], events: readonly VpeEvent[] = []): void {
@@ -408,7 +409,7 @@ export class HaPoolKeeper implements HaPools {
 const NOT_ASKED: Look = { report: null, fault: 'it was not asked yet' }
 
 export function noFencing(hostId: HostId): HostFencingRecord {
-  return { hostId, power: null, hasWatchdog: null, drill: null }
+  return { hostId, power: null, hasWatchdog: null, pausable: null, drill: null }
 }
 
 /** What is queued for a network file system can be dropped with its mount. */

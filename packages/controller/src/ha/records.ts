@@ -47,5 +47,7 @@ export interface HostFencingRecord {
   readonly power: PowerSettings | null
   /** As it last said; null while it never has. */
   readonly hasWatchdog: boolean | null
+  /** Why it may stand still and wake later, as it last said; empty where it never does, null while it never has. */
+  readonly pausable: string | null
   readonly drill: DrillResult | null
 }

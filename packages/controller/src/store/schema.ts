@@ -367,11 +367,12 @@ export const poolLeases = sqliteTable('pool_leases', {
   triedOf: text().notNull(),
 })
 
-/** How a host is switched off, whether it has a watchdog, and what the last drill found. */
+/** How a host is switched off, whether it has a watchdog, why it may be paused, and what the last drill found. */
 export const hostFencing = sqliteTable('host_fencing', {
   hostId: text().primaryKey(),
   power: text({ mode: 'json' }).$type<PowerSettings>(),
   hasWatchdog: integer({ mode: 'boolean' }),
+  pausable: text(),
   drill: text({ mode: 'json' }).$type<DrillResult>(),
 })
 

@@ -90,7 +90,7 @@ export class FakeGuard {
     const { hostId, bootId } = this.#agent
     return {
       ...{ hostId, bootId, digest: this.digest, leases: [], guardFault: '', profile: 'default' },
-      ...{ hasWatchdog: false, otherUuids: this.#others() },
+      ...{ hasWatchdog: false, pausable: '', otherUuids: this.#others() },
       instances: [...this.#locals].map(([uuid, { generation, phase, why }]) => ({
         instance: { uuid, generation },
         phase,

@@ -9,7 +9,7 @@ const sound: PoolProbe = {
   unsafeOptions: [],
   isLinearizable: true,
 }
-const host: FencingHost = { name: 'a', hasWatchdog: true, canSuspend: false, isPausable: false }
+const host: FencingHost = { name: 'a', hasWatchdog: true, pausable: '' }
 
 test.each([
   ['E', {}, {}, /refuses writes/],
@@ -19,7 +19,12 @@ test.each([
   ['T', { isReleaseSeen: null }, {}, /not tried to the end/],
   ['T', { unsafeOptions: ['nolock'] }, {}, /mounted with nolock/],
   ['N', { areLostLocksFenced: false }, { hasWatchdog: false }, /no watchdog on a/],
-  ['N', { areLostLocksFenced: false }, { isPausable: true }, /a can be paused/],
+  [
+    'N',
+    { areLostLocksFenced: false },
+    { pausable: 'it can suspend' },
+    /may be paused, and would write when woken: a \(it can suspend\)/,
+  ],
   ['N', { areLostLocksFenced: false, isLinearizable: false }, {}, /more than one server/],
 ] as const)('class %s for %o on %o', (poolClass, probe, change, why) => {
   const verdict = classifyPool({ ...sound, ...probe }, [{ ...host, ...change }])

@@ -31,9 +31,8 @@ export interface FencingHost {
   readonly name: string
   /** Opened, and its time read back as what is wanted. */
   readonly hasWatchdog: boolean
-  readonly canSuspend: boolean
-  /** A virtual machine that somebody may pause. */
-  readonly isPausable: boolean
+  /** Why it may stand still and wake later, without a watchdog that notices; empty where it never does. */
+  readonly pausable: string
 }
 
 export interface PoolClassVerdict {
@@ -71,8 +70,10 @@ function whyNotTimed(probe: PoolProbe, hosts: readonly FencingHost[]): string | 
   if (!probe.isLinearizable) return 'it is more than one server, so that leases in it prove nothing'
   const without = hosts.filter(({ hasWatchdog }) => !hasWatchdog)
   if (without.length > 0) return `no watchdog on ${names(without)}`
-  const sleeping = hosts.filter(({ canSuspend, isPausable }) => canSuspend || isPausable)
-  if (sleeping.length > 0) return `${names(sleeping)} can be paused, and would write when woken`
+  const sleeping = hosts
+    .filter(({ pausable }) => pausable !== '')
+    .map((host) => `${host.name} (${host.pausable})`)
+  if (sleeping.length > 0) return `these may be paused, and would write when woken: ${sleeping.join(', ')}`
   return null
 }
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { DEFAULT_PROTECTION, judgePool, type PoolUnderJudgement } from './pool-verdict.ts'
 
-const host = { name: 'a', hasWatchdog: true, canSuspend: false, isPausable: false }
+const host = { name: 'a', hasWatchdog: true, pausable: '' }
 const trial = {
   isConflictShown: true,
   isConflictRefused: true,
@@ -33,6 +33,11 @@ test.each<[string, Partial<PoolUnderJudgement>, RegExp]>([
   ['N', wants('N'), /it was set to N/],
   ['T', wants('T'), /it was set to T/],
   ['N', { ...wants('T'), hosts: without }, /no watchdog on b/],
+  [
+    'N',
+    { ...wants('T'), hosts: [host, { ...host, name: 'b', pausable: 'it can suspend' }] },
+    /woken: b \(it can/,
+  ],
   ['T', { trial: { ...trial, isConflictRefused: false } }, /two hosts got the same lock/],
   ['N', { settings: { ...DEFAULT_PROTECTION, wantedClass: 'T', isLinearizable: false } }, /more than one/],
 ])('class %s for %o', (poolClass, change, why) => {

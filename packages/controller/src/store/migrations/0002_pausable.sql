@@ -1,0 +1,1 @@
+ALTER TABLE `host_fencing` ADD `pausable` text;
