@@ -4,7 +4,7 @@
 import { join } from 'node:path'
 import type { HostMachine } from '@vpe/deploy/lab/host-machine'
 import { Lab } from '@vpe/deploy/lab/lab'
-import { CACHE, Cluster, PORTS_FROM } from './cluster.ts'
+import { CACHE, Cluster, PORTS_FROM, until } from './cluster.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 
@@ -40,6 +40,12 @@ export class LabCluster extends Cluster {
   /** What vpe takes the host for. */
   async hostState(name: string): Promise<'up' | 'down'> {
     return (await this.ok('GET', `/hosts/${await this.hostId(name)}`)).body.host.state
+  }
+
+  /** Whether it takes instances: for a moment after it is back, or was silent, a host is up and does not. */
+  async isReliedOn(name: string): Promise<boolean> {
+    const { state, recovery } = (await this.ok('GET', `/hosts/${await this.hostId(name)}`)).body.host
+    return state === 'up' && (recovery === null || recovery.phase === 'up')
   }
 
   /** Which hosts' libvirt runs it, by name; a host that cannot be asked is left out. */
@@ -80,6 +86,7 @@ export class LabCluster extends Cluster {
 
   /** Whatever is made meanwhile is placed there: no other host takes anything. */
   async onlyOn<T>(name: string, act: () => Promise<T>): Promise<T> {
+    await until(`${name} takes instances`, () => this.isReliedOn(name))
     const others = this.lab.hosts.filter((host) => host.name !== name)
     for (const other of others) await this.ok('POST', `/hosts/${await this.hostId(other.name)}/cordon`)
     try {

@@ -120,6 +120,7 @@ export function testMoves(cluster: LabCluster): void {
     await until('no host has two', async () => (await cluster.definedOn(fromDead.uuid)).length === 1)
     for (const guest of [toDead, toCut, fromDead])
       expect(await cluster.instance(guest.uuid)).toMatchObject({ status: 'active', task: null })
+    for (const host of ['h2', 'h3']) await until(`${host} is relied on again`, () => cluster.isReliedOn(host))
     await Promise.all([toDead, toCut, fromDead].map(remove))
   })
 

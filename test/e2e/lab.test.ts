@@ -41,7 +41,9 @@ const statusOf = async (name: string) => {
 const diskOf = (name: string) => join(lab.sharedFolder, `instance-${uuidOf(name)}.qcow2`)
 
 async function sees(name: string, state: 'up' | 'down'): Promise<void> {
-  await until(`vpe sees ${name} ${state}`, async () => (await cluster.hostState(name)) === state, 120_000)
+  const isSeen = async () =>
+    state === 'up' ? cluster.isReliedOn(name) : (await cluster.hostState(name)) === 'down'
+  await until(`vpe sees ${name} ${state}`, isSeen, 120_000)
 }
 
 function append(host: string, text: string): Promise<string> {

@@ -279,6 +279,8 @@ test('a guest that goes off ends its consoles', async () => {
   const viewers = [await Viewer.at(guest.uuid, VNC), await Viewer.at(guest.uuid, SERIAL)]
   process.kill(lab.qemuPid(`vpe-${guest.uuid}`), 'SIGKILL')
   for (const viewer of viewers) expect([null, 'INTERNAL']).toContain(await viewer.ended)
+  // libvirt hears of it later than its viewers do, and a guest that is still on is not started.
+  await until('it is off', async () => (await agent.report(guest.uuid))?.power === Power.OFF)
   await agent.apply({ ...guest, generation: 2 })
 })
 
