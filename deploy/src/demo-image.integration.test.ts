@@ -54,10 +54,10 @@ it.each(['q35', 'pc'])('boots on %s, says who it is, and hears the power button'
     const words = () => readIfThere(serial)
     await waitUntil(() => (words().includes('vpe demo guest:') ? undefined : `said: ${words()}`), {
       what: 'the banner',
-      timeoutMs: 50_000,
+      timeoutMs: 100_000,
     })
     expect(words()).toContain(`vpe demo guest: hostname vpe-1a2b3c4d, instance ${uuid}, up in `)
-    const ended = once(qemu, 'exit', { signal: AbortSignal.timeout(10_000) })
+    const ended = once(qemu, 'exit', { signal: AbortSignal.timeout(100_000) })
     connect(monitor).end('system_powerdown\n')
     expect(await ended).toEqual([0, null])
   } finally {

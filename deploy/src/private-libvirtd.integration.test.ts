@@ -56,13 +56,13 @@ it('ends our guests and pools, keeps their files, and leaves others alone', asyn
 
   await waitUntil(() => (console('ours').includes('vpe demo guest') ? undefined : 'boots'), {
     what: 'boot',
-    timeoutMs: 50_000,
+    timeoutMs: 100_000,
   })
   const said: string[] = []
   const cleared = await clearHost(
     ourLibvirtd(folder).uri,
     { hostId, diskFolder: disks },
-    { graceMs: 10_000, say: (line) => said.push(line) },
+    { graceMs: 100_000, say: (line) => said.push(line) },
   )
   expect(cleared).toEqual({ removed: ['ours', `vpe-${hostId}`], foreign: ['foreign'] })
   expect(said.join()).not.toContain('powering off')

@@ -56,7 +56,7 @@ const stages: readonly Stage[] = [
   { name: 'typecheck', command: ['pnpm', 'run', 'typecheck'], isTests: false, timeoutMs: minutes(5) },
   { name: 'unit', command: vitest('unit'), isTests: true, timeoutMs: minutes(10) },
   { name: 'sim', command: vitest('sim'), isTests: true, timeoutMs: minutes(20) },
-  { name: 'integration', command: vitest('integration'), isTests: true, timeoutMs: minutes(25) },
+  { name: 'integration', command: vitest('integration'), isTests: true, timeoutMs: minutes(50) },
   { name: 'e2e', command: vitest('e2e*'), isTests: true, timeoutMs: minutes(55) },
 ]
 

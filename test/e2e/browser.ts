@@ -31,6 +31,7 @@ export class Browser {
     const profile = mkdtempSync(join(tmpdir(), 'vpe-chromium-'))
     const context = await chromium.launchPersistentContext(profile, {
       executablePath: '/usr/bin/chromium',
+      timeout: BOUND_MS,
       viewport: { width: 900, height: 620 },
       args: [
         '--no-sandbox',

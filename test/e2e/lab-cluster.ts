@@ -50,8 +50,7 @@ export class LabCluster extends Cluster {
 
   /** Which hosts' libvirt runs it, by name; a host that cannot be asked is left out. */
   async runsOn(uuid: string): Promise<string[]> {
-    const { hosts } = await this.lab.status()
-    return hosts.filter(({ domains }) => domains?.includes(uuid)).map(({ name }) => name)
+    return (await this.#hostsByDomain()).get(uuid) ?? []
   }
 
   /** By the uuid of each domain whose CPUs run, where. One that is on its way is on two hosts, and runs on at most one. */
@@ -73,10 +72,10 @@ export class LabCluster extends Cluster {
     return this.#hostsByDomain('--all')
   }
 
-  async #hostsByDomain(which: string): Promise<Map<string, string[]>> {
+  async #hostsByDomain(...which: string[]): Promise<Map<string, string[]>> {
     const hostsOf = new Map<string, string[]>()
     const ask = async (host: HostMachine) => {
-      const text = await host.virsh(['list', '--uuid', which], 60_000)
+      const text = await host.virsh(['list', '--uuid', ...which], 60_000)
       for (const uuid of text?.split(/\s+/).filter(Boolean) ?? [])
         hostsOf.set(uuid, [...(hostsOf.get(uuid) ?? []), host.name])
     }

@@ -81,13 +81,15 @@ async function runningOn(): Promise<string> {
   return [onA.includes(uuid) ? 'a' : '', onB.includes(uuid) ? 'b' : ''].join('')
 }
 
-/** Where it ran while something was done: each place once, in order. */
+/** Where it ran while something was done: each place once, in order; what is too short to be seen is left out. */
 async function watch(work: () => Promise<unknown>): Promise<string[]> {
   const seen = [await runningOn()]
   let isOver = false
   const watching = (async () => {
     while (!isOver) {
       const now = await runningOn()
+      // Both are asked one after the other: it may have gone over meanwhile, and has not once it is seen so again.
+      if (now === 'ab' && (await runningOn()) !== 'ab') continue
       if (now !== seen.at(-1)) seen.push(now)
     }
   })()
@@ -111,7 +113,7 @@ test('a host that is no longer allowed is left for one that is, with all that wa
     expect(old).toMatchObject({ code: 'IN_USE' })
     await succeeded(headers)
   })
-  expect(seen).toEqual(['a', '', 'b'])
+  expect(seen.filter((where) => where !== '')).toEqual(['a', 'b'])
   expect(await view()).toMatchObject({ status: 'active', task: null, hostID: hosts.b })
   expect(await cluster.virsh('list', '--all', '--uuid')).not.toContain(uuid)
   const serialLog = join(lab.folder('agent'), 'console', `${uuid}.log`)

@@ -53,16 +53,16 @@ const isReset = (host: string) =>
 
 test('who is not petted is reset, once; who is petted, disarmed, taken over or never opened is not', async () => {
   for (const host of ['petted', 'disarmed', 'taken-over', 'never-opened', 'neglected']) await watchdogOf(host)
-  const { socket: petted, answer } = await open('petted', 2_000)
-  expect(answer).toBe('timeout 2000\n')
+  const { socket: petted, answer } = await open('petted', 10_000)
+  expect(answer).toBe('timeout 10000\n')
   const petting = setInterval(() => petted.write('pet\n'), 50)
-  const { socket: disarmed } = await open('disarmed', 2_000)
+  const { socket: disarmed } = await open('disarmed', 10_000)
   disarmed.write('disarm\n')
-  const { socket: former } = await open('taken-over', 2_000)
+  const { socket: former } = await open('taken-over', 10_000)
   former.destroy()
   await open('taken-over', 100_000)
 
-  await open('neglected', 6_000)
+  await open('neglected', 20_000)
   await isReset('neglected')
   expect(resets).toEqual(['neglected'])
   clearInterval(petting)

@@ -51,7 +51,7 @@ test('behind a crowd of callers a share begins for each that is answered, and al
 
 test('while a crowd has only been answered, and may be about to ask again, they begin one at a time', async () => {
   const callers = { waiting: 256, answered: 0 }
-  const turnstile = new Turnstile(callers)
+  const turnstile = new Turnstile(callers, () => 1_000)
   const begun = arrive(turnstile, 5_000)
   await nextTurn()
   callers.waiting = 0

@@ -28,6 +28,7 @@ export interface Callers {
 
 export class Turnstile {
   readonly #callers: Callers
+  readonly #nowMs: () => number
   #waiting: (() => void)[] = []
   #isTurning = false
   #isClosed = false
@@ -35,8 +36,9 @@ export class Turnstile {
   #credit = 0
   #crowdSeenMs = Number.NEGATIVE_INFINITY
 
-  constructor(callers: Callers) {
+  constructor(callers: Callers, nowMs: () => number = () => performance.now()) {
     this.#callers = callers
+    this.#nowMs = nowMs
   }
 
   /** How many wait. */
@@ -68,7 +70,7 @@ export class Turnstile {
       this.#isTurning = false
       return
     }
-    const nowMs = performance.now()
+    const nowMs = this.#nowMs()
     const isCrowd = this.#callers.waiting > CROWD
     if (isCrowd) this.#crowdSeenMs = nowMs
     const isCalm = nowMs - this.#crowdSeenMs >= LULL_MS

@@ -21,7 +21,7 @@ beforeEach(async () => {
   nats = await TestNatsServer.start()
   toDispose.push(nats)
   harness = new Harness(nats.url)
-  harness.webhookPolicy = { attemptMs: 1_000, firstDelayMs: 20, longestDelayMs: 100 }
+  harness.webhookPolicy = { attemptMs: 30_000, firstDelayMs: 20, longestDelayMs: 100 }
   toDispose.push(harness)
   await harness.start()
   receiver = await newReceiver()
@@ -29,6 +29,12 @@ beforeEach(async () => {
 afterEach(async () => {
   for (const each of toDispose.splice(0).reverse()) await each[Symbol.asyncDispose]()
 })
+
+async function restartWith(changes: Partial<Harness['webhookPolicy']>): Promise<void> {
+  harness.webhookPolicy = { ...harness.webhookPolicy, ...changes }
+  await harness.stop()
+  await harness.start()
+}
 
 async function newReceiver(): Promise<WebhookReceiver> {
   const made = await WebhookReceiver.start()
@@ -178,6 +184,7 @@ describe('a receiver', () => {
   })
 
   test('that fails, hangs, breaks off, redirects and talks without end gets everything in order all the same', async () => {
+    await restartWith({ attemptMs: 1_000 })
     const elsewhere = await newReceiver()
     let count = 0
     receiver.answer = (response) => {
@@ -220,6 +227,7 @@ describe('a receiver', () => {
   })
 
   test('that hangs delays neither others nor the controller', async () => {
+    await restartWith({ attemptMs: 1_000 })
     receiver.answer = () => {}
     const { uuid } = await hook(receiver)
     const other = await newReceiver()
@@ -232,9 +240,7 @@ describe('a receiver', () => {
   })
 
   test('at a wrong address is found as soon as the address is mended', async () => {
-    harness.webhookPolicy = { ...harness.webhookPolicy, firstDelayMs: 3_600_000, longestDelayMs: 3_600_000 }
-    await harness.stop()
-    await harness.start()
+    await restartWith({ firstDelayMs: 3_600_000, longestDelayMs: 3_600_000 })
     const { uuid } = await hook(receiver)
     await harness.client.updateWebhook({ uuid, url: 'http://127.0.0.1:9/' })
     const names = await makeFlavors(1)

@@ -49,7 +49,7 @@ test('a call that hangs does not keep process.exit() from exiting', async () => 
     thread.callSymbol('sleep', ['uint', 'uint'], [60])
     setTimeout(() => process.exit(4), 500)`)
   expect(exit).toMatchObject({ code: 4, stderr: '' })
-  expect(exit.seconds).toBeLessThan(10)
+  expect(exit.seconds).toBeLessThan(50)
 })
 
 function run(body: string): Promise<Exit> {
@@ -59,7 +59,7 @@ function run(body: string): Promise<Exit> {
     execFile(
       process.execPath,
       ['--input-type=module', '--eval', program],
-      { timeout: 30_000, killSignal: 'SIGKILL' },
+      { timeout: 100_000, killSignal: 'SIGKILL' },
       (error, _stdout, stderr) => {
         if (error !== null && typeof error.code !== 'number') reject(error)
         else

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-const START_TIMEOUT_MS = 10_000
+const START_TIMEOUT_MS = 100_000
 
 export class TestNatsServer {
   readonly #dir = mkdtempSync(join(tmpdir(), 'vpe-nats-'))

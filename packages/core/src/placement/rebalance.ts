@@ -112,10 +112,11 @@ export function checkMove(check: MoveCheck): MoveVerdict {
 }
 
 function fewestMoves(board: RebalanceBoard, bound: number, maxMoves: number): readonly BoardMove[] {
+  const start = board.balance.evenness.spread
   goDown(board, bound, maxMoves)
   // Where there are more to come, also those count that only make it more even: the next plan goes on from there.
   const isUnfinished = board.balance.evenness.spread > bound && board.moves.length === maxMoves
-  if (!isUnfinished) dropNeedless(board, bound)
+  if (!isUnfinished) dropNeedless(board, bound, start)
   const found = [...board.moves]
   const isWithin = board.balance.evenness.spread <= bound
   board.takeAllBack()
@@ -135,31 +136,29 @@ function goDown(board: RebalanceBoard, bound: number, maxMoves: number): void {
   }
 }
 
-/** Takes out each move without which the bound is kept as well, or the spread no larger; the costly ones first. */
-function dropNeedless(board: RebalanceBoard, bound: number): void {
+/**
+ * Takes out each move without which the bound is kept as well, or the spread no larger, and never larger than at the outset in
+ * between; the costly ones first.
+ */
+function dropNeedless(board: RebalanceBoard, bound: number, start: number): void {
   const enough = Math.max(bound, board.balance.evenness.spread)
   const costlyFirst = [...board.moves].sort((a, b) => b.instance.copiedMib - a.instance.copiedMib)
   for (const needless of costlyFirst) {
     const { instance, from, to } = needless
     if (board.balance.evennessAfter(instance.request, to, from).spread > enough) continue
     const before = [...board.moves]
-    if (
-      !remake(
-        board,
-        before.filter((move) => move !== needless),
-      )
-    )
-      remake(board, before)
+    const rest = before.filter((move) => move !== needless)
+    if (!remake(board, rest, start)) remake(board, before, Number.POSITIVE_INFINITY)
   }
 }
 
-/** Whether these moves, in this order, are allowed; if so, they are made, and no others. */
-function remake(board: RebalanceBoard, moves: readonly BoardMove[]): boolean {
+/** Whether these moves, in this order, are allowed, and none leaves more than `most` of spread; if so, they are made, and no others. */
+function remake(board: RebalanceBoard, moves: readonly BoardMove[], most: number): boolean {
   board.takeAllBack()
   return moves.every((move) => {
-    const isAllowed = board.allows(move)
-    if (isAllowed) board.make(move)
-    return isAllowed
+    if (!board.allows(move)) return false
+    board.make(move)
+    return board.balance.evenness.spread <= most
   })
 }
 
