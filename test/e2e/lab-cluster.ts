@@ -42,10 +42,15 @@ export class LabCluster extends Cluster {
     return (await this.ok('GET', `/hosts/${await this.hostId(name)}`)).body.host.state
   }
 
-  /** Whether it takes instances: for a moment after it is back, or was silent, a host is up and does not. */
+  /**
+   * Whether it takes instances: for a moment after it is back, or was silent, a host is up and does not; and one that
+   * has booted anew before it was missed is up until that is known.
+   */
   async isReliedOn(name: string): Promise<boolean> {
-    const { state, recovery } = (await this.ok('GET', `/hosts/${await this.hostId(name)}`)).body.host
-    return state === 'up' && (recovery === null || recovery.phase === 'up')
+    const { state, facts, recovery } = (await this.ok('GET', `/hosts/${await this.hostId(name)}`)).body.host
+    const bootId = this.lab.host(name).bootId()
+    if (state !== 'up' || facts?.boot_id !== bootId) return false
+    return recovery === null || (recovery.phase === 'up' && recovery.boot_id === bootId)
   }
 
   /** Which hosts' libvirt runs it, by name; a host that cannot be asked is left out. */

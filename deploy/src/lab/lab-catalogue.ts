@@ -19,6 +19,14 @@ interface HostWithConditions extends Host {
   readonly conditions: readonly { readonly type: string; readonly status: string }[]
 }
 
+interface PoolOnHosts extends Named {
+  readonly hosts: readonly {
+    readonly host_uuid: string
+    readonly state: string
+    readonly fault: string | null
+  }[]
+}
+
 export const names = {
   flavor: 'm1.tiny',
   image: 'demo',
@@ -66,7 +74,31 @@ export async function fillLab(hosts: readonly HostMachine[], options: CatalogueO
   }
   const image = { name: names.image, url: `file://${imagePath}`, disk_pool: pool.uuid }
   await importedImage(api, await create<Image>('images', 'image', image), { say, signal })
+  await poolsWork(api, records, { say, signal })
   if (hosts.length > 1 && (choices.hasLocks || choices.hasWatchdog)) await readiness(api, { say, signal })
+}
+
+/** A pool that does not work on a host is tried again, and instances go elsewhere meanwhile. */
+async function poolsWork(
+  api: ApiClient,
+  records: readonly Host[],
+  { say, signal }: FillOptions,
+): Promise<void> {
+  const nameOf = (hostUuid: string) => records.find(({ uuid }) => uuid === hostUuid)?.name ?? hostUuid
+  const check = async () => {
+    const pools = (await api.get<{ disk_pools: PoolOnHosts[] }>('/disk_pools')).disk_pools
+    const waiting = pools.flatMap(({ name, hosts }) =>
+      hosts
+        .filter(({ state }) => state !== 'ready')
+        .map(({ host_uuid, fault }) => {
+          const why = fault === null ? '' : ` (${fault})`
+          return `${name} on ${nameOf(host_uuid)}${why}`
+        }),
+    )
+    return waiting.length === 0 ? undefined : `waiting for ${waiting.join(', ')}`
+  }
+  const what = 'the disk pools to work on their hosts'
+  await waitUntil(check, { what, timeoutMs: 120_000, everyMs: 500, signal, onProgress: say })
 }
 
 /** Waits until hosts have tried the locks of their pool, and have leases in it: only from then on can they run what is highly available. */

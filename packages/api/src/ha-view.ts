@@ -55,6 +55,7 @@ export function showHostRecovery(host: HaHost): z.input<typeof HostRecoveryView>
     why: host.why,
     since: moment(host.sinceMs),
     heard_at: moment(host.heardMs),
+    boot_id: host.bootId,
     can_power_off: host.canPowerOff,
     disk_pools: host.pools.map(showPool),
     leases: host.sightings.map(showSighting),

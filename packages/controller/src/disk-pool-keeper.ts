@@ -1,6 +1,7 @@
 // Makes every disk pool usable on every host it belongs to, and keeps what is known of its size
-// current: when a pool or a host appears, when a host comes back, and every minute. Hosts that are to let
-// go of a pool are asked to in the same way, until they have.
+// current: when a pool or a host appears, when a host comes back, and every minute; where a pool does not work, sooner
+// at first, as most of what goes wrong passes. Hosts that are to let go of a pool are asked to in the same way, until
+// they have.
 
 import { randomUUID } from 'node:crypto'
 import type { DiskPoolHost, DiskPoolRecord, HostRecord } from '@vpe/core'
@@ -15,6 +16,8 @@ import { change } from './store/tables.ts'
 import { diskPoolSpecToWire, markerOn } from './wire.ts'
 
 const REFRESH_MS = 60_000
+/** Where a pool does not work it is looked at again after so long, then after twice that, up to REFRESH_MS. */
+const RETRY_MS = 1_000
 /** Longer than what an agent gives a mount and a worker. */
 const TIMEOUT_MS = 90_000
 /** So many hosts are asked at once: every minute it is all of them. */
@@ -34,7 +37,10 @@ export class DiskPoolKeeper {
   readonly #underWay = new Map<string, Promise<void>>()
   /** Shared pools that a host is being asked to mark. */
   readonly #marking = new Map<string, Promise<void>>()
+  /** By pool and host, where a pool did not work the last time: for how long until the next. */
+  readonly #retries = new Map<string, { readonly delayMs: number; readonly timer: NodeJS.Timeout }>()
   readonly #slots = new Slots(AT_ONCE)
+  /** Null before it is started, and once it is closed. */
   #timer: NodeJS.Timeout | null = null
 
   /**
@@ -96,11 +102,13 @@ export class DiskPoolKeeper {
 
   close(): void {
     if (this.#timer) clearInterval(this.#timer)
+    this.#timer = null
+    for (const { timer } of this.#retries.values()) clearTimeout(timer)
   }
 
   /** Once however often it is called until that is done. */
   #visitSoon(poolUuid: string, hostId: string): void {
-    const key = `${poolUuid}/${hostId}`
+    const key = keyOf(poolUuid, hostId)
     if (this.#underWay.has(key)) return
     const visit = this.#slots
       .run(() => this.#visit(poolUuid, hostId))
@@ -184,6 +192,22 @@ export class DiskPoolKeeper {
   async #look(pool: DiskPoolRecord, host: HostRecord): Promise<void> {
     const seen = await this.#ask(pool, host)
     if (seen) this.#note(pool.uuid, { hostId: host.uuid, leavingBy: null, ...seen })
+    this.#lookAgain(pool.uuid, host.uuid, seen?.state === 'ready')
+  }
+
+  /** A host that is down is looked at when it is back. */
+  #lookAgain(poolUuid: string, hostId: string, works: boolean): void {
+    const key = keyOf(poolUuid, hostId)
+    const last = this.#retries.get(key)
+    clearTimeout(last?.timer)
+    this.#retries.delete(key)
+    if (works || this.#timer === null || this.#store.hosts.get(hostId)?.state !== 'up') return
+    const delayMs = last ? Math.min(last.delayMs * 2, REFRESH_MS) : RETRY_MS
+    const look = () => {
+      if (this.#store.poolHosts.find(poolUuid, hostId)) this.#visitSoon(poolUuid, hostId)
+      else this.#retries.delete(key)
+    }
+    this.#retries.set(key, { delayMs, timer: setTimeout(look, delayMs) })
   }
 
   async #ask(
@@ -243,6 +267,10 @@ export class DiskPoolKeeper {
     void this.#store.commit([change.diskPool(next)], events)
     if (seen.state === 'ready' && before.state !== 'ready') this.#onReady(seen.hostId)
   }
+}
+
+function keyOf(poolUuid: string, hostId: string): string {
+  return `${poolUuid}/${hostId}`
 }
 
 /** Another host among those with a pool's marker that had it first: one where the pool works, and of two such, the first of the list. */

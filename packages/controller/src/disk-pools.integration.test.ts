@@ -105,6 +105,18 @@ describe('a shared pool', () => {
     })
   })
 
+  test('that did not work for a moment on a host is tried again there', async () => {
+    b.onPool = async () => {
+      b.onPool = async () => {}
+      throw new VpeError('DISK_POOL_FAILED', 'it was busy')
+    }
+    const uuid = await createPool()
+    const onB = async () => (await pool(uuid))?.hosts.find(({ hostId }) => hostId === b.hostId)
+    await until('it fails', async () => (await onB())?.fault.includes('it was busy') ?? false)
+    await until('it works', () => isReady(uuid))
+    expect(await onB()).toMatchObject({ fault: '' })
+  })
+
   test('has its work done by the next host when one does not answer', async () => {
     const uuid = await readyPool()
     const asked: string[] = []

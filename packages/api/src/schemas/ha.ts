@@ -60,6 +60,10 @@ export const HostRecoveryView = z.object({
   why: z.string(),
   since: Moment,
   heard_at: Moment,
+  boot_id: z.string().openapi({
+    description:
+      'Which boot of it all this is about: for a moment after it has booted anew, not yet the new one',
+  }),
   can_power_off: z.boolean(),
   disk_pools: z.array(Pool).openapi({ description: 'The shared ones that it uses' }),
   leases: z

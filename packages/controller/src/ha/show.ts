@@ -24,12 +24,13 @@ export class HaShow {
   host(hostId: HostId): HaHost | undefined {
     const host = this.#deps.view.host(hostId)
     if (!host) return undefined
-    const { phase, why, sinceMs, heardMs, canPowerOff, pools, sightings, proofs } = host
+    const { phase, why, sinceMs, heardMs, bootId, canPowerOff, pools, sightings, proofs } = host
     return {
       phase,
       why,
       sinceMs: this.#timeOf(sinceMs),
       heardMs: this.#timeOf(heardMs),
+      bootId,
       canPowerOff,
       pools: pools.map((pool) => this.#pool(pool)),
       sightings: sightings.map((seen) => this.#sighting(seen)),

@@ -88,6 +88,18 @@ describe('filters', () => {
       { pools: [aPool({ state: 'error', fault: 'gone' })] },
       'disk pool local does not work there: gone',
     ],
+    [
+      'disk-pool',
+      { sharedPoolOnly: true },
+      { pools: [aPool({ shared: true, state: 'error', fault: 'gone' })] },
+      'disk pool local does not work there: gone',
+    ],
+    [
+      'disk-pool',
+      { sharedPoolOnly: true },
+      { pools: [aPool({ state: 'error', fault: 'gone' })] },
+      'the host reaches no shared disk pool',
+    ],
     [null, {}, { pools: [aPool({ state: 'pending', capacityBytes: 0 })] }, null],
     [null, { diskBytes: 10 * GIB }, { pools: [aPool({ reservedBytes: 90 * GIB })] }, null],
     [
