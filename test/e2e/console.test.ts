@@ -67,13 +67,11 @@ describe('the screen', () => {
     // A guest whose CPU stands for a moment loses keys: its keyboard holds few of them. Who types sees that, and types again.
     for (let seen = false; !seen; ) {
       await screen.typeLine('echo seen-$((6*7)) > /dev/ttyS0')
-      seen = await expect
-        .poll(() => cluster.serialLog(uuid), { timeout: 20_000 })
-        .toContain('seen-42')
-        .then(
-          () => true,
-          () => false,
-        )
+      const isDone = () => cluster.serialLog(uuid).includes('seen-42')
+      seen = await until('the guest has carried it out', isDone, 20_000).then(
+        () => true,
+        () => false,
+      )
     }
     await screen.screenshot('console-vnc')
     expect(screen.errors).toEqual([])

@@ -15,13 +15,10 @@ export interface CatalogueOptions extends FillOptions {
   readonly choices: LabChoices
 }
 
-interface HostWithConditions extends Host {
+interface HostInLab extends Host {
   readonly conditions: readonly { readonly type: string; readonly status: string }[]
-}
-
-interface PoolOnHosts extends Named {
-  readonly hosts: readonly {
-    readonly host_uuid: string
+  readonly disk_pools: readonly {
+    readonly name: string
     readonly state: string
     readonly fault: string | null
   }[]
@@ -45,7 +42,7 @@ export async function fillLab(hosts: readonly HostMachine[], options: CatalogueO
       const isUp = (host: HostMachine) =>
         records.some(({ name, state }) => name === host.name && state === 'up')
       const away = hosts.filter((host) => !isUp(host)).map(({ name }) => name)
-      return away.length === 0 ? undefined : `waiting for ${away.join(', ')}`
+      return waitingFor(away)
     },
     { what: 'the hosts to come up', timeoutMs: 120_000, everyMs: 250, signal, onProgress: say },
   )
@@ -74,28 +71,20 @@ export async function fillLab(hosts: readonly HostMachine[], options: CatalogueO
   }
   const image = { name: names.image, url: `file://${imagePath}`, disk_pool: pool.uuid }
   await importedImage(api, await create<Image>('images', 'image', image), { say, signal })
-  await poolsWork(api, records, { say, signal })
+  await poolsWork(api, { say, signal })
   if (hosts.length > 1 && (choices.hasLocks || choices.hasWatchdog)) await readiness(api, { say, signal })
 }
 
 /** A pool that does not work on a host is tried again, and instances go elsewhere meanwhile. */
-async function poolsWork(
-  api: ApiClient,
-  records: readonly Host[],
-  { say, signal }: FillOptions,
-): Promise<void> {
-  const nameOf = (hostUuid: string) => records.find(({ uuid }) => uuid === hostUuid)?.name ?? hostUuid
+async function poolsWork(api: ApiClient, { say, signal }: FillOptions): Promise<void> {
   const check = async () => {
-    const pools = (await api.get<{ disk_pools: PoolOnHosts[] }>('/disk_pools')).disk_pools
-    const waiting = pools.flatMap(({ name, hosts }) =>
-      hosts
+    const { hosts } = await api.get<{ hosts: HostInLab[] }>('/hosts')
+    const waiting = hosts.flatMap((host) =>
+      host.disk_pools
         .filter(({ state }) => state !== 'ready')
-        .map(({ host_uuid, fault }) => {
-          const why = fault === null ? '' : ` (${fault})`
-          return `${name} on ${nameOf(host_uuid)}${why}`
-        }),
+        .map(({ name, fault }) => `${name} on ${host.name}${fault === null ? '' : ` (${fault})`}`),
     )
-    return waiting.length === 0 ? undefined : `waiting for ${waiting.join(', ')}`
+    return waitingFor(waiting)
   }
   const what = 'the disk pools to work on their hosts'
   await waitUntil(check, { what, timeoutMs: 120_000, everyMs: 500, signal, onProgress: say })
@@ -104,12 +93,17 @@ async function poolsWork(
 /** Waits until hosts have tried the locks of their pool, and have leases in it: only from then on can they run what is highly available. */
 async function readiness(api: ApiClient, { say, signal }: FillOptions): Promise<void> {
   const check = async () => {
-    const { hosts } = await api.get<{ hosts: HostWithConditions[] }>('/hosts')
+    const { hosts } = await api.get<{ hosts: HostInLab[] }>('/hosts')
     const waiting = hosts.filter(
       ({ conditions }) => !conditions.some(({ type, status }) => type === 'HaReady' && status === 'ok'),
     )
-    return waiting.length === 0 ? undefined : `waiting for ${waiting.map(({ name }) => name).join(', ')}`
+    return waitingFor(waiting.map(({ name }) => name))
   }
   const what = 'the readiness of hosts for high availability'
   await waitUntil(check, { what, timeoutMs: 120_000, everyMs: 500, signal, onProgress: say })
+}
+
+/** What waitUntil is told. */
+function waitingFor(names: readonly string[]): string | undefined {
+  return names.length === 0 ? undefined : `waiting for ${names.join(', ')}`
 }

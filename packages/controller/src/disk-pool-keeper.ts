@@ -122,6 +122,21 @@ export class DiskPoolKeeper {
     if (!isLeaving()) await this.#ensure(poolUuid, hostId)
     // Also where that was decided while it was being made usable: it has to be undone after that.
     if (isLeaving()) await this.#forget(poolUuid, hostId)
+    this.#retryLater(poolUuid, hostId)
+  }
+
+  /** Where it does not work as yet; on a host that is down, when that is back. */
+  #retryLater(poolUuid: string, hostId: string): void {
+    const key = keyOf(poolUuid, hostId)
+    const last = this.#retries.get(key)
+    clearTimeout(last?.timer)
+    this.#retries.delete(key)
+    const state = this.#store.poolHosts.find(poolUuid, hostId)?.state
+    if (state !== 'pending' && state !== 'error') return
+    if (this.#timer === null || this.#store.hosts.get(hostId)?.state !== 'up') return
+    const delayMs = last ? Math.min(last.delayMs * 2, REFRESH_MS) : RETRY_MS
+    const timer = setTimeout(() => this.#visitSoon(poolUuid, hostId), delayMs)
+    this.#retries.set(key, { delayMs, timer })
   }
 
   async #forget(poolUuid: string, hostId: string): Promise<void> {
@@ -192,22 +207,6 @@ export class DiskPoolKeeper {
   async #look(pool: DiskPoolRecord, host: HostRecord): Promise<void> {
     const seen = await this.#ask(pool, host)
     if (seen) this.#note(pool.uuid, { hostId: host.uuid, leavingBy: null, ...seen })
-    this.#lookAgain(pool.uuid, host.uuid, seen?.state === 'ready')
-  }
-
-  /** A host that is down is looked at when it is back. */
-  #lookAgain(poolUuid: string, hostId: string, works: boolean): void {
-    const key = keyOf(poolUuid, hostId)
-    const last = this.#retries.get(key)
-    clearTimeout(last?.timer)
-    this.#retries.delete(key)
-    if (works || this.#timer === null || this.#store.hosts.get(hostId)?.state !== 'up') return
-    const delayMs = last ? Math.min(last.delayMs * 2, REFRESH_MS) : RETRY_MS
-    const look = () => {
-      if (this.#store.poolHosts.find(poolUuid, hostId)) this.#visitSoon(poolUuid, hostId)
-      else this.#retries.delete(key)
-    }
-    this.#retries.set(key, { delayMs, timer: setTimeout(look, delayMs) })
   }
 
   async #ask(
